@@ -1,0 +1,1 @@
+"""What every service needs and none owns: the task loop, the ledger, the bus, and the tools round them."""

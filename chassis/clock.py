@@ -1,0 +1,26 @@
+"""The one place that asks what time it is."""
+
+import time
+from datetime import UTC, datetime
+from typing import Protocol
+
+
+class Clock(Protocol):
+    """Tells the time, in UTC."""
+
+    def now(self) -> datetime:
+        """Return the present instant, with its offset."""
+        ...
+
+
+class SystemClock:
+    """The machine's clock."""
+
+    def now(self) -> datetime:
+        """Return the present instant in UTC."""
+        return datetime.now(UTC)
+
+
+def monotonic() -> float:
+    """Seconds on a clock that never goes back: for waiting and measuring, never for facts."""
+    return time.monotonic()

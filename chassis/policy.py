@@ -1,0 +1,190 @@
+"""The policy folder: read, checked, reloaded. A wrong one is refused with file, path, value and what is allowed.
+
+Each service declares which files it reads, as pydantic models (`services/<name>/core/policy.py`), and a cross-check.
+The folder's version is a digest of the files' bytes; every decision records it. A reload that fails leaves the last
+good policy in force, says so in a metric and a log line, and tries again when the files change again.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from chassis import logs, metrics
+from chassis.errors import PolicyError
+
+POLL_SECONDS = 1.0
+"""How often the files are looked at. A ConfigMap changes by a swapped link, which file events miss on some mounts."""
+
+FILE_BYTES_MAX = 4 * 1024 * 1024
+
+P = TypeVar("P")
+log = logs.get("policy")
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFiles(Generic[P]):
+    """How a service reads its policy: which files, as what, and how they become its policy object.
+
+    `build` gets the parsed files by name, the folder and its version, and raises `PolicyError` for what only shows
+    across files. Files in `optional` may be absent.
+    """
+
+    files: Mapping[str, type[BaseModel]]
+    build: Callable[[Mapping[str, Any], Path, str], P]
+    optional: frozenset[str] = frozenset()
+    folders: tuple[str, ...] = ()
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 without its surprises: `on`, `off`, `yes`, `no` stay words, doubled keys are refused."""
+
+
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in resolvers if tag not in {
+        "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp",
+    }]
+    for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", __import__("re").compile("^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", __import__("re").compile("^-?[0-9]+$"), list("-0123456789"))
+
+
+def _no_doubles(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, Any] = {}
+    for key_node, value_node in node.value:
+        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        if key in seen:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{key!r} stands twice", key_node.start_mark
+            )
+        seen[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+    return seen
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _no_doubles)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read one file.
+
+    Raises:
+        PolicyError: it is missing, too large, or no YAML; says the line.
+    """
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise PolicyError(path.name, "file", str(path), "does not exist; see `policy/` for an example") from None
+    except OSError as error:
+        raise PolicyError(path.name, "file", str(path), f"cannot be read: {error.strerror}") from None
+    if len(raw) > FILE_BYTES_MAX:
+        raise PolicyError(path.name, "file", f"{len(raw)} bytes", f"at most {FILE_BYTES_MAX} bytes")
+    try:
+        return yaml.load(raw, Loader=_Loader)  # noqa: S506 - a SafeLoader with stricter mappings
+    except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "file"
+        raise PolicyError(path.name, where, getattr(error, "problem", None) or "unreadable", "must be YAML") from None
+
+
+def parse(name: str, content: Any, kind: type[BaseModel]) -> Any:
+    """Turn a file's content into its model.
+
+    Raises:
+        PolicyError: the first thing that does not fit, with its path and value.
+    """
+    try:
+        return kind.model_validate({} if content is None else content)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        path = ".".join(str(part) for part in first["loc"]) or "(whole file)"
+        value = first.get("input")
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(sorted(_fields_at(kind, first["loc"][:-1])))
+            raise PolicyError(name, path, value, f"unknown key; known here: {known}") from None
+        if first["type"] == "missing":
+            raise PolicyError(name, path, None, "is required") from None
+        raise PolicyError(name, path, value, first["msg"]) from None
+
+
+def _fields_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
+    model: Any = kind
+    for part in loc:
+        if isinstance(part, str) and isinstance(model, type) and issubclass(model, BaseModel):
+            found = model.model_fields.get(part)
+            model = found.annotation if found is not None else model
+        args = [arg for arg in getattr(model, "__args__", ()) if isinstance(arg, type)]
+        models = [arg for arg in args if issubclass(arg, BaseModel)]
+        model = models[0] if models else model
+    return set(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else set()
+
+
+def folder_version(folder: Path) -> str:
+    """Return the digest (12 hex digits) of all files below `folder`, names included."""
+    digest = hashlib.sha256()
+    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("..")):
+        if any(part.startswith("..") for part in path.relative_to(folder).parts):
+            continue  # The hidden folders a ConfigMap swaps.
+        digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+def load(folder: Path, files: PolicyFiles[P]) -> P:
+    """Read and check a service's policy.
+
+    Raises:
+        PolicyError: the first mistake found.
+    """
+    if not folder.is_dir():
+        raise PolicyError(str(folder), "folder", str(folder), "does not exist; set SIGNALBOX_POLICY")
+    parsed: dict[str, Any] = {}
+    for name, kind in files.files.items():
+        if name in files.optional and not (folder / name).exists():
+            continue
+        parsed[name] = parse(name, read_yaml(folder / name), kind)
+    return files.build(parsed, folder, folder_version(folder))
+
+
+class PolicyHolder(Generic[P]):
+    """The policy in force. `current` is replaced as a whole, between two decisions, when a good one has arrived."""
+
+    def __init__(self, folder: Path, files: PolicyFiles[P]) -> None:
+        self._folder = folder
+        self._files = files
+        self._seen = folder_version(folder) if folder.is_dir() else ""
+        self.current: P = load(folder, files)
+        metrics.POLICY_INFO.labels(self._seen).set(1)
+
+    async def watch(self) -> None:
+        """Look for changes until cancelled."""
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self.reload()
+
+    def reload(self) -> bool:
+        """Take over a changed folder if it is good; return whether the policy changed."""
+        try:
+            version = folder_version(self._folder)
+        except OSError as error:
+            log.warning("policy_unreadable", error=str(error))
+            return False
+        if version == self._seen:
+            return False
+        before, self._seen = self._seen, version
+        try:
+            self.current = load(self._folder, self._files)
+        except PolicyError as error:
+            metrics.POLICY_RELOADS.labels("refused").inc()
+            log.error("policy_refused", version=version, kept=before, file=error.file, path=error.path,
+                      allowed=error.allowed)
+            return False
+        metrics.POLICY_RELOADS.labels("accepted").inc()
+        metrics.POLICY_INFO.clear()
+        metrics.POLICY_INFO.labels(version).set(1)
+        log.info("policy_accepted", version=version, before=before)
+        return True

@@ -1,0 +1,210 @@
+"""What a service plugs into the loop: a `Stage` decodes, keys, loads, decides and stores; the loop does the rest.
+
+    records ─▶ decode ─▶ key ─▶ load the states ─▶ decide, one after the other ─▶ one transaction ─▶ relay
+
+A stage holds no clock, no connection and no memory of its own. Its `decide` calls the service's pure core and turns the
+answer into an `Outcome`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
+
+import asyncpg
+from pydantic import ValidationError
+
+from chassis.errors import InvalidEvent
+from schemas.envelope import Envelope
+from schemas.registry import REGISTRY, Payload
+from schemas.topics import Topic
+
+S = TypeVar("S")
+Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
+"""A connection inside the batch's transaction, or one for reading before it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Received:
+    """A record of a topic, decoded. `cause` names it for derived ids: the event's id, or where it lies in the log."""
+
+    envelope: Envelope
+    event: Payload
+    key: str
+    topic: str
+    cause: str
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """A timer is due. `due_at` is when it was meant to fire; `now` of the decision may be later, never earlier."""
+
+    key: str
+    name: str
+    due_at: datetime
+
+    @property
+    def cause(self) -> str:
+        """The timer's name for derived ids."""
+        return f"tick/{self.key}/{self.name}/{self.due_at.isoformat()}"
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """Something to do outside Postgres (a mail, a vendor's call), recorded before it is tried.
+
+    `id` is the idempotency key: the same intent has the same id over all retries. `key` is the state it answers to;
+    effects of one key are done in order. `payload` is JSON. `attempt` counts from 1.
+    """
+
+    id: str
+    key: str
+    payload: Mapping[str, Any]
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class EffectResult:
+    """What came of an effect: `done`, `failed` (with `is_recoverable`) or `unknown` (begun, never heard of again)."""
+
+    status: str
+    detail: str = ""
+    is_recoverable: bool = False
+    retry_after: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EffectDone:
+    """An effect's result comes back as an input like any other."""
+
+    effect: Effect
+    result: EffectResult
+
+    @property
+    def key(self) -> str:
+        """The state this belongs to."""
+        return self.effect.key
+
+    @property
+    def cause(self) -> str:
+        """The effect's name for derived ids."""
+        return f"effect/{self.effect.id}/{self.effect.attempt}"
+
+
+Input = Received | Tick | EffectDone
+
+
+@dataclass(slots=True)
+class Outcome(Generic[S]):
+    """What an input changed.
+
+    `state` replaces the key's state (None forgets it; `UNCHANGED` in `is_changed=False` saves the write). `events` are
+    published in order; their topic is the payload's, their partition key what `Stage.partition_key` says. `timers`
+    sets (an instant) or clears (None) the key's timers by name; a timer that fired is gone unless set again. `effects`
+    are recorded with the batch and done after it. `rows` go to `Store.save` as they are. `park` sets the record aside
+    instead (reason, detail), with everything else in this outcome dropped. `ignored` counts an input that is
+    understood and means nothing here, by its reason.
+    """
+
+    state: S | None = None
+    is_changed: bool = True
+    events: Sequence[Payload] = ()
+    timers: Mapping[str, datetime | None] = field(default_factory=dict)
+    effects: Sequence[Effect] = ()
+    rows: Sequence[Any] = ()
+    park: tuple[str, str] | None = None
+    ignored: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Change(Generic[S]):
+    """A key's state after the batch (None: forget it), for the store to write."""
+
+    task: int
+    key: str
+    state: S | None
+
+
+class Store(Protocol[S]):
+    """State ↔ rows. Called inside the batch's transaction for writing, outside it for reading."""
+
+    async def load(self, connection: Connection, task: int, keys: Sequence[str]) -> dict[str, S]:
+        """Return the states of those of `keys` that exist."""
+        ...
+
+    async def save(
+        self, connection: Connection, changes: Sequence[Change[S]], rows: Sequence[tuple[int, Any]]
+    ) -> None:
+        """Write changed states, and the outcomes' `rows` as (task, row), in order.
+
+        Raises:
+            Conflict: a shared row was claimed by another task meanwhile.
+        """
+        ...
+
+
+class Stage(Generic[S]):
+    """One kind of task of a service. Subclass it in `handlers.py`; see `services/sla/handlers.py` for the shortest one."""
+
+    name: ClassVar[str]
+    """`service.stage` or `service`: names the consumer group, the leases and the source of events."""
+
+    topics: ClassVar[tuple[Topic, ...]]
+    """What it reads: partition n of each belongs to task n."""
+
+    understands: ClassVar[frozenset[str]]
+    """Event types it applies. Others on the same topics are counted as ignored."""
+
+    keeps_state: ClassVar[bool] = True
+    """Whether states may be kept in memory between batches: false where rows are shared with other tasks."""
+
+    loads_all: ClassVar[bool] = False
+    """Whether `load` is asked once, at acquisition, with no keys, for everything the task has."""
+
+    store: Store[S]
+
+    @property
+    def source(self) -> str:
+        """The CloudEvents source without the task's number."""
+        return f"signalbox/{self.name}"
+
+    def decode(self, envelope: Envelope, data: bytes) -> Payload:
+        """Read the data of an event of a type in `understands`.
+
+        Raises:
+            InvalidEvent: it does not fit the schema; the first wrong field is named, its value never.
+        """
+        try:
+            return REGISTRY[envelope.type].model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False, include_context=False)[0]
+            where = ".".join(str(part) for part in first["loc"]) or "data"
+            raise InvalidEvent("invalid_payload", f"{where}: {first['msg']}") from None
+
+    def key(self, envelope: Envelope, event: Payload) -> str:
+        """Return the key of the state that `event` changes: the conversation's id unless overridden."""
+        return str(getattr(event, "conversation_id", "") or envelope.partitionkey)
+
+    def partition_key(self, event: Payload) -> str:
+        """Return the key that an emitted event is partitioned by: the conversation's id unless overridden."""
+        return str(event.conversation_id)  # type: ignore[attr-defined]
+
+    async def load(
+        self, connection: Connection, task: int, inputs: Sequence[Input], missing: Sequence[str]
+    ) -> dict[str, S]:
+        """Return the states of `missing` keys, read outside the transaction. `inputs` is the whole batch."""
+        del inputs
+        return await self.store.load(connection, task, missing)
+
+    def decide(self, state: S | None, item: Input, now: datetime) -> Outcome[S]:
+        """Apply one input. Pure but for `state`, which may be changed in place where `keeps_state` holds."""
+        raise NotImplementedError
+
+    async def perform(self, effect: Effect) -> EffectResult:
+        """Do an effect. Answer every way it can end as a result; raise only for bugs."""
+        raise NotImplementedError
+
+    def is_repeatable(self, effect: Effect) -> bool:
+        """Whether an effect that was begun and never heard of may be done again (the provider drops repeats by id)."""
+        del effect
+        return False

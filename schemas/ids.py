@@ -1,0 +1,48 @@
+"""Derived identifiers: the same input always names the same things.
+
+Every id below is a UUIDv5 (RFC 9562) of the facts that make the thing what it is, so that handling an input twice,
+on another machine or after a crash, arrives at the same ids and the second time changes nothing.
+"""
+
+import base64
+import hashlib
+from uuid import NAMESPACE_URL, UUID, uuid5
+
+NAMESPACE = uuid5(NAMESPACE_URL, "https://signalbox.example/ids")
+"""Root of all derived ids. Changing it renames everything that was ever stored."""
+
+
+def derive(*parts: str) -> str:
+    """Return the UUIDv5 of `parts`, joined so that no two different lists collide."""
+    return str(uuid5(NAMESPACE, "\x1f".join(part.replace("\x1f", "\x1f\x1f") for part in parts)))
+
+
+def message_id(workspace: str, channel: str, account: str, vendor_message_id: str) -> str:
+    """Name a customer's message by where it came from and what the vendor calls it."""
+    return derive("message", workspace, channel, account, vendor_message_id)
+
+
+def conversation_id(first_message_id: str) -> str:
+    """Name a conversation by the message that began it."""
+    return derive("conversation", first_message_id)
+
+
+def customer_id(workspace: str, address_kind: str, address: str) -> str:
+    """Name a customer by the first address they were seen under."""
+    return derive("customer", workspace, address_kind, address)
+
+
+def ticket_id(conversation: str, number: int) -> str:
+    """Name the `number`-th case (from 1) within a conversation."""
+    return derive("ticket", conversation, str(number))
+
+
+def event_id(stage: str, cause: str, index: int, event_type: str) -> str:
+    """Name an emitted event by its cause and its place among that cause's events, never by a counter or a clock."""
+    return derive("event", stage, cause, str(index), event_type)
+
+
+def ticket_reference(ticket: str) -> str:
+    """Return the short name people read aloud, such as `SB-4K7TQ2M`: 35 bits of the id in base 32."""
+    digest = hashlib.sha256(UUID(ticket).bytes).digest()
+    return "SB-" + base64.b32encode(digest[:5]).decode().rstrip("=")[:7]

@@ -1,0 +1,98 @@
+"""`roster`: the agents of a routing domain, what they can do, whether they are there, and what they say to offers."""
+
+from typing import Any, ClassVar, Literal
+
+from schemas.payload import Field, Id, Payload
+from schemas.topics import ROSTER
+
+Presence = Literal["available", "away", "offline"]
+
+
+class AgentSet(Payload):
+    """An agent as they are from now on; replaces what was known. Presence is not part of it and stays.
+
+    `skills` maps a skill to its proficiency (1 to 10); `languages` a language code to proficiency likewise.
+    `capacity` is the weighted load the agent can carry, `queues` which queues they serve.
+    """
+
+    TYPE: ClassVar[str] = "agent.set.v1"
+    TOPIC: ClassVar[str] = ROSTER.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "domain": "main",
+        "agent_id": "ada",
+        "name": "Ada",
+        "queues": ["service"],
+        "skills": {"orders": 6},
+        "languages": {"en": 9, "tr": 5},
+        "capacity": 100,
+    }
+
+    domain: Id
+    agent_id: Id
+    name: str = ""
+    queues: tuple[Id, ...] = ()
+    skills: dict[str, int] = Field(default_factory=dict)
+    languages: dict[str, int] = Field(default_factory=dict)
+    capacity: int = Field(ge=0, le=100_000)
+
+
+class AgentRemoved(Payload):
+    """An agent has left; their open offers return to the queue, their tickets too."""
+
+    TYPE: ClassVar[str] = "agent.removed.v1"
+    TOPIC: ClassVar[str] = ROSTER.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {"domain": "main", "agent_id": "ada"}
+
+    domain: Id
+    agent_id: Id
+
+
+class PresenceSet(Payload):
+    """Whether an agent takes work now. Only `available` does."""
+
+    TYPE: ClassVar[str] = "agent.presence_set.v1"
+    TOPIC: ClassVar[str] = ROSTER.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "domain": "main",
+        "agent_id": "ada",
+        "presence": "available",
+    }
+
+    domain: Id
+    agent_id: Id
+    presence: Presence
+
+
+class OfferAccepted(Payload):
+    """An agent takes what was offered to them."""
+
+    TYPE: ClassVar[str] = "offer.accept.v1"
+    TOPIC: ClassVar[str] = ROSTER.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "domain": "main",
+        "agent_id": "ada",
+        "ticket_id": "3c59dc04-8e88-5024-9be8-079a5c74d079",
+        "reservation_id": "6512bd43-d9ca-56e0-82c9-90b0a82652dc",
+    }
+
+    domain: Id
+    agent_id: Id
+    ticket_id: Id
+    reservation_id: Id
+
+
+class OfferDeclined(Payload):
+    """An agent does not take what was offered to them."""
+
+    TYPE: ClassVar[str] = "offer.decline.v1"
+    TOPIC: ClassVar[str] = ROSTER.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**OfferAccepted.EXAMPLE, "reason": "not my field"}
+
+    domain: Id
+    agent_id: Id
+    ticket_id: Id
+    reservation_id: Id
+    reason: str = ""
+
+
+AnyRosterEvent = AgentSet | AgentRemoved | PresenceSet | OfferAccepted | OfferDeclined

@@ -1,0 +1,293 @@
+"""`routing-work` (tickets asks assignment for a person) and `routing` (assignment says who, and why)."""
+
+from typing import Any, ClassVar, Literal
+
+from schemas.payload import Field, Id, Instant, Part, Payload
+from schemas.topics import ROUTING, ROUTING_WORK
+
+_TICKET: dict[str, Any] = {
+    "ticket_id": "3c59dc04-8e88-5024-9be8-079a5c74d079",
+    "conversation_id": "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01",
+}
+
+
+class SkillNeed(Part):
+    """A skill a ticket needs and how well; `relax_after_seconds` after entry the need falls away (None: never)."""
+
+    skill: Id
+    level: int = Field(default=1, ge=1, le=10)
+    relax_after_seconds: float | None = None
+
+
+class Requirement(Part):
+    """What the person must bring: a language (None: any) and skills at levels."""
+
+    language: str | None = None
+    language_level: int = Field(default=1, ge=1, le=10)
+    language_relax_after_seconds: float | None = None
+    skills: tuple[SkillNeed, ...] = ()
+
+
+class WorkRequested(Payload):
+    """A ticket needs a person. `entered_at` is when it first began to wait; a requeue keeps it, so age is kept.
+
+    `work_id` names this request of the ticket (one per stay in the queue), `cost` is how much of an agent's capacity
+    it takes, `preferred_agent_id` who had it last. A lower `priority` number is served earlier (1 urgent … 4 low).
+    """
+
+    TYPE: ClassVar[str] = "work.requested.v1"
+    TOPIC: ClassVar[str] = ROUTING_WORK.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "domain": "main",
+        "work_id": "w1",
+        "queue": "service",
+        "priority": 3,
+        "cost": 20,
+        "requirement": {
+            "language": "en",
+            "skills": [{"skill": "orders", "level": 3, "relax_after_seconds": 60}],
+        },
+        "entered_at": "2026-11-24T08:00:01Z",
+        "reason": "opened",
+        "policy_version": "a1b2c3d4e5f6",
+    }
+
+    domain: Id
+    work_id: Id
+    ticket_id: Id
+    conversation_id: Id
+    queue: Id
+    priority: int = Field(default=3, ge=1, le=4)
+    cost: int = Field(default=10, ge=0)
+    requirement: Requirement = Requirement()
+    entered_at: Instant
+    preferred_agent_id: Id | None = None
+    excluded_agent_ids: tuple[Id, ...] = ()
+    reason: str = ""
+    rule: str = ""
+    policy_version: str = ""
+
+
+class WorkWithdrawn(Payload):
+    """A ticket needs nobody any more (solved, pending on the customer, escalated): leave the queue, free the agent."""
+
+    TYPE: ClassVar[str] = "work.withdrawn.v1"
+    TOPIC: ClassVar[str] = ROUTING_WORK.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "domain": "main",
+        "work_id": "w1",
+        "reason": "solved",
+    }
+
+    domain: Id
+    work_id: Id
+    ticket_id: Id
+    conversation_id: Id
+    reason: str
+
+
+class Excluded(Part):
+    """Why an agent was not chosen: the complete set of rules that stood against them."""
+
+    agent_id: Id
+    rules: tuple[str, ...]
+
+
+class DecisionRecord(Part):
+    """How a choice was made: rule and policy, what was asked after relaxation, who was fit, who was not and why."""
+
+    rule: str = ""
+    policy_version: str = ""
+    queue: Id
+    requirement: Requirement
+    relaxed: tuple[str, ...] = ()
+    candidates: tuple[str, ...] = ()
+    excluded: tuple[Excluded, ...] = ()
+    chosen_by: str = ""
+
+
+class RoutingEvent(Payload):
+    """A fact about one ticket's way to a person."""
+
+    ticket_id: Id
+    conversation_id: Id
+    work_id: Id
+
+
+class TicketQueued(RoutingEvent):
+    """A ticket waits in a queue, since nobody fit is free. `record` says why nobody."""
+
+    TYPE: ClassVar[str] = "routing.queued.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "at": "2026-11-24T08:00:01Z",
+        "record": {
+            "queue": "service",
+            "requirement": {"language": "en"},
+            "excluded": [{"agent_id": "ada", "rules": ["capacity"]}],
+        },
+    }
+
+    queue: Id
+    at: Instant
+    is_matchable: bool = True
+    record: DecisionRecord | None = None
+
+
+class OfferMade(RoutingEvent):
+    """A ticket is reserved for one agent until `expires_at`. `expires_after_seconds` is the offer's length."""
+
+    TYPE: ClassVar[str] = "routing.offered.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "domain": "main",
+        "reservation_id": "6512bd43-d9ca-56e0-82c9-90b0a82652dc",
+        "agent_id": "ada",
+        "queue": "service",
+        "offered_at": "2026-11-24T08:00:01Z",
+        "expires_at": "2026-11-24T08:00:31Z",
+        "waited_seconds": 0.4,
+        "cost": 20,
+        "record": {
+            "queue": "service",
+            "requirement": {"language": "en"},
+            "candidates": ["ada"],
+            "chosen_by": "longest_idle",
+        },
+    }
+
+    domain: Id
+    reservation_id: Id
+    agent_id: Id
+    queue: Id
+    offered_at: Instant
+    expires_at: Instant
+    waited_seconds: float
+    cost: int = 0
+    record: DecisionRecord | None = None
+
+
+class TicketAssigned(RoutingEvent):
+    """An agent accepted: the ticket is theirs."""
+
+    TYPE: ClassVar[str] = "routing.assigned.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "reservation_id": "6512bd43-d9ca-56e0-82c9-90b0a82652dc",
+        "agent_id": "ada",
+        "queue": "service",
+        "assigned_at": "2026-11-24T08:00:09Z",
+    }
+
+    reservation_id: Id
+    agent_id: Id
+    queue: Id
+    assigned_at: Instant
+
+
+RequeueReason = Literal["offer_declined", "offer_expired", "agent_away", "agent_removed"]
+
+
+class TicketRequeued(RoutingEvent):
+    """An offer came to nothing, or the assignee is gone: the ticket waits again, at its old place."""
+
+    TYPE: ClassVar[str] = "routing.requeued.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "agent_id": "ada",
+        "reason": "offer_expired",
+        "at": "2026-11-24T08:00:31Z",
+        "declines": 1,
+    }
+
+    queue: Id
+    agent_id: Id
+    reason: RequeueReason
+    at: Instant
+    declines: int = 0
+
+
+class OfferAnswerRefused(RoutingEvent):
+    """An agent's accept or decline came too late, twice, or was not theirs to give. `winner_id` has the ticket now."""
+
+    TYPE: ClassVar[str] = "routing.answer_refused.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "agent_id": "ada",
+        "reservation_id": "6512bd43-d9ca-56e0-82c9-90b0a82652dc",
+        "reason": "reservation_expired",
+        "at": "2026-11-24T08:00:32Z",
+        "winner_id": None,
+    }
+
+    agent_id: Id
+    reservation_id: Id
+    reason: Literal["reservation_expired", "reservation_unknown", "not_yours", "ticket_unknown"]
+    at: Instant
+    winner_id: Id | None = None
+
+
+class WorkReleased(RoutingEvent):
+    """An agent's capacity is free again, since the ticket needs them no more."""
+
+    TYPE: ClassVar[str] = "routing.released.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "agent_id": "ada",
+        "reason": "solved",
+        "at": "2026-11-24T09:00:00Z",
+    }
+
+    agent_id: Id | None
+    reason: str
+    at: Instant
+
+
+class RequirementRelaxed(RoutingEvent):
+    """Nobody fit was free in time, so less is asked from now on. The ticket keeps its place."""
+
+    TYPE: ClassVar[str] = "routing.relaxed.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "relaxed": ["orders"],
+        "at": "2026-11-24T08:01:01Z",
+    }
+
+    queue: Id
+    relaxed: tuple[str, ...]
+    at: Instant
+
+
+class AssignmentExhausted(RoutingEvent):
+    """Everyone who could take it has declined as often as is allowed: a person must look."""
+
+    TYPE: ClassVar[str] = "routing.exhausted.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "at": "2026-11-24T08:05:00Z",
+    }
+
+    queue: Id
+    at: Instant

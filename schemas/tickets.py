@@ -1,0 +1,306 @@
+"""`tickets`: the life of each case, as the router decides it."""
+
+from typing import Any, ClassVar, Literal
+
+from schemas.messages import MessageKind
+from schemas.payload import Field, Id, Instant, Part, Payload
+from schemas.topics import TICKETS
+
+TicketStatus = Literal["queued", "offered", "assigned", "pending", "solved", "closed"]
+Desk = Literal["service", "technical"]
+
+_TICKET: dict[str, Any] = {
+    "ticket_id": "3c59dc04-8e88-5024-9be8-079a5c74d079",
+    "conversation_id": "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01",
+    "version": 1,
+    "at": "2026-11-24T08:00:01Z",
+}
+
+
+class Contact(Part):
+    """Where the customer can be answered, and whether that address was proved to be theirs."""
+
+    customer_id: Id
+    name: str = ""
+    address: str
+    address_kind: Literal["email", "phone", "vendor_id", "none"] = "email"
+    channel: Id
+    account: Id
+    language: str | None = None
+    is_verified: bool = False
+
+
+class TicketEvent(Payload):
+    """A fact about one ticket. `version` counts the ticket's events from 1 without gaps."""
+
+    ticket_id: Id
+    conversation_id: Id
+    version: int = Field(ge=1)
+    at: Instant
+
+
+class TicketOpened(TicketEvent):
+    """A new case. `priority` 1 urgent … 4 low; `sla_policy` names the targets; `follows` the solved case before it."""
+
+    TYPE: ClassVar[str] = "ticket.opened.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "number": 1,
+        "reference": "SB-4K7TQ2M",
+        "message_id": "4b7c2d9e-3b0e-5a51-8a44-7a5d3f2f4a10",
+        "contact": {
+            "customer_id": "8f14e45f",
+            "name": "Ada",
+            "address": "ada@example.com",
+            "channel": "email",
+            "account": "support",
+            "language": "en",
+        },
+        "subject": "My lamp never arrived",
+        "desk": "service",
+        "queue": "service",
+        "priority": 3,
+        "sla_policy": "standard",
+        "rule": "everything else",
+        "policy_version": "a1b2c3d4e5f6",
+        "occurred_at": "2026-11-24T08:00:00Z",
+    }
+
+    number: int = Field(ge=1)
+    reference: str
+    message_id: Id
+    contact: Contact
+    subject: str = ""
+    desk: Desk
+    queue: Id
+    priority: int = Field(ge=1, le=4)
+    sla_policy: Id
+    rule: str
+    policy_version: str
+    occurred_at: Instant
+    follows: Id | None = None
+    vendor_message_id: str = ""
+    suspicion: str | None = None
+
+
+class TicketMessageAdded(TicketEvent):
+    """A customer wrote in an open case (or a machine did: see `kind`, `is_automatic`).
+
+    The message that opens a ticket is told by `ticket.opened` and is not repeated here.
+    """
+
+    TYPE: ClassVar[str] = "ticket.message_added.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "message_id": "4b7c2d9e-3b0e-5a51-8a44-7a5d3f2f4a10",
+        "kind": "message",
+        "is_automatic": False,
+        "occurred_at": "2026-11-24T08:10:00Z",
+        "status": "assigned",
+        "vendor_message_id": "<CAF2@mail.example.com>",
+    }
+
+    message_id: Id
+    kind: MessageKind
+    is_automatic: bool
+    occurred_at: Instant
+    status: TicketStatus
+    vendor_message_id: str = ""
+    contact: Contact | None = None
+
+
+class TicketReopened(TicketEvent):
+    """A customer wrote in a solved case within the reopen window. Follows the message that did it."""
+
+    TYPE: ClassVar[str] = "ticket.reopened.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "message_id": "4b7c2d9e",
+        "queue": "service",
+        "reopen_count": 1,
+        "occurred_at": "2026-11-24T10:00:00Z",
+    }
+
+    message_id: Id
+    queue: Id
+    reopen_count: int
+    occurred_at: Instant
+
+
+class TicketAnswered(TicketEvent):
+    """An agent's public answer: `text` goes to the customer. `occurred_at` is when the agent gave it."""
+
+    TYPE: ClassVar[str] = "ticket.answered.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "text": "Your lamp left our house this morning.",
+        "occurred_at": "2026-11-24T08:12:00Z",
+        "is_first": True,
+    }
+
+    command_id: Id
+    agent_id: Id
+    agent_name: str = ""
+    text: str
+    language: str | None = None
+    occurred_at: Instant
+    is_first: bool
+
+
+class TicketNoteAdded(TicketEvent):
+    """A note for colleagues."""
+
+    TYPE: ClassVar[str] = "ticket.note_added.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "text": "Called the carrier.",
+    }
+
+    command_id: Id
+    agent_id: Id
+    text: str
+
+
+class TicketStatusChanged(TicketEvent):
+    """The ticket moved on in its life cycle, for `reason`."""
+
+    TYPE: ClassVar[str] = "ticket.status_changed.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "before": "offered",
+        "status": "assigned",
+        "reason": "accepted",
+        "agent_id": "ada",
+        "queue": "service",
+    }
+
+    before: TicketStatus
+    status: TicketStatus
+    reason: str
+    agent_id: Id | None = None
+    queue: Id
+
+
+class TicketEscalated(TicketEvent):
+    """The case moved from the front line to technical support with what is known. Clocks run on."""
+
+    TYPE: ClassVar[str] = "ticket.escalated.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "from_queue": "service",
+        "to_queue": "technical",
+        "reason": "needs someone who reads API logs",
+        "facts": {"request_id": "req_81"},
+        "by_rule": None,
+    }
+
+    command_id: Id | None
+    agent_id: Id | None
+    from_queue: Id
+    to_queue: Id
+    reason: str
+    facts: dict[str, str] = Field(default_factory=dict)
+    by_rule: str | None = None
+
+
+class TicketSolved(TicketEvent):
+    """The case is done, as far as the agent can tell; the customer may reopen it within the window."""
+
+    TYPE: ClassVar[str] = "ticket.solved.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "cause": "late_by_shipper",
+        "occurred_at": "2026-11-24T08:12:00Z",
+        "with_answer": True,
+    }
+
+    command_id: Id
+    agent_id: Id
+    cause: str | None = None
+    occurred_at: Instant
+    with_answer: bool = False
+
+
+class TicketClosed(TicketEvent):
+    """The reopen window has passed; the next message of this conversation opens a follow-up."""
+
+    TYPE: ClassVar[str] = "ticket.closed.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_TICKET}
+
+
+class TicketTagged(TicketEvent):
+    """The ticket's tags after a change."""
+
+    TYPE: ClassVar[str] = "ticket.tagged.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "tags": ["late_by_shipper"],
+    }
+
+    command_id: Id
+    agent_id: Id
+    tags: tuple[str, ...]
+
+
+class CommandRefused(Payload):
+    """A command did not fit; nothing changed. `state` is where the ticket stands, for whoever asked."""
+
+    TYPE: ClassVar[str] = "command.refused.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "command_id": "c-2f5d",
+        "command": "command.reply.v1",
+        "ticket_id": "3c59dc04",
+        "conversation_id": "b1c9f1c2",
+        "agent_id": "ada",
+        "reason": "not_assignee",
+        "state": "assigned",
+        "at": "2026-11-24T08:00:01Z",
+    }
+
+    command_id: Id
+    command: str
+    ticket_id: Id
+    conversation_id: Id
+    agent_id: Id
+    reason: str
+    state: str
+    at: Instant
+
+
+class MessageNotTicketed(Payload):
+    """A message that opens no ticket, and why (`automatic`, `bounce`). It is counted, so that the books balance."""
+
+    TYPE: ClassVar[str] = "ticket.message_set_aside.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "message_id": "4b7c2d9e",
+        "conversation_id": "b1c9f1c2",
+        "reason": "automatic",
+        "at": "2026-11-24T08:00:01Z",
+    }
+
+    message_id: Id
+    conversation_id: Id
+    reason: str
+    at: Instant
