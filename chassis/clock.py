@@ -24,3 +24,8 @@ class SystemClock:
 def monotonic() -> float:
     """Seconds on a clock that never goes back: for waiting and measuring, never for facts."""
     return time.monotonic()
+
+
+def now_seconds() -> float:
+    """Seconds since 1970, for log lines that a test compares; facts use `Clock.now`."""
+    return time.time()

@@ -1,12 +1,12 @@
 """The errors of the chassis, drawn as a tree.
 
-    SignalboxError
-    ├── InvalidEvent        a record nobody can handle: parked, with reason and bytes
-    ├── Fenced              another owner holds the lease: forget everything, ask Kafka, acquire again
-    ├── Conflict            a shared row was taken by someone else meanwhile: forget, read again, decide again
-    ├── PolicyError         a policy file says something that cannot work: refused, with file, path and value
-    ├── ConfigurationError  a setting is missing or wrong: one sentence that says what to do
-    └── Unavailable         a database or broker is away: back off, or 503
+SignalboxError
+├── InvalidEvent        a record nobody can handle: parked, with reason and bytes
+├── Fenced              another owner holds the lease: forget everything, ask Kafka, acquire again
+├── Conflict            a shared row was taken by someone else meanwhile: forget, read again, decide again
+├── PolicyError         a policy file says something that cannot work: refused, with file, path and value
+├── ConfigurationError  a setting is missing or wrong: one sentence that says what to do
+└── Unavailable         a database or broker is away: back off, or 503
 """
 
 
@@ -40,7 +40,9 @@ class PolicyError(SignalboxError):
 
     def __init__(self, file: str, path: str, value: object, allowed: str) -> None:
         shown = repr(value)
-        super().__init__(f"{file}: {path}: {shown if len(shown) <= 120 else shown[:117] + '…'}: {allowed}")
+        super().__init__(
+            f"{file}: {path}: {shown if len(shown) <= 120 else shown[:117] + '…'}: {allowed}"
+        )
         self.file = file
         self.path = path
         self.value = value

@@ -12,10 +12,24 @@ from typing import Any
 
 import structlog
 
-FORBIDDEN = frozenset({
-    "body", "text", "html", "payload", "value", "password", "secret", "token", "authorization", "dsn", "cookie",
-    "api_key", "headers", "database_url",
-})
+FORBIDDEN = frozenset(
+    {
+        "body",
+        "text",
+        "html",
+        "payload",
+        "value",
+        "password",
+        "secret",
+        "token",
+        "authorization",
+        "dsn",
+        "cookie",
+        "api_key",
+        "headers",
+        "database_url",
+    }
+)
 """Field names whose values never reach a log."""
 
 
@@ -30,7 +44,8 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     """Set up logging for the process; call it once, first thing."""
     threshold = getattr(logging, level.upper())
     renderer: Any = (
-        structlog.processors.JSONRenderer() if fmt == "json"
+        structlog.processors.JSONRenderer()
+        if fmt == "json"
         else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
     )
     shared: list[Any] = [
@@ -48,14 +63,16 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     structlog.contextvars.bind_contextvars(service=service)
     # Libraries log through the standard library: warnings and worse, in the same shape.
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            structlog.processors.format_exc_info,
-            renderer,
-        ],
-    ))
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
+            processors=[
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                structlog.processors.format_exc_info,
+                renderer,
+            ],
+        )
+    )
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))

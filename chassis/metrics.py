@@ -30,10 +30,14 @@ class Declaration:
     labels: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
 
-def _declare(kind: str, name: str, text: str, labels: dict[str, Sequence[str]] | None) -> Declaration:
+def _declare(
+    kind: str, name: str, text: str, labels: dict[str, Sequence[str]] | None
+) -> Declaration:
     if name in DECLARED:
         raise ValueError(f"{name} is declared twice")
-    made = Declaration(name, kind, text, {key: tuple(values) for key, values in (labels or {}).items()})
+    made = Declaration(
+        name, kind, text, {key: tuple(values) for key, values in (labels or {}).items()}
+    )
     DECLARED[name] = made
     return made
 
@@ -61,7 +65,10 @@ def gauge(name: str, text: str, labels: dict[str, Sequence[str]] | None = None) 
 
 
 def histogram(
-    name: str, text: str, labels: dict[str, Sequence[str]] | None = None, buckets: Iterable[float] = LATENCY_BUCKETS
+    name: str,
+    text: str,
+    labels: dict[str, Sequence[str]] | None = None,
+    buckets: Iterable[float] = LATENCY_BUCKETS,
 ) -> Histogram:
     """Declare a histogram, in the unit that its name ends in."""
     declared = _declare("histogram", name, text, labels)
@@ -83,46 +90,97 @@ RECORDS = counter(
     "Records read, by what became of them. read = applied + duplicate + ignored + parked, always.",
     {"stage": (), "outcome": ()},
 )
-BATCH_SECONDS = histogram("signalbox_task_batch_seconds", "From a batch in hand to its commit.", _STAGE)
+BATCH_SECONDS = histogram(
+    "signalbox_task_batch_seconds", "From a batch in hand to its commit.", _STAGE
+)
 BATCH_RECORDS = histogram(
-    "signalbox_task_batch_records", "Records in a batch: grows when the service is behind.", _STAGE,
+    "signalbox_task_batch_records",
+    "Records in a batch: grows when the service is behind.",
+    _STAGE,
     buckets=(1, 2, 5, 10, 20, 50, 100, 200, 500, 1000),
 )
-EPOCH = gauge("signalbox_task_epoch", "Epoch of the lease held; a fast rise means owners take it from each other.", _TASK)
-OWNED = gauge("signalbox_task_owned", "1 while this process holds the task's lease and reads for it.", _TASK)
+EPOCH = gauge(
+    "signalbox_task_epoch",
+    "Epoch of the lease held; a fast rise means owners take it from each other.",
+    _TASK,
+)
+OWNED = gauge(
+    "signalbox_task_owned", "1 while this process holds the task's lease and reads for it.", _TASK
+)
 LOST = counter(
-    "signalbox_task_lost_total", "Times a task's memory was dropped and its lease acquired again, by reason.",
+    "signalbox_task_lost_total",
+    "Times a task's memory was dropped and its lease acquired again, by reason.",
     {"stage": (), "reason": ()},
 )
-ACQUIRE_SECONDS = histogram("signalbox_task_acquire_seconds", "From assignment to the first poll.", _STAGE)
-PROBE_REFUSED = counter("signalbox_task_probe_refused_total", "Times Kafka said that a task is not ours.", _STAGE)
-RESEEKS = counter("signalbox_task_reseeks_total", "Times records were missing in a poll and were asked for again.", _STAGE)
-HALTED = gauge("signalbox_task_halted", "1 where a gap in a sequence stopped the task. Records were lost before it.", _TASK)
-LAG = gauge("signalbox_task_lag_records", "Records behind the end of the log, as of the last poll.",
-            {"stage": (), "task": (), "topic": ()})
+ACQUIRE_SECONDS = histogram(
+    "signalbox_task_acquire_seconds", "From assignment to the first poll.", _STAGE
+)
+PROBE_REFUSED = counter(
+    "signalbox_task_probe_refused_total", "Times Kafka said that a task is not ours.", _STAGE
+)
+RESEEKS = counter(
+    "signalbox_task_reseeks_total",
+    "Times records were missing in a poll and were asked for again.",
+    _STAGE,
+)
+HALTED = gauge(
+    "signalbox_task_halted",
+    "1 where a gap in a sequence stopped the task. Records were lost before it.",
+    _TASK,
+)
+LAG = gauge(
+    "signalbox_task_lag_records",
+    "Records behind the end of the log, as of the last poll.",
+    {"stage": (), "task": (), "topic": ()},
+)
 APPLIED_SEQUENCE = gauge(
-    "signalbox_task_applied_sequence", "Last sequence applied of a source; compare with the source's emitted one.",
+    "signalbox_task_applied_sequence",
+    "Last sequence applied of a source; compare with the source's emitted one.",
     {"stage": (), "task": (), "source": (), "topic": ()},
 )
 EMITTED_SEQUENCE = gauge(
-    "signalbox_task_emitted_sequence", "Last sequence given out to a topic's partition.",
+    "signalbox_task_emitted_sequence",
+    "Last sequence given out to a topic's partition.",
     {"stage": (), "task": (), "topic": (), "partition": ()},
 )
-OUTBOX_ROWS = gauge("signalbox_outbox_rows", "Events committed and not yet acknowledged by the broker.", _TASK)
+OUTBOX_ROWS = gauge(
+    "signalbox_outbox_rows", "Events committed and not yet acknowledged by the broker.", _TASK
+)
 OUTBOX_AGE = gauge("signalbox_outbox_age_seconds", "Age of the oldest of them.", _TASK)
 RELAYED = counter("signalbox_relay_published_total", "Events acknowledged by the broker.", _STAGE)
-RELAY_ERRORS = counter("signalbox_relay_errors_total", "Publish failures; each makes a new producer.", _STAGE)
-TIMER_LATENESS = histogram("signalbox_timer_lateness_seconds", "From a timer's due time to its commit.", _STAGE)
-TIMERS_LOADED = gauge("signalbox_timers_loaded", "Timers in memory (those of the next minute).", _TASK)
-PARKED = counter("signalbox_dead_letters_total", "Records set aside, by reason.", {"stage": (), "reason": ()})
-AFTER_PARKED = counter(
-    "signalbox_after_parked_total", "Records handled while an earlier one of the same key is parked.", _STAGE
+RELAY_ERRORS = counter(
+    "signalbox_relay_errors_total", "Publish failures; each makes a new producer.", _STAGE
 )
-CLOCK_SKEW = gauge("signalbox_clock_skew_seconds", "This process' clock minus PostgreSQL's, at the last acquisition.", _STAGE)
-EFFECTS = counter("signalbox_effects_total", "Effects outside the database, by result.", {"stage": (), "status": ()})
+TIMER_LATENESS = histogram(
+    "signalbox_timer_lateness_seconds", "From a timer's due time to its commit.", _STAGE
+)
+TIMERS_LOADED = gauge(
+    "signalbox_timers_loaded", "Timers in memory (those of the next minute).", _TASK
+)
+PARKED = counter(
+    "signalbox_dead_letters_total", "Records set aside, by reason.", {"stage": (), "reason": ()}
+)
+AFTER_PARKED = counter(
+    "signalbox_after_parked_total",
+    "Records handled while an earlier one of the same key is parked.",
+    _STAGE,
+)
+CLOCK_SKEW = gauge(
+    "signalbox_clock_skew_seconds",
+    "This process' clock minus PostgreSQL's, at the last acquisition.",
+    _STAGE,
+)
+EFFECTS = counter(
+    "signalbox_effects_total",
+    "Effects outside the database, by result.",
+    {"stage": (), "status": ()},
+)
 EFFECTS_OPEN = gauge("signalbox_effects_open", "Effects recorded and not yet settled.", _TASK)
 POLICY_RELOADS = counter(
-    "signalbox_policy_reloads_total", "Policy changes seen, by result; a refused one leaves the old policy in force.",
+    "signalbox_policy_reloads_total",
+    "Policy changes seen, by result; a refused one leaves the old policy in force.",
     {"result": ("accepted", "refused")},
 )
-POLICY_INFO = gauge("signalbox_policy_info", "1 for the version of the policy in force.", {"version": ()})
+POLICY_INFO = gauge(
+    "signalbox_policy_info", "1 for the version of the policy in force.", {"version": ()}
+)

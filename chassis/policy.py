@@ -7,6 +7,7 @@ good policy in force, says so in a metric and a log line, and tries again when t
 
 import asyncio
 import hashlib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,24 +47,33 @@ class _Loader(yaml.SafeLoader):
 
 
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in resolvers if tag not in {
-        "tag:yaml.org,2002:bool", "tag:yaml.org,2002:int", "tag:yaml.org,2002:timestamp",
-    }]
+    first: [
+        (tag, regexp)
+        for tag, regexp in resolvers
+        if tag
+        not in {
+            "tag:yaml.org,2002:bool",
+            "tag:yaml.org,2002:int",
+            "tag:yaml.org,2002:timestamp",
+        }
+    ]
     for first, resolvers in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
-_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", __import__("re").compile("^(?:true|false)$"), list("tf"))
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", __import__("re").compile("^-?[0-9]+$"), list("-0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:int", re.compile("^-?[0-9]+$"), list("-0123456789")
+)
 
 
 def _no_doubles(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
     seen: dict[Any, Any] = {}
     for key_node, value_node in node.value:
-        key = loader.construct_object(key_node, deep=True)  # type: ignore[no-untyped-call]
+        key = loader.construct_object(key_node, deep=True)
         if key in seen:
             raise yaml.constructor.ConstructorError(
                 None, None, f"{key!r} stands twice", key_node.start_mark
             )
-        seen[key] = loader.construct_object(value_node, deep=True)  # type: ignore[no-untyped-call]
+        seen[key] = loader.construct_object(value_node, deep=True)
     return seen
 
 
@@ -79,9 +89,13 @@ def read_yaml(path: Path) -> Any:
     try:
         raw = path.read_bytes()
     except FileNotFoundError:
-        raise PolicyError(path.name, "file", str(path), "does not exist; see `policy/` for an example") from None
+        raise PolicyError(
+            path.name, "file", str(path), "does not exist; see `policy/` for an example"
+        ) from None
     except OSError as error:
-        raise PolicyError(path.name, "file", str(path), f"cannot be read: {error.strerror}") from None
+        raise PolicyError(
+            path.name, "file", str(path), f"cannot be read: {error.strerror}"
+        ) from None
     if len(raw) > FILE_BYTES_MAX:
         raise PolicyError(path.name, "file", f"{len(raw)} bytes", f"at most {FILE_BYTES_MAX} bytes")
     try:
@@ -89,7 +103,9 @@ def read_yaml(path: Path) -> Any:
     except (yaml.YAMLError, RecursionError, UnicodeDecodeError) as error:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}" if mark is not None else "file"
-        raise PolicyError(path.name, where, getattr(error, "problem", None) or "unreadable", "must be YAML") from None
+        raise PolicyError(
+            path.name, where, getattr(error, "problem", None) or "unreadable", "must be YAML"
+        ) from None
 
 
 def parse(name: str, content: Any, kind: type[BaseModel]) -> Any:
@@ -121,7 +137,11 @@ def _fields_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> set[str]:
         args = [arg for arg in getattr(model, "__args__", ()) if isinstance(arg, type)]
         models = [arg for arg in args if issubclass(arg, BaseModel)]
         model = models[0] if models else model
-    return set(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else set()
+    return (
+        set(model.model_fields)
+        if isinstance(model, type) and issubclass(model, BaseModel)
+        else set()
+    )
 
 
 def folder_version(folder: Path) -> str:
@@ -141,7 +161,9 @@ def load(folder: Path, files: PolicyFiles[P]) -> P:
         PolicyError: the first mistake found.
     """
     if not folder.is_dir():
-        raise PolicyError(str(folder), "folder", str(folder), "does not exist; set SIGNALBOX_POLICY")
+        raise PolicyError(
+            str(folder), "folder", str(folder), "does not exist; set SIGNALBOX_POLICY"
+        )
     parsed: dict[str, Any] = {}
     for name, kind in files.files.items():
         if name in files.optional and not (folder / name).exists():
@@ -180,8 +202,14 @@ class PolicyHolder(Generic[P]):
             self.current = load(self._folder, self._files)
         except PolicyError as error:
             metrics.POLICY_RELOADS.labels("refused").inc()
-            log.error("policy_refused", version=version, kept=before, file=error.file, path=error.path,
-                      allowed=error.allowed)
+            log.error(
+                "policy_refused",
+                version=version,
+                kept=before,
+                file=error.file,
+                path=error.path,
+                allowed=error.allowed,
+            )
             return False
         metrics.POLICY_RELOADS.labels("accepted").inc()
         metrics.POLICY_INFO.clear()

@@ -25,38 +25,66 @@ class Settings(BaseSettings):
     kafka: str = Field(description="Bootstrap servers, `host:port` with commas between. Required.")
     database_url: SecretStr = Field(description="PostgreSQL DSN, version 17 or later. Required.")
     policy: Path = Field(default=Path("policy"), description="Folder of the YAML policy files.")
-    workspace: str = Field(default="default", description="Name of the installation in every event.")
+    workspace: str = Field(
+        default="default", description="Name of the installation in every event."
+    )
     partitions: int = Field(
-        default=DEFAULT_PARTITIONS, ge=1, le=1000,
+        default=DEFAULT_PARTITIONS,
+        ge=1,
+        le=1000,
         description="Partitions of every topic; fixed for the life of an installation.",
     )
     topic_prefix: str = Field(
-        default="", pattern=r"^[a-zA-Z0-9._-]*$",
+        default="",
+        pattern=r"^[a-zA-Z0-9._-]*$",
         description="Put before every topic's and group's name, where several installations share a broker.",
     )
     token_secret: SecretStr = Field(
-        default=SecretStr(""), description="Key of the signed reply tokens, at least 32 characters. Required by "
+        default=SecretStr(""),
+        description="Key of the signed reply tokens, at least 32 characters. Required by "
         "ingest and notifier.",
     )
     topology: int = Field(
-        default=1, ge=1,
+        default=1,
+        ge=1,
         description="Raised by a release that changes a service's topic list: older processes then keep quiet.",
     )
-    log_format: str = Field(default="json", pattern="^(json|console)$", description="`json` or `console`.")
-    log_level: str = Field(default="info", pattern="^(debug|info|warning|error)$", description="Least level shown.")
-    http_host: str = Field(default="127.0.0.1", description="Address of the health, metrics and gateway ports.")
-    http_port: int = Field(default=0, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one.")
-    grace_seconds: float = Field(default=20.0, gt=0, description="Seconds from SIGTERM to exit, at most.")
+    log_format: str = Field(
+        default="json", pattern="^(json|console)$", description="`json` or `console`."
+    )
+    log_level: str = Field(
+        default="info", pattern="^(debug|info|warning|error)$", description="Least level shown."
+    )
+    http_host: str = Field(
+        default="127.0.0.1", description="Address of the health, metrics and gateway ports."
+    )
+    http_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of health and metrics; 0 takes a free one."
+    )
+    grace_seconds: float = Field(
+        default=20.0, gt=0, description="Seconds from SIGTERM to exit, at most."
+    )
     session_timeout_seconds: float = Field(
-        default=6.0, ge=1,
+        default=6.0,
+        ge=1,
         description="How long a silent process keeps its tasks. Below 6 only where the broker's "
         "group.min.session.timeout.ms allows it.",
     )
-    database_pool: int = Field(default=6, ge=2, le=100, description="Connections to PostgreSQL a process.")
-    batch_records: int = Field(default=500, ge=1, le=5000, description="Records of one poll, at most.")
-    cached_keys: int = Field(default=20_000, ge=100, description="States kept in memory a task, at most.")
-    otlp_endpoint: str = Field(default="", description="OTLP/HTTP endpoint for traces; empty sends none.")
-    failpoints: str = Field(default="", description="Test only: `name=action[:argument]`, commas between.")
+    database_pool: int = Field(
+        default=6, ge=2, le=100, description="Connections to PostgreSQL a process."
+    )
+    batch_records: int = Field(
+        default=500, ge=1, le=5000, description="Records of one poll, at most."
+    )
+    cached_keys: int = Field(
+        default=20_000, ge=100, description="States kept in memory a task, at most."
+    )
+    otlp_endpoint: str = Field(
+        default="", description="OTLP/HTTP endpoint for traces; empty sends none."
+    )
+    failpoints: str = Field(
+        default="", description="Test only: `name=action[:argument]`, commas between."
+    )
 
     @field_validator("token_secret")
     @classmethod

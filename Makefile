@@ -1,0 +1,115 @@
+# Signalbox: everything a contributor or a newcomer runs. `make` alone lists the targets.
+# Needs make, git and Python 3.11 or newer; all else comes from the lock files.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PY := $(BIN)/python
+STAMP := $(VENV)/.signalbox-setup
+PYTEST := $(BIN)/pytest
+LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+	--no-annotate --quiet
+
+# Which tests `unit`, `integration` and `faults` run: `make unit T="tests/unit/router -k offer"`.
+T ?=
+# What `demo` and `bench` are told besides: `make demo ARGS=--keep`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test check lint types imports schemas unit contract golden-diff \
+	integration e2e faults bench golden format lock clean
+
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' \
+		$(firstword $(MAKEFILE_LIST))
+
+setup: $(STAMP) ## Make .venv with the signalbox command (the other targets do it themselves)
+
+# Where uv is not installed, the venv module and pip bring the one that the lock pins.
+$(STAMP): requirements-dev.lock requirements-uv.lock pyproject.toml
+	@command -v $(PYTHON) >/dev/null || { \
+		echo "Signalbox needs Python 3.11 or newer, and there is no '$(PYTHON)' here." \
+			"Install one, or name it: make setup PYTHON=/path/to/python3.12" >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+		echo "Signalbox needs Python 3.11 or newer, and '$(PYTHON)' is" \
+			"$$($(PYTHON) -V 2>&1). Name a newer one: make setup PYTHON=python3.12" >&2; exit 1; }
+	@if [ -d $(VENV) ] && ! $(PY) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		2>/dev/null; then rm -rf $(VENV); fi
+	@set -e; \
+	if command -v uv >/dev/null; then \
+		uv=uv; \
+		[ -d $(VENV) ] || uv venv --quiet --python "$$(command -v $(PYTHON))" $(VENV); \
+	else \
+		uv=$(BIN)/uv; \
+		$$uv --version >/dev/null 2>&1 || { \
+			rm -rf $(VENV); \
+			$(PYTHON) -m venv $(VENV) || { \
+				echo "Python's venv module does not work here; on Debian and Ubuntu:" \
+					"apt-get install python3-venv. Or install uv." >&2; exit 1; }; \
+			$(PY) -m pip install --quiet --disable-pip-version-check --no-deps \
+				--require-hashes --requirement requirements-uv.lock; }; \
+	fi; \
+	$$uv pip sync --quiet --python $(PY) --require-hashes requirements-dev.lock; \
+	$$uv pip install --quiet --python $(PY) --no-deps --no-build-isolation --editable .
+	@touch $@
+
+demo: setup ## A shop's day, end to end, on a real Kafka and PostgreSQL (ARGS=--keep leaves it running)
+	@$(BIN)/signalbox demo $(ARGS)
+
+test: check integration e2e ## Every test but the fault tests: check, integration, e2e
+
+check: setup lint types imports schemas unit contract golden-diff ## Linters, types, contracts, unit tests: no server needed
+
+lint: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: setup
+	$(BIN)/mypy
+
+imports: setup
+	$(BIN)/lint-imports --no-logo
+
+schemas: setup
+	$(PY) -m schemas.check
+
+unit: setup ## The rules, each side of each edge, in milliseconds
+	$(PYTEST) $(or $(T),tests/unit)
+
+contract: setup
+	$(PYTEST) $(or $(T),tests/contract)
+
+golden-diff: setup
+	$(PYTEST) $(or $(T),tests/golden)
+
+integration: setup ## One service at a time on a real Kafka and PostgreSQL
+	$(PYTEST) $(or $(T),tests/integration)
+
+e2e: setup ## What the README promises, with every process
+	$(PYTEST) $(or $(T),tests/e2e)
+
+faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
+	$(PYTEST) --timeout=480 $(or $(T),tests/faults)
+
+bench: setup ## Broker to broker, durable, against this machine's own limits
+	@$(BIN)/signalbox bench hop $(ARGS)
+
+golden: setup ## Rewrite the golden files; read the diff like code
+	SIGNALBOX_GOLDEN=write $(PYTEST) tests/golden
+
+format: setup ## Format the code and mend what the linter can mend
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+
+lock: setup ## Resolve the lock files anew (ARGS=--upgrade moves to the newest versions)
+	$(BIN)/uv pip compile $(LOCK) $(ARGS) --extra local --extra dev \
+		--output-file requirements-dev.lock pyproject.toml
+	$(BIN)/uv pip compile $(LOCK) --extra local --constraint requirements-dev.lock \
+		--output-file requirements.lock pyproject.toml
+	echo uv | $(BIN)/uv pip compile $(LOCK) --constraint requirements-dev.lock \
+		--output-file requirements-uv.lock -
+	$(PY) -m chassis.local
+
+clean: ## Remove .venv, caches and build products
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,635 @@
+"""The ledger: one batch, one transaction, behind the lease's epoch.
+
+Rows, all keyed by (stage, task): `lease` (epoch, owner, offsets, counters), `state`, `timer`, `outbox`, `effect`,
+`parked`. Whoever holds the lease's epoch may write; anybody else changes nothing, whenever they wake up. Several tasks
+of one poll share a transaction and are fenced one by one.
+"""
+
+import contextlib
+import json
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+import msgspec
+
+from chassis import deadletters
+from chassis.deadletters import ParkedRecord
+from chassis.errors import Fenced
+from chassis.failpoints import Failpoints
+from chassis.stage import Change, Connection, Effect, Store
+
+S = TypeVar("S")
+
+SESSION: dict[str, str] = {
+    "transaction_timeout": "4s",
+    "statement_timeout": "4s",
+    "lock_timeout": "3s",
+    "idle_in_transaction_session_timeout": "2s",
+    "synchronous_commit": "on",
+}
+"""Bounds of every session: a process frozen inside its transaction is ended by the server before its group moves on.
+`transaction_timeout` needs PostgreSQL 17."""
+
+ACQUIRE_SECONDS = 3.0
+COMMAND_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class OutboxRow:
+    """An event to publish, ready to send: numbered, keyed, small enough."""
+
+    oid: int
+    topic: str
+    partition: int
+    sequence: int
+    key: bytes
+    headers: bytes
+    value: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class TimerRow:
+    """A timer: `id` changes each time it is set, so that a stale one in memory is never taken for it."""
+
+    key: str
+    name: str
+    id: int
+    due_at: datetime
+
+
+@dataclass(slots=True)
+class Position:
+    """How far a task has come: all of it lives in the lease row and moves only in its transaction."""
+
+    incarnation: int = 1
+    offsets: dict[str, int] = field(default_factory=dict)
+    emitted: dict[str, int] = field(default_factory=dict)
+    applied: dict[str, int] = field(default_factory=dict)
+    next_oid: int = 1
+    next_timer: int = 1
+    n_applied: int = 0
+    n_duplicate: int = 0
+    n_ignored: int = 0
+    n_parked: int = 0
+    halted: dict[str, Any] | None = None
+
+    def copy(self) -> "Position":
+        """Return an independent copy, for a batch that may come to nothing."""
+        return Position(
+            self.incarnation,
+            dict(self.offsets),
+            dict(self.emitted),
+            dict(self.applied),
+            self.next_oid,
+            self.next_timer,
+            self.n_applied,
+            self.n_duplicate,
+            self.n_ignored,
+            self.n_parked,
+            self.halted,
+        )
+
+
+@dataclass(slots=True)
+class Overlay(Generic[S]):
+    """Everything a batch changes. Memory takes it over only after COMMIT."""
+
+    position: Position
+    states: dict[str, S | None] = field(default_factory=dict)
+    rows: list[Any] = field(default_factory=list)
+    outbox: list[OutboxRow] = field(default_factory=list)
+    fired: dict[tuple[str, str], TimerRow] = field(default_factory=dict)
+    timers: dict[tuple[str, str], TimerRow | None] = field(default_factory=dict)
+    effects: dict[str, tuple[int, Effect]] = field(default_factory=dict)
+    effects_started: list[str] = field(default_factory=list)
+    effects_settled: list[str] = field(default_factory=list)
+    parked: list[ParkedRecord] = field(default_factory=list)
+    resolved: list[tuple[str, str]] = field(default_factory=list)
+    acked_oid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Write(Generic[S]):
+    """One task's part of a commit."""
+
+    task: int
+    epoch: int
+    overlay: Overlay[S]
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A lease just taken."""
+
+    epoch: int
+    position: Position
+    skew_seconds: float
+
+
+ACQUIRE = """
+INSERT INTO lease AS l (stage, task, epoch, owner, topology)
+VALUES ($1, $2, 1, $3, $4)
+ON CONFLICT (stage, task) DO UPDATE
+   SET epoch = l.epoch + 1, owner = excluded.owner, topology = excluded.topology, renewed_at = clock_timestamp()
+ WHERE l.topology <= excluded.topology
+RETURNING *, clock_timestamp() AS database_now
+"""
+
+ACQUIRE_IF_FREE = """
+INSERT INTO lease AS l (stage, task, epoch, owner, topology)
+VALUES ($1, $2, 1, $3, $4)
+ON CONFLICT (stage, task) DO UPDATE
+   SET epoch = l.epoch + 1, owner = excluded.owner, topology = excluded.topology, renewed_at = clock_timestamp()
+ WHERE l.topology <= excluded.topology
+   AND (l.owner = excluded.owner OR l.renewed_at < clock_timestamp() - make_interval(secs => $5))
+RETURNING *, clock_timestamp() AS database_now
+"""
+
+ADVANCE = """
+UPDATE lease AS l
+   SET offsets = u.offsets, emitted = u.emitted, applied = u.applied, next_oid = u.next_oid,
+       next_timer = u.next_timer, n_applied = u.n_applied, n_duplicate = u.n_duplicate, n_ignored = u.n_ignored,
+       n_parked = u.n_parked, halted = u.halted, renewed_at = clock_timestamp()
+  FROM unnest($2::int[], $3::bigint[], $4::jsonb[], $5::jsonb[], $6::jsonb[], $7::bigint[], $8::bigint[],
+              $9::bigint[], $10::bigint[], $11::bigint[], $12::bigint[], $13::jsonb[])
+       AS u(task, epoch, offsets, emitted, applied, next_oid, next_timer, n_applied, n_duplicate, n_ignored, n_parked,
+            halted)
+ WHERE l.stage = $1 AND l.task = u.task AND l.epoch = u.epoch
+RETURNING l.task
+"""
+
+DELETE_FIRED = """
+DELETE FROM timer AS t
+ USING unnest($2::int[], $3::text[], $4::text[], $5::bigint[]) AS u(task, key, name, id)
+ WHERE t.stage = $1 AND t.task = u.task AND t.key = u.key AND t.name = u.name AND t.id = u.id
+"""
+
+CLEAR_TIMERS = """
+DELETE FROM timer AS t USING unnest($2::int[], $3::text[], $4::text[]) AS u(task, key, name)
+ WHERE t.stage = $1 AND t.task = u.task AND t.key = u.key AND t.name = u.name
+"""
+
+SET_TIMERS = """
+INSERT INTO timer (stage, task, key, name, id, due_at)
+SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::timestamptz[])
+ON CONFLICT (stage, task, key, name) DO UPDATE SET id = excluded.id, due_at = excluded.due_at
+"""
+
+INSERT_OUTBOX = """
+INSERT INTO outbox (stage, task, oid, topic, part, seq, key, headers, value)
+SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[],
+                         $9::bytea[])
+"""
+
+DELETE_ACKED = """
+DELETE FROM outbox AS o USING unnest($2::int[], $3::bigint[]) AS u(task, oid)
+ WHERE o.stage = $1 AND o.task = u.task AND o.oid <= u.oid
+"""
+
+DELETE_ACKED_IDLE = """
+DELETE FROM outbox WHERE stage = $1 AND task = $2 AND oid <= $3
+   AND EXISTS (SELECT FROM lease WHERE stage = $1 AND task = $2 AND epoch = $4)
+"""
+
+INSERT_EFFECTS = """
+INSERT INTO effect (stage, task, id, key, attempt, payload, ordinal)
+SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::int[], $6::jsonb[], $7::bigint[])
+"""
+
+START_EFFECTS = """
+UPDATE effect AS e SET started_at = clock_timestamp() FROM unnest($2::int[], $3::text[]) AS u(task, id)
+ WHERE e.stage = $1 AND e.task = u.task AND e.id = u.id
+"""
+
+SETTLE_EFFECTS = """
+DELETE FROM effect AS e USING unnest($2::int[], $3::text[]) AS u(task, id)
+ WHERE e.stage = $1 AND e.task = u.task AND e.id = u.id
+"""
+
+RESOLVE_PARKED = """
+UPDATE parked AS p SET resolved_at = clock_timestamp(), resolution = u.resolution
+  FROM unnest($1::text[], $2::text[]) AS u(id, resolution) WHERE p.id = u.id
+"""
+
+
+class TimerMissing(Exception):
+    """A fired timer's row is gone: memory and table differ, so memory is dropped and read again."""
+
+
+class Ledger(Generic[S]):
+    """The ledger of one stage, on a pool whose search path is the service's schema."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, stage: str, store: Store[S], failpoints: Failpoints | None = None
+    ) -> None:
+        self._pool = pool
+        self._stage = stage
+        self._store = store
+        self._failpoints = failpoints or Failpoints()
+
+    @contextlib.asynccontextmanager
+    async def reading(self) -> AsyncIterator[Connection]:
+        """Lend a connection for reading outside the batch's transaction."""
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            yield connection
+
+    async def peek_offsets(self, task: int) -> dict[str, int]:
+        """Return the offsets that the lease holds, without taking it; empty where there is no lease yet."""
+        async with self.reading() as connection:
+            raw = await connection.fetchval(
+                "SELECT offsets FROM lease WHERE stage = $1 AND task = $2", self._stage, task
+            )
+        return json.loads(raw) if raw is not None else {}
+
+    async def acquire(self, task: int, owner: str, topology: int, now: datetime) -> Lease | None:
+        """Take the lease: epoch + 1, committed by itself. None where a newer topology holds it.
+
+        Waits for any transaction of the previous owner, whose row lock it needs.
+        """
+        async with self.reading() as connection:
+            row = await connection.fetchrow(ACQUIRE, self._stage, task, owner, topology)
+        return None if row is None else _lease_of(row, now)
+
+    async def acquire_if_free(
+        self, task: int, owner: str, topology: int, now: datetime, lease_seconds: float
+    ) -> Lease | None:
+        """Take a lease that PostgreSQL alone decides: None while another owner has renewed it of late."""
+        async with self.reading() as connection:
+            row = await connection.fetchrow(
+                ACQUIRE_IF_FREE, self._stage, task, owner, topology, lease_seconds
+            )
+        return None if row is None else _lease_of(row, now)
+
+    async def load_timers(
+        self, task: int, after: datetime | None, until: datetime
+    ) -> list[TimerRow]:
+        """Return the timers due after `after` (None: from the beginning) and up to `until`."""
+        async with self.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT key, name, id, due_at FROM timer WHERE stage = $1 AND task = $2 AND due_at <= $3"
+                " AND ($4::timestamptz IS NULL OR due_at > $4) ORDER BY due_at, id",
+                self._stage,
+                task,
+                until,
+                after,
+            )
+        return [TimerRow(row["key"], row["name"], row["id"], row["due_at"]) for row in rows]
+
+    async def load_outbox(self, task: int, after_oid: int, limit: int) -> list[OutboxRow]:
+        """Return a page of the outbox behind `after_oid`, in order."""
+        async with self.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT oid, topic, part, seq, key, headers, value FROM outbox"
+                " WHERE stage = $1 AND task = $2 AND oid > $3 ORDER BY oid LIMIT $4",
+                self._stage,
+                task,
+                after_oid,
+                limit,
+            )
+        return [
+            OutboxRow(
+                row["oid"],
+                row["topic"],
+                row["part"],
+                row["seq"],
+                row["key"],
+                row["headers"],
+                row["value"],
+            )
+            for row in rows
+        ]
+
+    async def load_effects(self, task: int) -> list[tuple[Effect, bool]]:
+        """Return the effects not settled, in the order they were recorded, and whether each was begun."""
+        async with self.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT id, key, attempt, payload, started_at FROM effect WHERE stage = $1 AND task = $2"
+                " ORDER BY ordinal",
+                self._stage,
+                task,
+            )
+        return [
+            (
+                Effect(row["id"], row["key"], json.loads(row["payload"]), row["attempt"]),
+                row["started_at"] is not None,
+            )
+            for row in rows
+        ]
+
+    async def load_parked_keys(self, task: int) -> dict[str, str]:
+        """Return the keys that have a record parked and not resolved, each with the dead letter's id."""
+        async with self.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT state_key, min(id) AS id FROM parked WHERE stage = $1 AND task = $2 AND resolved_at IS NULL"
+                " AND state_key IS NOT NULL GROUP BY state_key",
+                self._stage,
+                task,
+            )
+        return {row["state_key"]: row["id"] for row in rows}
+
+    async def load_replays(self, tasks: Sequence[int]) -> list[ParkedRecord]:
+        """Return the parked records of `tasks` that someone asked to try again, oldest first."""
+        async with self.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT * FROM parked WHERE stage = $1 AND task = ANY($2::int[]) AND resolved_at IS NULL"
+                " AND replay_requested_at IS NOT NULL ORDER BY parked_at, log_offset LIMIT 200",
+                self._stage,
+                list(tasks),
+            )
+        return [
+            ParkedRecord(
+                row["id"],
+                row["stage"],
+                row["task"],
+                row["topic"],
+                row["part"],
+                row["log_offset"],
+                row["key"],
+                row["headers"],
+                row["value"],
+                row["is_cut"],
+                row["reason"],
+                row["error"],
+                row["state_key"],
+                row["parked_at"],
+            )
+            for row in rows
+        ]
+
+    async def is_halted(self, task: int) -> bool:
+        """Whether the lease still says that the task stands at a gap."""
+        async with self.reading() as connection:
+            return bool(
+                await connection.fetchval(
+                    "SELECT halted IS NOT NULL FROM lease WHERE stage = $1 AND task = $2",
+                    self._stage,
+                    task,
+                )
+            )
+
+    async def delete_acked(self, task: int, oid: int, epoch: int) -> None:
+        """Drop published rows while nothing else is committed. A lost delete costs a duplicate, so it need not wait."""
+        async with self.reading() as connection, connection.transaction():
+            await connection.execute("SET LOCAL synchronous_commit = off")
+            await connection.execute(DELETE_ACKED_IDLE, self._stage, task, oid, epoch)
+
+    async def commit(self, writes: Sequence[Write[S]]) -> set[int]:
+        """Write the batches of several tasks in one transaction; return the tasks whose lease we still hold.
+
+        A task that is not in the answer is fenced: nothing of its batch was written.
+
+        Raises:
+            Fenced: no task was ours.
+            TimerMissing: a fired timer had no row.
+            Conflict: a shared row was claimed elsewhere.
+            asyncpg.PostgresError, OSError, TimeoutError: the outcome may be unknown; never retry, acquire again.
+        """
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with connection.transaction():
+                ours = await self._advance(connection, writes)
+                if not ours:
+                    raise Fenced(tuple(write.task for write in writes))
+                self._failpoints.hit("in_txn")
+                await self._write([write for write in writes if write.task in ours], connection)
+                self._failpoints.hit("before_commit")
+            self._failpoints.hit("commit_ack")
+        self._failpoints.hit("after_commit")
+        return ours
+
+    async def _advance(self, connection: Connection, writes: Sequence[Write[S]]) -> set[int]:
+        positions = [write.overlay.position for write in writes]
+        rows = await connection.fetch(
+            ADVANCE,
+            self._stage,
+            [write.task for write in writes],
+            [write.epoch for write in writes],
+            [_json(p.offsets) for p in positions],
+            [_json(p.emitted) for p in positions],
+            [_json(p.applied) for p in positions],
+            [p.next_oid for p in positions],
+            [p.next_timer for p in positions],
+            [p.n_applied for p in positions],
+            [p.n_duplicate for p in positions],
+            [p.n_ignored for p in positions],
+            [p.n_parked for p in positions],
+            [None if p.halted is None else _json(p.halted) for p in positions],
+        )
+        return {row["task"] for row in rows}
+
+    async def _write(self, writes: Sequence[Write[S]], connection: Connection) -> None:
+        changes = [
+            Change(write.task, key, state)
+            for write in writes
+            for key, state in sorted(write.overlay.states.items())
+        ]
+        rows = [(write.task, row) for write in writes for row in write.overlay.rows]
+        if changes or rows:
+            await self._store.save(connection, changes, rows)
+        await self._write_timers(connection, writes)
+        await self._write_outbox(connection, writes)
+        await self._write_effects(connection, writes)
+        parked = [record for write in writes for record in write.overlay.parked]
+        if parked:
+            await deadletters.insert(connection, parked)
+        resolved = [item for write in writes for item in write.overlay.resolved]
+        if resolved:
+            await connection.execute(
+                RESOLVE_PARKED, [i for i, _ in resolved], [r for _, r in resolved]
+            )
+
+    async def _write_timers(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
+        fired = [(w.task, row) for w in writes for row in w.overlay.fired.values()]
+        if fired:
+            status = await connection.execute(
+                DELETE_FIRED,
+                self._stage,
+                [t for t, _ in fired],
+                [r.key for _, r in fired],
+                [r.name for _, r in fired],
+                [r.id for _, r in fired],
+            )
+            if int(status.rpartition(" ")[2]) != len(fired):
+                raise TimerMissing(f"{len(fired)} timers fired, {status} rows were there")
+        cleared = [
+            (w.task, *name)
+            for w in writes
+            for name, row in w.overlay.timers.items()
+            if row is None and name not in w.overlay.fired
+        ]
+        if cleared:
+            await connection.execute(
+                CLEAR_TIMERS,
+                self._stage,
+                [c[0] for c in cleared],
+                [c[1] for c in cleared],
+                [c[2] for c in cleared],
+            )
+        placed = [
+            (w.task, row) for w in writes for row in w.overlay.timers.values() if row is not None
+        ]
+        if placed:
+            await connection.execute(
+                SET_TIMERS,
+                self._stage,
+                [t for t, _ in placed],
+                [r.key for _, r in placed],
+                [r.name for _, r in placed],
+                [r.id for _, r in placed],
+                [r.due_at for _, r in placed],
+            )
+
+    async def _write_outbox(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
+        acked = [(w.task, w.overlay.acked_oid) for w in writes if w.overlay.acked_oid]
+        if acked:
+            await connection.execute(
+                DELETE_ACKED, self._stage, [t for t, _ in acked], [oid for _, oid in acked]
+            )
+        out = [(w.task, row) for w in writes for row in w.overlay.outbox]
+        if out:
+            await connection.execute(
+                INSERT_OUTBOX,
+                self._stage,
+                [t for t, _ in out],
+                [r.oid for _, r in out],
+                [r.topic for _, r in out],
+                [r.partition for _, r in out],
+                [r.sequence for _, r in out],
+                [r.key for _, r in out],
+                [r.headers for _, r in out],
+                [r.value for _, r in out],
+            )
+
+    async def _write_effects(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
+        settled = [(w.task, effect_id) for w in writes for effect_id in w.overlay.effects_settled]
+        if settled:
+            await connection.execute(
+                SETTLE_EFFECTS, self._stage, [t for t, _ in settled], [i for _, i in settled]
+            )
+        made = [
+            (w.task, ordinal, effect)
+            for w in writes
+            for ordinal, effect in w.overlay.effects.values()
+        ]
+        if made:
+            await connection.execute(
+                INSERT_EFFECTS,
+                self._stage,
+                [t for t, _, _ in made],
+                [e.id for _, _, e in made],
+                [e.key for _, _, e in made],
+                [e.attempt for _, _, e in made],
+                [_json(dict(e.payload)) for _, _, e in made],
+                [ordinal for _, ordinal, _ in made],
+            )
+        started = [(w.task, effect_id) for w in writes for effect_id in w.overlay.effects_started]
+        if started:
+            await connection.execute(
+                START_EFFECTS, self._stage, [t for t, _ in started], [i for _, i in started]
+            )
+
+
+def _lease_of(row: asyncpg.Record, now: datetime) -> Lease:
+    return Lease(
+        epoch=row["epoch"],
+        position=Position(
+            incarnation=row["incarnation"],
+            offsets=json.loads(row["offsets"]),
+            emitted=json.loads(row["emitted"]),
+            applied=json.loads(row["applied"]),
+            next_oid=row["next_oid"],
+            next_timer=row["next_timer"],
+            n_applied=row["n_applied"],
+            n_duplicate=row["n_duplicate"],
+            n_ignored=row["n_ignored"],
+            n_parked=row["n_parked"],
+            halted=json.loads(row["halted"]) if row["halted"] is not None else None,
+        ),
+        skew_seconds=(now - row["database_now"]).total_seconds(),
+    )
+
+
+def _json(value: Any) -> str:
+    return msgspec.json.encode(value).decode()
+
+
+class DocumentStore(Generic[S]):
+    """State as one JSON document a key in the ledger's `state` table; `kind` is a msgspec type or a union of them.
+
+    Subclass it and override `save_rows` where a service has tables besides.
+    """
+
+    def __init__(self, stage: str, kind: Any) -> None:
+        self._stage = stage
+        self._decoder: msgspec.json.Decoder[S] = msgspec.json.Decoder(kind)
+        self._encoder = msgspec.json.Encoder()
+
+    async def load(self, connection: Connection, task: int, keys: Sequence[str]) -> dict[str, S]:
+        """Return the documents of those of `keys` that exist."""
+        if not keys:
+            return {}
+        rows = await connection.fetch(
+            "SELECT key, value FROM state WHERE stage = $1 AND task = $2 AND key = ANY($3::text[])",
+            self._stage,
+            task,
+            list(keys),
+        )
+        return {row["key"]: self._decoder.decode(row["value"]) for row in rows}
+
+    async def save(
+        self, connection: Connection, changes: Sequence[Change[S]], rows: Sequence[tuple[int, Any]]
+    ) -> None:
+        """Write documents (one statement for all), then the service's own rows."""
+        kept = [change for change in changes if change.state is not None]
+        gone = [change for change in changes if change.state is None]
+        if kept:
+            await connection.execute(
+                "INSERT INTO state (stage, task, key, value)"
+                " SELECT $1, * FROM unnest($2::int[], $3::text[], $4::jsonb[])"
+                " ON CONFLICT (stage, task, key) DO UPDATE SET value = excluded.value",
+                self._stage,
+                [c.task for c in kept],
+                [c.key for c in kept],
+                [self._encoder.encode(c.state).decode() for c in kept],
+            )
+        if gone:
+            await connection.execute(
+                "DELETE FROM state AS s USING unnest($2::int[], $3::text[]) AS u(task, key)"
+                " WHERE s.stage = $1 AND s.task = u.task AND s.key = u.key",
+                self._stage,
+                [c.task for c in gone],
+                [c.key for c in gone],
+            )
+        if rows:
+            await self.save_rows(connection, rows)
+
+    async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Any]]) -> None:
+        """Write the outcomes' own rows. A store that has none refuses them, so that none is dropped in silence."""
+        raise NotImplementedError(
+            f"{type(self).__name__} got {len(rows)} rows and has no table for them"
+        )
+
+
+async def open_pool(dsn: str, schema: str, size: int, application: str) -> asyncpg.Pool:
+    """Open a pool on `schema` with the ledger's time limits.
+
+    Raises:
+        OSError, asyncpg.PostgresError, TimeoutError: the database does not answer.
+    """
+    return await asyncpg.create_pool(
+        dsn,
+        min_size=1,
+        max_size=size,
+        timeout=3,
+        command_timeout=COMMAND_SECONDS,
+        server_settings={**SESSION, "search_path": schema, "application_name": application},
+        max_inactive_connection_lifetime=60,
+    )
+
+
+def horizon_end(now: datetime, seconds: float) -> datetime:
+    """Return the end of the window of timers that are kept in memory."""
+    return now + timedelta(seconds=seconds)
+

@@ -1,0 +1,407 @@
+"""The gateway's spool: accepted means stored. Replicas insert unnumbered; one lease holder numbers and publishes.
+
+`Spool.put` returns once the item is in PostgreSQL, together with its idempotency key and its large body. Many callers
+share one transaction (group commit). The `Numberer` holds a lease per (gateway, partition), taken in PostgreSQL alone:
+it moves rows from the spool to the outbox, giving each its sequence, in the same fenced transaction as everything else;
+its relay publishes them. A broker that is away costs nobody a 2xx.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import asyncpg
+import msgspec
+
+from chassis import logs, metrics
+from chassis.clock import Clock, monotonic
+from chassis.deadletters import pack_own_headers
+from chassis.errors import Conflict, Fenced, Unavailable
+from chassis.failpoints import Failpoints
+from chassis.ledger import ACQUIRE_SECONDS, Ledger, OutboxRow, Overlay, Position, Write
+from chassis.relay import Relay
+from chassis.settings import Settings
+from chassis.stage import Change, Connection
+from chassis.task import DATABASE_ERRORS, partition_of
+from schemas.envelope import Envelope
+from schemas.topics import Topic
+
+GATEWAY = "ingest.gateway"
+LEASE_SECONDS = 3.0
+"""A holder that has not renewed for this long is taken to be gone."""
+
+RENEW_SECONDS = 0.8
+POLL_SECONDS = 0.02
+BATCH_ROWS = 1_000
+QUEUE_ITEMS_MAX = 5_000
+"""Callers waiting for their commit; more are turned away with 503."""
+
+GROUP_ITEMS_MAX = 500
+IDEMPOTENCY_DAYS = 3
+BLOB_DAYS = 30
+
+WAITING = metrics.gauge("signalbox_spool_waiting_requests", "Callers waiting for the spool's commit.")
+STORED = metrics.counter(
+    "signalbox_spool_items_total",
+    "Items handed to the spool, by result. `unavailable` ones were refused with 503.",
+    {"result": ("stored", "repeated", "conflicting", "unavailable")},
+)
+COMMIT_SECONDS = metrics.histogram(
+    "signalbox_spool_commit_seconds", "Time of one group commit of accepted items."
+)
+SPOOL_ROWS = metrics.gauge("signalbox_spool_rows", "Accepted items not yet numbered, as last seen.")
+
+log = logs.get("spool")
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolItem:
+    """Something accepted. `key` decides the partition; `envelope` lacks only source task and sequence.
+
+    `blob` is a large body as (SHA-256 in hex, bytes). `idempotency` is the sender's name of the request and a digest of
+    what it asked: the same pair again changes nothing and gets `answer` back.
+    """
+
+    topic: Topic
+    key: str
+    envelope: Envelope
+    value: bytes
+    blob: tuple[str, bytes] | None = None
+    idempotency: tuple[str, str] | None = None
+    answer: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class PutResult:
+    """What became of an item: stored now, repeated (`answer` is the first one's), or conflicting with another body."""
+
+    stored: bool
+    repeated: bool = False
+    conflicting: bool = False
+    answer: str = ""
+
+
+class Spool:
+    """The durable front door. One per process; `run` must be running for `put` to return."""
+
+    def __init__(self, pool: asyncpg.Pool, settings: Settings) -> None:
+        self._pool = pool
+        self._partitions = settings.partitions
+        self._queue: list[tuple[SpoolItem, asyncio.Future[PutResult]]] = []
+        self._wake = asyncio.Event()
+        self.stored = asyncio.Event()
+        """Set whenever something was stored; the numberer of this process waits on it."""
+
+    async def put(self, item: SpoolItem) -> PutResult:
+        """Store an item; returns when it is durable.
+
+        Raises:
+            Unavailable: PostgreSQL does not answer, or too many wait. Nothing may be assumed; the sender asks again.
+        """
+        if len(self._queue) >= QUEUE_ITEMS_MAX:
+            STORED.labels("unavailable").inc()
+            raise Unavailable("the database is too slow and the front door", retry_after=5.0)
+        future: asyncio.Future[PutResult] = asyncio.get_running_loop().create_future()
+        self._queue.append((item, future))
+        WAITING.set(len(self._queue))
+        self._wake.set()
+        return await future
+
+    async def run(self) -> None:
+        """Commit what waits, group by group, until cancelled; waiters then get `Unavailable`."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    group, self._queue = self._queue[:GROUP_ITEMS_MAX], self._queue[GROUP_ITEMS_MAX:]
+                    WAITING.set(len(self._queue))
+                    await self._commit(group)
+        finally:
+            for _, future in self._queue:
+                if not future.done():
+                    future.set_exception(Unavailable("the gateway is stopping and"))
+
+    async def _commit(self, group: list[tuple[SpoolItem, asyncio.Future[PutResult]]]) -> None:
+        try:
+            with COMMIT_SECONDS.time():
+                results = await self._store([item for item, _ in group])
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            log.warning("spool_unavailable", error=type(error).__name__, items=len(group))
+            STORED.labels("unavailable").inc(len(group))
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(Unavailable("the database"))
+            return
+        except BaseException:
+            for _, future in group:
+                if not future.done():
+                    future.set_exception(Unavailable("the gateway is stopping and"))
+            raise
+        for (_, future), result in zip(group, results, strict=True):
+            STORED.labels(
+                "stored" if result.stored else "repeated" if result.repeated else "conflicting"
+            ).inc()
+            if not future.done():
+                future.set_result(result)
+        self.stored.set()
+
+    async def _store(self, items: Sequence[SpoolItem]) -> list[PutResult]:
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection, connection.transaction():
+            results = await self._claim(connection, items)
+            fresh = [item for item, result in zip(items, results, strict=True) if result.stored]
+            blobs = {item.blob[0]: item.blob[1] for item in fresh if item.blob is not None}
+            if blobs:
+                await connection.execute(
+                    "INSERT INTO blob (ref, value) SELECT * FROM unnest($1::text[], $2::bytea[])"
+                    " ON CONFLICT (ref) DO UPDATE SET created_at = clock_timestamp()",
+                    list(blobs), list(blobs.values()),
+                )
+            if fresh:
+                await connection.execute(
+                    "INSERT INTO spool (topic, part, key, envelope, value)"
+                    " SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[], $4::jsonb[], $5::bytea[])",
+                    [item.topic.name for item in fresh],
+                    [partition_of(item.key, self._partitions) for item in fresh],
+                    [item.key.encode() for item in fresh],
+                    [msgspec.json.encode(item.envelope).decode() for item in fresh],
+                    [item.value for item in fresh],
+                )
+        return results
+
+    async def _claim(self, connection: Connection, items: Sequence[SpoolItem]) -> list[PutResult]:
+        """Decide for each item whether it is new, by the unique idempotency keys."""
+        named: dict[str, SpoolItem] = {}
+        for item in items:
+            if item.idempotency is not None:
+                named.setdefault(item.idempotency[0], item)
+        fresh: set[str] = set()
+        known: dict[str, tuple[str, str]] = {}
+        if named:
+            keys = sorted(named)
+            rows = await connection.fetch(
+                "INSERT INTO idempotency (key, digest, answer)"
+                " SELECT * FROM unnest($1::text[], $2::text[], $3::text[])"
+                " ON CONFLICT (key) DO NOTHING RETURNING key",
+                keys, [(named[key].idempotency or ("", ""))[1] for key in keys],
+                [named[key].answer for key in keys],
+            )
+            fresh = {row["key"] for row in rows}
+            stored = await connection.fetch(
+                "SELECT key, digest, answer FROM idempotency WHERE key = ANY($1::text[])", keys
+            )
+            known = {row["key"]: (row["digest"], row["answer"]) for row in stored}
+        results = []
+        for item in items:
+            if item.idempotency is None:
+                results.append(PutResult(stored=True, answer=item.answer))
+                continue
+            key, digest = item.idempotency
+            if key in fresh and named[key] is item:
+                results.append(PutResult(stored=True, answer=item.answer))
+            elif known[key][0] == digest:
+                results.append(PutResult(stored=False, repeated=True, answer=known[key][1]))
+            else:
+                results.append(PutResult(stored=False, conflicting=True))
+        return results
+
+
+class _SpoolStore:
+    """The numberer has no state; its rows are the spool rows that it takes."""
+
+    async def load(self, connection: Connection, task: int, keys: Sequence[str]) -> dict[str, Any]:
+        del connection, task, keys
+        return {}
+
+    async def save(
+        self, connection: Connection, changes: Sequence[Change[Any]], rows: Sequence[tuple[int, Any]]
+    ) -> None:
+        del changes
+        taken = [spool_id for _, spool_id in rows]
+        status = await connection.execute("DELETE FROM spool WHERE id = ANY($1::bigint[])", taken)
+        if int(status.rpartition(" ")[2]) != len(taken):
+            raise Conflict(f"{len(taken)} spool rows were to be numbered, {status} were there")
+
+
+@dataclass(slots=True)
+class _Held:
+    """A lease held by this process."""
+
+    epoch: int
+    position: Position
+    relay: Relay
+    renewed: float
+
+
+class Numberer:
+    """Numbers and publishes what the spool holds, for those partitions whose lease it has."""
+
+    def __init__(
+        self, pool: asyncpg.Pool, settings: Settings, clock: Clock, spool: Spool | None = None,
+        failpoints: Failpoints | None = None,
+    ) -> None:
+        self._pool = pool
+        self._settings = settings
+        self._clock = clock
+        self._stored = spool.stored if spool is not None else asyncio.Event()
+        self._failpoints = failpoints or Failpoints()
+        self._ledger: Ledger[Any] = Ledger(pool, GATEWAY, _SpoolStore(), self._failpoints)
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._held: dict[int, _Held] = {}
+        self._next_try = 0.0
+        self._next_sweep = monotonic() + 60
+        self.last_turn = monotonic()
+
+    async def run(self) -> None:
+        """Hold leases, number and publish, until cancelled; then let go of the leases."""
+        try:
+            while True:
+                try:
+                    is_busy = await self._turn()
+                except (*DATABASE_ERRORS, Fenced) as error:
+                    log.warning("numberer_lost", error=type(error).__name__, detail=str(error)[:200])
+                    metrics.LOST.labels(GATEWAY, "fenced" if isinstance(error, Fenced) else "database").inc()
+                    await self._drop_all()
+                    await asyncio.sleep(0.2)
+                    continue
+                if not is_busy:
+                    with contextlib.suppress(TimeoutError):
+                        await asyncio.wait_for(self._stored.wait(), POLL_SECONDS)
+                    self._stored.clear()
+        finally:
+            await self._let_go()
+
+    async def _turn(self) -> bool:
+        self.last_turn = monotonic()
+        if len(self._held) < self._settings.partitions and monotonic() >= self._next_try:
+            self._next_try = monotonic() + 0.5
+            await self._acquire_free()
+        if not self._held:
+            return False
+        for held in self._held.values():
+            await held.relay.page()
+        open_tasks = [n for n, held in self._held.items() if held.relay.depth < 4_000]
+        async with self._ledger.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT id, topic, part, key, envelope, value FROM spool WHERE part = ANY($1::int[])"
+                " ORDER BY id LIMIT $2", open_tasks, BATCH_ROWS,
+            )
+        SPOOL_ROWS.set(len(rows))
+        await self._number(rows)
+        self._publish_metrics()
+        if monotonic() >= self._next_sweep:
+            self._next_sweep = monotonic() + 600
+            await self._sweep()
+        return bool(rows)
+
+    async def _number(self, rows: Sequence[asyncpg.Record]) -> None:
+        overlays: dict[int, Overlay[Any]] = {}
+        for row in rows:
+            held = self._held[row["part"]]
+            overlay = overlays.setdefault(row["part"], Overlay(held.position.copy()))
+            self._number_one(overlay, row)
+        now = monotonic()
+        for number, held in self._held.items():
+            if number not in overlays and now - held.renewed > RENEW_SECONDS:
+                overlays[number] = Overlay(held.position.copy())
+        if not overlays:
+            return
+        for number, overlay in overlays.items():
+            overlay.acked_oid = self._held[number].relay.acked_oid
+        ours = await self._ledger.commit(
+            [Write(n, self._held[n].epoch, overlay) for n, overlay in sorted(overlays.items())]
+        )
+        for number, overlay in overlays.items():
+            held = self._held[number]
+            if number not in ours:
+                raise Fenced((number,))
+            held.position, held.renewed = overlay.position, now
+            held.relay.append(overlay.outbox)
+            held.relay.ack_noted(overlay.acked_oid)
+            if overlay.outbox:
+                metrics.RECORDS.labels(GATEWAY, "applied").inc(len(overlay.outbox))
+
+    def _number_one(self, overlay: Overlay[Any], row: asyncpg.Record) -> None:
+        position = overlay.position
+        partition: int = row["part"]
+        slot = f"{row['topic']}/{partition}"
+        sequence = position.emitted.get(slot, 0) + 1
+        position.emitted[slot] = sequence
+        envelope = msgspec.json.decode(row["envelope"], type=Envelope)
+        source = f"signalbox/{GATEWAY}/{partition}"
+        if position.incarnation > 1:
+            source = f"{source}#{position.incarnation}"
+        envelope = replace(envelope, source=source, sequence=sequence)
+        overlay.outbox.append(OutboxRow(
+            position.next_oid, row["topic"], partition, sequence, row["key"],
+            pack_own_headers(envelope.to_headers()), row["value"],
+        ))
+        position.next_oid += 1
+        position.n_applied += 1
+        overlay.rows.append(row["id"])
+
+    async def _acquire_free(self) -> None:
+        now = self._clock.now()
+        for number in range(self._settings.partitions):
+            if number in self._held:
+                continue
+            lease = await self._ledger.acquire_if_free(
+                number, self._owner, self._settings.topology, now, LEASE_SECONDS
+            )
+            if lease is None:
+                continue
+            outbox = await self._ledger.load_outbox(number, 0, 4_000)
+            relay = Relay(
+                stage=GATEWAY, task=number, bootstrap=self._settings.kafka,
+                topic_name=self._settings.topic,
+                load_page=lambda after, limit, n=number: self._ledger.load_outbox(n, after, limit),  # type: ignore[misc]
+                delete_acked=lambda oid, n=number, e=lease.epoch: self._ledger.delete_acked(n, oid, e),  # type: ignore[misc]
+                failpoints=self._failpoints,
+            )
+            relay.start(outbox, is_page_full=len(outbox) == 4_000)
+            self._held[number] = _Held(lease.epoch, lease.position, relay, monotonic())
+            metrics.EPOCH.labels(GATEWAY, str(number)).set(lease.epoch)
+            metrics.OWNED.labels(GATEWAY, str(number)).set(1)
+            log.info("task_acquired", stage=GATEWAY, task=number, epoch=lease.epoch, outbox=len(outbox))
+
+    async def _drop_all(self) -> None:
+        held, self._held = self._held, {}
+        for number, one in held.items():
+            metrics.OWNED.labels(GATEWAY, str(number)).set(0)
+            await one.relay.stop()
+
+    async def _let_go(self) -> None:
+        held, self._held = self._held, {}
+        await asyncio.gather(*(one.relay.stop(3.0) for one in held.values()))
+        with contextlib.suppress(*DATABASE_ERRORS):
+            async with self._ledger.reading() as connection:
+                await connection.execute(
+                    "UPDATE lease SET renewed_at = '-infinity' WHERE stage = $1 AND owner = $2", GATEWAY, self._owner
+                )
+
+    async def _sweep(self) -> None:
+        """Forget answers and bodies that nobody can ask for any more."""
+        async with self._ledger.reading() as connection:
+            await connection.execute(
+                "DELETE FROM idempotency WHERE created_at < clock_timestamp() - make_interval(days => $1)",
+                IDEMPOTENCY_DAYS,
+            )
+            await connection.execute(
+                "DELETE FROM blob WHERE created_at < clock_timestamp() - make_interval(days => $1)", BLOB_DAYS
+            )
+
+    def _publish_metrics(self) -> None:
+        for number, held in self._held.items():
+            labels = (GATEWAY, str(number))
+            metrics.OUTBOX_ROWS.labels(*labels).set(held.relay.depth)
+            metrics.OUTBOX_AGE.labels(*labels).set(held.relay.age())
+
+    @property
+    def is_holding(self) -> bool:
+        """Whether this process numbers for at least one partition."""
+        return bool(self._held)
+

@@ -1,0 +1,1365 @@
+"""The loop: batch → decide → one transaction → relay; and who may run it: assignment, lease, revocation, drain.
+
+A `Worker` runs one stage in one process. For each partition number it owns it has a `Task`, which belongs to one epoch
+of one lease and dies with it: after any doubt (fenced, a database error, a lost reply to COMMIT) the task's memory is
+forgotten and a new one made from what the database says. The order of steps, and what breaks without each, is told in
+`docs/adr/0001-ledger.md`.
+"""
+
+import asyncio
+import contextlib
+import os
+import socket
+from collections import defaultdict, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any, Generic, TypeVar
+
+import asyncpg
+from aiokafka import TopicPartition
+from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
+from aiokafka.partitioner import murmur2
+
+from chassis import deadletters, logs, metrics
+from chassis.bus import Bus, Record, SafeConsumer, UndecodableRecord, group_id
+from chassis.clock import Clock, monotonic
+from chassis.deadletters import ParkedRecord, Reason, pack_own_headers, unpack_headers
+from chassis.errors import Conflict, Fenced, InvalidEvent
+from chassis.failpoints import FailpointError, Failpoints
+from chassis.ledger import (
+    Ledger,
+    OutboxRow,
+    Overlay,
+    Position,
+    TimerMissing,
+    TimerRow,
+    Write,
+    horizon_end,
+)
+from chassis.relay import QUEUE_ROWS_MAX, QUEUE_ROWS_RESUME, Relay
+from chassis.settings import Settings
+from chassis.stage import Effect, EffectDone, EffectResult, Input, Outcome, Received, Stage, Tick
+from chassis.timers import HORIZON, TimerHeap
+from chassis.tracing import Tracing
+from schemas import ids
+from schemas.envelope import OWN_SOURCE_PREFIX, Envelope, EnvelopeError, read_record
+from schemas.registry import REGISTRY, Payload
+from schemas.topics import BY_NAME, DEAD_LETTERS, VALUE_BYTES_MAX
+
+S = TypeVar("S")
+
+PUMP_SECONDS = 0.02
+"""How often timers, effects and replays are looked at."""
+
+REPLAY_SECONDS = 1.0
+LAG_COMMIT_SECONDS = 1.5
+KAFKA_SECONDS = 3.0
+REVOKE_COMMIT_SECONDS = 2.0
+REVOKE_RELAY_SECONDS = 1.0
+STOP_EFFECTS_SECONDS = 5.0
+ATTEMPTS_MAX = 3
+"""A record whose decision fails is tried this often, then parked."""
+
+EFFECTS_AT_ONCE = 8
+OUTBOX_PAGE = 4_000
+CLOCK_SKEW_MAX = 0.1
+
+DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    OSError,
+    TimeoutError,
+    Conflict,
+    TimerMissing,
+    FailpointError,
+)
+"""After any of these a commit's outcome may be unknown: forget, and read again. Never retry the batch."""
+
+log = logs.get("task")
+
+
+class TaskState(StrEnum):
+    """Where a task is in its short life."""
+
+    ACQUIRING = "acquiring"
+    OWNED = "owned"
+    HALTED = "halted"
+    LOST = "lost"
+    CLOSED = "closed"
+
+
+@lru_cache(maxsize=65_536)
+def partition_of(key: str, partitions: int) -> int:
+    """Return the partition of a key, as Kafka's own clients choose it (murmur2)."""
+    return (int(murmur2(key.encode())) & 0x7FFFFFFF) % partitions
+
+
+@dataclass(slots=True, eq=False)
+class Task(Generic[S]):
+    """Partition n of the stage's topics, in one epoch."""
+
+    number: int
+    generation: int
+    partitions: tuple[TopicPartition, ...]
+    state: TaskState = TaskState.ACQUIRING
+    epoch: int = 0
+    position: Position = field(default_factory=Position)
+    states: dict[str, S] = field(default_factory=dict)
+    timers: TimerHeap = field(default_factory=TimerHeap)
+    parked_keys: dict[str, str] = field(default_factory=dict)
+    log_start: dict[str, int] = field(default_factory=dict)
+    looked_again: dict[str, int] = field(default_factory=dict)
+    relay: Relay | None = None
+    effects: deque[Effect] = field(default_factory=deque)
+    effects_running: dict[str, str] = field(default_factory=dict)
+    """Keys with an effect under way, and which one."""
+    results: deque[EffectDone] = field(default_factory=deque)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    is_throttled: bool = False
+    is_all_loaded: bool = False
+
+
+@dataclass(slots=True)
+class _Batch(Generic[S]):
+    """One task's part of a poll or of a turn of the pump."""
+
+    task: Task[S]
+    overlay: Overlay[S]
+    inputs: list[tuple[Input, Record | ParkedRecord | TimerRow | None]] = field(
+        default_factory=list
+    )
+    relayed: int = 0
+    halt: dict[str, Any] | None = None
+    resolves: dict[int, str] = field(default_factory=dict)
+    started: list[Effect] = field(default_factory=list)
+
+
+class Worker(Generic[S]):
+    """Runs one stage in this process. All work of all its tasks goes through `_settle`."""
+
+    def __init__(
+        self,
+        stage: Stage[S],
+        settings: Settings,
+        pool: asyncpg.Pool,
+        clock: Clock,
+        *,
+        failpoints: Failpoints | None = None,
+        tracing: Tracing | None = None,
+    ) -> None:
+        self.stage = stage
+        self._settings = settings
+        self._clock = clock
+        self._failpoints = failpoints or Failpoints()
+        self._tracing = tracing or Tracing(stage.name)
+        self._ledger: Ledger[S] = Ledger(pool, stage.name, stage.store, self._failpoints)
+        self._topics = [topic.name for topic in stage.topics]
+        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        self._generation = 0
+        self._suspects: dict[str, int] = defaultdict(int)
+        self._background: set[asyncio.Task[Any]] = set()
+        self._wake = asyncio.Event()
+        self._is_stopping = False
+        self._is_draining = False
+        self._performing: dict[str, asyncio.Task[None]] = {}
+        self._performed: dict[str, EffectResult] = {}
+        self._next_replay = 0.0
+        self._pump_task: asyncio.Task[None] | None = None
+        self._lag_task: asyncio.Task[None] | None = None
+        self.tasks: dict[int, Task[S]] = {}
+        self.last_turn = monotonic()
+        """When the pump last came round: the loop turns as long as this moves."""
+        self.incomplete: dict[int, list[str]] = {}
+        """Partition numbers assigned without all their topics: they stay paused."""
+        self.bus = Bus(
+            bootstrap=settings.kafka,
+            group=group_id(settings.topic_prefix, stage.name, self._topics),
+            topics=[settings.topic(name) for name in self._topics],
+            reader=self,
+            session_seconds=settings.session_timeout_seconds,
+            max_records=settings.batch_records,
+            client_id=f"{stage.name}@{self._owner}",
+        )
+
+    # -- life --------------------------------------------------------------------------------------------------------
+
+    async def start(self) -> None:
+        """Join the group and begin. Raises what the broker's absence raises; the caller backs off and tries again."""
+        if self._pump_task is None:
+            self._pump_task = asyncio.create_task(self._pump(), name=f"pump {self.stage.name}")
+            self._lag_task = asyncio.create_task(
+                self._commit_for_lag(), name=f"lag {self.stage.name}"
+            )
+        await self.bus.start()
+
+    async def stop(self) -> None:
+        """Stop intake, finish what is in hand, flush, leave the group."""
+        self._is_draining = True
+        consumer = self.bus.consumer
+        if consumer is not None and consumer.assignment():
+            with contextlib.suppress(IllegalStateError):
+                consumer.pause(*consumer.assignment())
+        await self._drain_effects(STOP_EFFECTS_SECONDS)
+        self._is_stopping = True
+        await self._close_all(relay_seconds=3.0)
+        for runner in (self._pump_task, self._lag_task):
+            if runner is not None:
+                runner.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await runner
+        for background in [*self._background, *self._performing.values()]:
+            background.cancel()
+        await self.bus.stop()
+
+    @property
+    def consumer(self) -> SafeConsumer | None:
+        """The live consumer, once there is one."""
+        return self.bus.consumer
+
+    # -- assignment --------------------------------------------------------------------------------------------------
+
+    def expected_offsets(self) -> Mapping[TopicPartition, int]:
+        """Return the next offset of each partition of the tasks that are owned."""
+        return {
+            TopicPartition(self._settings.topic(topic), task.number): offset
+            for task in self.tasks.values()
+            if task.state is TaskState.OWNED
+            for topic, offset in task.position.offsets.items()
+        }
+
+    def on_assigned(self, partitions: set[TopicPartition]) -> None:
+        """Make a task of each number that has all its topics, and acquire it in the background."""
+        self._generation += 1
+        by_number: dict[int, list[TopicPartition]] = defaultdict(list)
+        for partition in partitions:
+            by_number[partition.partition].append(partition)
+        self.incomplete = {}
+        for number, owned in sorted(by_number.items()):
+            if len(owned) < len(self._topics):
+                self.incomplete[number] = sorted(p.topic for p in owned)
+                log.error(
+                    "task_incomplete",
+                    stage=self.stage.name,
+                    task=number,
+                    topics=self.incomplete[number],
+                )
+                continue
+            self._begin(Task(number, self._generation, tuple(sorted(owned))))
+        self._failpoints.hit("in_assign")
+
+    async def on_revoked(self, partitions: set[TopicPartition]) -> None:
+        """Drop all tasks; wait a little for what is in flight. The epoch makes the rest harmless."""
+        del partitions
+        self._is_draining = True
+        await self._drain_effects(REVOKE_COMMIT_SECONDS)
+        await self._close_all(relay_seconds=REVOKE_RELAY_SECONDS)
+        self._is_draining = False
+
+    async def _drain_effects(self, seconds: float) -> None:
+        """Let effects under way end and be recorded: another owner could only call them unknown."""
+        deadline = monotonic() + seconds
+        while monotonic() < deadline and any(
+            task.effects_running or task.results
+            for task in self.tasks.values()
+            if task.state is TaskState.OWNED
+        ):
+            await asyncio.sleep(0.01)
+
+    async def _close_all(self, relay_seconds: float) -> None:
+        self._generation += 1
+        tasks, self.tasks = list(self.tasks.values()), {}
+        for task in tasks:
+            task.state = TaskState.CLOSED
+        await asyncio.gather(*(self._close(task, relay_seconds) for task in tasks))
+
+    async def _close(self, task: Task[S], relay_seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(REVOKE_COMMIT_SECONDS):
+                async with task.lock:
+                    pass  # What was in flight has ended.
+        await self._retire(task, relay_seconds)
+
+    async def _retire(self, task: Task[S], relay_seconds: float = 0.0) -> None:
+        if task.relay is not None:
+            relay, task.relay = task.relay, None
+            await relay.stop(relay_seconds)
+        label = str(task.number)
+        metrics.OWNED.labels(self.stage.name, label).set(0)
+        task.states.clear()
+
+    def _begin(self, task: Task[S], after_seconds: float = 0.0) -> None:
+        self.tasks[task.number] = task
+        self._spawn(self._acquire(task, after_seconds), f"acquire {self.stage.name}/{task.number}")
+
+    def _spawn(self, work: Any, name: str) -> None:
+        running = asyncio.create_task(work, name=name)
+        self._background.add(running)
+        running.add_done_callback(self._background.discard)
+
+    def _is_current(self, task: Task[S]) -> bool:
+        return (
+            task.generation == self._generation
+            and self.tasks.get(task.number) is task
+            and not self._is_stopping
+        )
+
+    async def _acquire(self, task: Task[S], after_seconds: float) -> None:
+        began = monotonic()
+        await asyncio.sleep(after_seconds)
+        backoff = 0.1
+        while self._is_current(task):
+            try:
+                if await self._acquire_once(task):
+                    metrics.ACQUIRE_SECONDS.labels(self.stage.name).observe(monotonic() - began)
+                    return
+            except (CommitFailedError, IllegalStateError):
+                metrics.PROBE_REFUSED.labels(self.stage.name).inc()
+                return  # Kafka says that it is not ours: the callbacks follow.
+            except (*DATABASE_ERRORS, KafkaError) as error:
+                log.warning(
+                    "acquire_failed",
+                    stage=self.stage.name,
+                    task=task.number,
+                    error=type(error).__name__,
+                    detail=str(error)[:200],
+                    wait_seconds=backoff,
+                )
+            await asyncio.sleep(backoff)
+            backoff = min(backoff * 2, 1.0)
+
+    async def _acquire_once(self, task: Task[S]) -> bool:
+        """Ask Kafka, take the lease, read, check, resume. False where it should be tried again."""
+        consumer = self.consumer
+        if consumer is None:
+            return False
+        async with asyncio.timeout(KAFKA_SECONDS):
+            begins = await consumer.beginning_offsets(list(task.partitions))
+        known = await self._ledger.peek_offsets(task.number)
+        offsets = {p: known.get(self._plain(p.topic), begins[p]) for p in task.partitions}
+        async with asyncio.timeout(KAFKA_SECONDS):
+            await consumer.commit(
+                offsets
+            )  # Carries member and generation: a refusal means that we are out.
+        self._failpoints.hit("before_epoch")
+        lease = await self._ledger.acquire(
+            task.number, self._owner, self._settings.topology, self._clock.now()
+        )
+        if lease is None:
+            log.info("topology_superseded", stage=self.stage.name, task=task.number)
+            await asyncio.sleep(5)
+            return False
+        now = self._clock.now()
+        until = horizon_end(now, HORIZON.total_seconds())
+        outbox = await self._ledger.load_outbox(task.number, 0, OUTBOX_PAGE)
+        timers = await self._ledger.load_timers(task.number, None, until)
+        effects = await self._ledger.load_effects(task.number)
+        parked_keys = await self._ledger.load_parked_keys(task.number)
+        states: dict[str, S] = {}
+        if self.stage.loads_all:
+            async with self._ledger.reading() as connection:
+                states = await self.stage.load(connection, task.number, (), ())
+        async with asyncio.timeout(KAFKA_SECONDS):
+            begins = await consumer.beginning_offsets(list(task.partitions))
+            ends = await consumer.end_offsets(list(task.partitions))
+        if not self._is_current(task) or self.consumer is not consumer:
+            return True
+        # From here to the end there is no await: nobody can come between.
+        position = lease.position
+        task.epoch, task.position = lease.epoch, position
+        task.log_start = {self._plain(p.topic): begins[p] for p in task.partitions}
+        for partition in task.partitions:
+            topic = self._plain(partition.topic)
+            offset = position.offsets.setdefault(topic, begins[partition])
+            if not begins[partition] <= offset <= ends[partition]:
+                position.halted = position.halted or {
+                    "topic": topic,
+                    "source": None,
+                    "last": offset,
+                    "got": None,
+                    "offset": begins[partition] if offset < begins[partition] else ends[partition],
+                    "reason": "below_log_start" if offset < begins[partition] else "beyond_log_end",
+                }
+        task.states, task.is_all_loaded = states, self.stage.loads_all
+        task.timers.load(timers, until)
+        task.parked_keys = parked_keys
+        for effect, was_started in effects:
+            self._resume_effect(task, effect, was_started)
+        self._note_skew(lease.skew_seconds)
+        task.relay = Relay(
+            stage=self.stage.name,
+            task=task.number,
+            bootstrap=self._settings.kafka,
+            topic_name=self._settings.topic,
+            load_page=lambda after, limit, n=task.number: self._ledger.load_outbox(n, after, limit),  # type: ignore[misc]
+            delete_acked=lambda oid, n=task.number, e=task.epoch: self._ledger.delete_acked(
+                n, oid, e
+            ),  # type: ignore[misc]
+            failpoints=self._failpoints,
+        )
+        task.relay.start(outbox, is_page_full=len(outbox) == OUTBOX_PAGE)
+        metrics.EPOCH.labels(self.stage.name, str(task.number)).set(task.epoch)
+        if position.halted is not None:
+            self._halt(task, position.halted)
+            return True
+        for partition in task.partitions:
+            consumer.seek(partition, position.offsets[self._plain(partition.topic)])
+        task.state = TaskState.OWNED
+        consumer.resume(*task.partitions)
+        metrics.OWNED.labels(self.stage.name, str(task.number)).set(1)
+        metrics.HALTED.labels(self.stage.name, str(task.number)).set(0)
+        self._wake.set()
+        log.info(
+            "task_acquired",
+            stage=self.stage.name,
+            task=task.number,
+            epoch=task.epoch,
+            outbox=len(outbox),
+            timers=len(timers),
+        )
+        return True
+
+    def _resume_effect(self, task: Task[S], effect: Effect, was_started: bool) -> None:
+        """Take up an effect that the table holds: new, under way in this process, settled here, or nobody knows."""
+        name = _effect_name(effect)
+        if name in self._performed:
+            task.results.append(EffectDone(effect, self._performed[name]))
+        elif name in self._performing:
+            task.effects_running[effect.key] = effect.id
+        elif was_started and not self.stage.is_repeatable(effect):
+            task.results.append(EffectDone(effect, EffectResult("unknown", "interrupted")))
+        else:
+            task.effects.append(effect)
+
+    def _note_skew(self, seconds: float) -> None:
+        metrics.CLOCK_SKEW.labels(self.stage.name).set(seconds)
+        if abs(seconds) > CLOCK_SKEW_MAX:
+            log.warning("clock_skew", stage=self.stage.name, seconds=round(seconds, 3))
+
+    def _plain(self, topic: str) -> str:
+        return topic.removeprefix(self._settings.topic_prefix)
+
+    def _halt(self, task: Task[S], halted: dict[str, Any]) -> None:
+        task.state = TaskState.HALTED
+        metrics.HALTED.labels(self.stage.name, str(task.number)).set(1)
+        metrics.OWNED.labels(self.stage.name, str(task.number)).set(0)
+        log.error("task_halted", stage=self.stage.name, task=task.number, **halted)
+        self._spawn(self._await_resume(task), f"halted {self.stage.name}/{task.number}")
+
+    async def _await_resume(self, task: Task[S]) -> None:
+        """Stand still until somebody has looked (`signalbox ledger resume`), then acquire anew."""
+        while self._is_current(task):
+            await asyncio.sleep(1.0)
+            try:
+                if await self._ledger.is_halted(task.number):
+                    continue
+            except DATABASE_ERRORS:
+                continue
+            await self._lose(task, "resumed", 0.0)
+            return
+
+    async def _lose(self, task: Task[S], reason: str, delay: float) -> None:
+        """Forget the task's memory and acquire again, while Kafka still gives it to us."""
+        metrics.LOST.labels(self.stage.name, reason).inc()
+        log.warning(
+            "task_lost", stage=self.stage.name, task=task.number, epoch=task.epoch, reason=reason
+        )
+        was_current = self._is_current(task)
+        task.state = TaskState.LOST
+        consumer = self.consumer
+        if was_current and consumer is not None:
+            mine = [p for p in task.partitions if p in consumer.assignment()]
+            if mine:
+                consumer.pause(*mine)
+            self._begin(Task(task.number, task.generation, task.partitions), after_seconds=delay)
+        await self._retire(task)
+
+    # -- records -----------------------------------------------------------------------------------------------------
+
+    async def on_records(self, records: Sequence[Record]) -> None:
+        """Handle one poll: all its tasks in one transaction."""
+        by_number: dict[int, list[Record]] = defaultdict(list)
+        for record in records:
+            by_number[record.partition].append(record)
+        try:
+            async with self._locked(by_number) as tasks:
+                batches = []
+                for task in tasks:
+                    batch = _Batch(task, Overlay(task.position.copy()))
+                    self._admit(batch, by_number[task.number])
+                    batches.append(batch)
+                metrics.BATCH_RECORDS.labels(self.stage.name).observe(len(records))
+                await self._settle(batches)
+        except Exception as error:
+            log.exception("batch_failed", stage=self.stage.name, error=type(error).__name__)
+            for number in by_number:
+                task = self.tasks.get(number)
+                if task is not None and task.state is TaskState.OWNED:
+                    await self._lose(task, "bug", 1.0)
+
+    @contextlib.asynccontextmanager
+    async def _locked(self, numbers: Iterable[int]) -> Any:
+        """Hold the locks of those of the tasks that are owned now, in the order of their numbers."""
+        async with contextlib.AsyncExitStack() as stack:
+            held = []
+            for number in sorted(numbers):
+                task = self.tasks.get(number)
+                if task is None or task.state is not TaskState.OWNED:
+                    continue
+                await stack.enter_async_context(task.lock)
+                held.append(task)
+            yield [
+                task for task in held if task.state is TaskState.OWNED and self._is_current(task)
+            ]
+
+    def _admit(self, batch: _Batch[S], records: Sequence[Record]) -> None:
+        """Count each record: old, next, or a gap; and decode what is next."""
+        position = batch.overlay.position
+        skipped: set[str] = set()
+        for record in records:
+            topic = self._plain(record.topic)
+            if topic in skipped:
+                continue
+            expected = position.offsets.get(topic, 0)
+            if record.offset < expected:
+                continue
+            if record.offset > expected and not self._accepts_hole(
+                batch, topic, expected, record.offset
+            ):
+                skipped.add(topic)
+                if batch.halt is not None:
+                    break
+                continue
+            if not self._admit_one(batch, topic, record):
+                break
+            position.offsets[topic] = record.offset + 1
+
+    def _accepts_hole(self, batch: _Batch[S], topic: str, expected: int, got: int) -> bool:
+        """Offsets are missing: look again once; the second time they are really not there."""
+        task = batch.task
+        if task.looked_again.get(topic) != expected:
+            task.looked_again[topic] = expected
+            metrics.RESEEKS.labels(self.stage.name).inc()
+            consumer = self.consumer
+            partition = TopicPartition(self._settings.topic(topic), task.number)
+            if consumer is not None and partition in consumer.assignment():
+                consumer.seek(partition, expected)
+            return False
+        log.warning(
+            "offsets_missing",
+            stage=self.stage.name,
+            task=task.number,
+            topic=topic,
+            expected=expected,
+            got=got,
+        )
+        if not BY_NAME[topic].is_open:
+            return True  # Numbered streams: the sequence decides whether anything was lost.
+        batch.halt = {
+            "topic": topic,
+            "source": None,
+            "last": expected,
+            "got": got,
+            "offset": got,
+            "reason": "offsets_missing",
+        }
+        return False
+
+    def _admit_one(self, batch: _Batch[S], topic: str, record: Record) -> bool:
+        """Take one record in; False where the task must stop before it."""
+        position = batch.overlay.position
+        if isinstance(record, UndecodableRecord):
+            self._park_record(batch, topic, record, Reason.UNREADABLE_RECORD, record.error, None)
+            return True
+        try:
+            envelope, data = read_record(record.headers, record.value)
+        except EnvelopeError as error:
+            self._park_record(batch, topic, record, Reason.INVALID_ENVELOPE, str(error), None)
+            return True
+        if envelope.source.startswith(OWN_SOURCE_PREFIX):
+            if envelope.sequence is None:
+                self._park_record(
+                    batch, topic, record, Reason.NO_SEQUENCE, "sequence: is missing", envelope
+                )
+                return True
+            stream = f"{envelope.source} {topic}"
+            last = position.applied.get(stream)
+            if last is None:
+                last = 0 if batch.task.log_start.get(topic, 0) == 0 else envelope.sequence - 1
+            if envelope.sequence <= last:
+                position.n_duplicate += 1
+                metrics.RECORDS.labels(self.stage.name, "duplicate").inc()
+                return True
+            if envelope.sequence != last + 1:
+                batch.halt = {
+                    "topic": topic,
+                    "source": envelope.source,
+                    "last": last,
+                    "got": envelope.sequence,
+                    "offset": record.offset,
+                    "reason": "sequence_gap",
+                }
+                return False
+            position.applied[stream] = envelope.sequence
+        elif not BY_NAME[topic].is_open:
+            self._park_record(
+                batch, topic, record, Reason.NO_SEQUENCE, "source: is none of ours", envelope
+            )
+            return True
+        self._decode(batch, topic, record, envelope, data)
+        return True
+
+    def _decode(
+        self, batch: _Batch[S], topic: str, record: Record, envelope: Envelope, data: bytes
+    ) -> None:
+        if not self.stage.understands_type(topic, envelope.type):
+            if envelope.type in REGISTRY:
+                batch.overlay.position.n_ignored += 1
+                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
+            else:
+                self._park_record(
+                    batch,
+                    topic,
+                    record,
+                    Reason.UNKNOWN_TYPE,
+                    f"type: {envelope.type[:100]}",
+                    envelope,
+                )
+            return
+        try:
+            event = self.stage.decode(envelope, data)
+            key = self.stage.key(envelope, event)
+        except InvalidEvent as error:
+            self._park_record(batch, topic, record, error.reason, error.detail, envelope)
+            return
+        cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
+        item = Received(envelope=envelope, event=event, key=key, topic=topic, cause=cause)
+        batch.inputs.append((item, record))
+
+    def _park_record(
+        self,
+        batch: _Batch[S],
+        topic: str,
+        record: Record,
+        reason: str,
+        error: str,
+        envelope: Envelope | None,
+        state_key: str | None = None,
+    ) -> None:
+        key = state_key or (envelope.partitionkey if envelope is not None else None)
+        if not key and record.key is not None:
+            key = record.key.decode("utf-8", errors="replace").replace("\x00", "\ufffd")
+        parked = deadletters.park(
+            stage=self.stage.name,
+            task=batch.task.number,
+            topic=topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            headers=record.headers,
+            value=record.value,
+            reason=reason,
+            error=error,
+            state_key=key or None,
+            now=self._clock.now(),
+        )
+        self._park(batch, parked)
+        batch.overlay.position.n_parked += 1
+        metrics.RECORDS.labels(self.stage.name, "parked").inc()
+
+    def _park(self, batch: _Batch[S], parked: ParkedRecord) -> None:
+        batch.overlay.parked.append(parked)
+        metrics.PARKED.labels(self.stage.name, parked.reason).inc()
+        log.warning(
+            "record_parked",
+            stage=self.stage.name,
+            task=batch.task.number,
+            topic=parked.topic,
+            partition=parked.partition,
+            offset=parked.offset,
+            reason=parked.reason,
+            detail=parked.error,
+            dead_letter=parked.id,
+        )
+        self._emit(
+            batch,
+            parked.to_event(),
+            partition_key=parked.state_key or parked.topic,
+            cause=f"parked/{parked.id}",
+            index=0,
+            causation=parked.id,
+            correlation=parked.state_key or "",
+            traceparent=None,
+            after_parked=None,
+            now=parked.parked_at,
+        )
+
+    # -- deciding and committing -------------------------------------------------------------------------------------
+
+    async def _settle(self, batches: list[_Batch[S]]) -> None:
+        """Load, decide, commit, take over. The one place where anything changes."""
+        live = [batch for batch in batches if self._has_work(batch)]
+        if not live:
+            return
+        began = monotonic()
+        now = self._clock.now()
+        try:
+            loaded = await self._load(live)
+        except DATABASE_ERRORS as error:
+            await self._lose_all(live, error)
+            return
+        decided = []
+        for batch in live:
+            try:
+                self._decide(batch, loaded[batch.task.number], now)
+            except _Suspect as suspect:
+                await self._lose(batch.task, "handler_failed", 0.2)
+                log.error(
+                    "handler_failed",
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    cause=suspect.cause,
+                    attempts=suspect.attempts,
+                    error=suspect.error,
+                    exc_info=suspect.__cause__,
+                )
+            else:
+                decided.append(batch)
+        if not decided:
+            return
+        for batch in decided:
+            batch.overlay.acked_oid = (
+                batch.task.relay.acked_oid if batch.task.relay is not None else 0
+            )
+        try:
+            ours = await self._ledger.commit(
+                [Write(batch.task.number, batch.task.epoch, batch.overlay) for batch in decided]
+            )
+        except asyncio.CancelledError:
+            for batch in decided:
+                batch.task.state = TaskState.LOST
+            raise
+        except (*DATABASE_ERRORS, Fenced) as error:
+            await self._lose_all(decided, error)
+            return
+        metrics.BATCH_SECONDS.labels(self.stage.name).observe(monotonic() - began)
+        for batch in decided:
+            if batch.task.number in ours:
+                self._take_over(batch)
+            else:
+                await self._lose(batch.task, "fenced", self._settings.session_timeout_seconds / 6)
+
+    @staticmethod
+    def _has_work(batch: _Batch[S]) -> bool:
+        overlay = batch.overlay
+        return bool(
+            batch.inputs
+            or overlay.parked
+            or batch.halt
+            or overlay.effects_started
+            or overlay.position != batch.task.position
+        )
+
+    async def _lose_all(self, batches: Sequence[_Batch[S]], error: BaseException) -> None:
+        if isinstance(error, Fenced):
+            reason, delay = "fenced", self._settings.session_timeout_seconds / 6
+        elif isinstance(error, Conflict):
+            reason, delay = "conflict", 0.02
+        else:
+            reason, delay = "database", 0.1
+            log.warning(
+                "commit_failed",
+                stage=self.stage.name,
+                error=type(error).__name__,
+                detail=str(error)[:200],
+            )
+        for batch in batches:
+            await self._lose(batch.task, reason, delay)
+
+    async def _load(self, batches: Sequence[_Batch[S]]) -> dict[int, dict[str, S]]:
+        loaded: dict[int, dict[str, S]] = {}
+        wanted: list[tuple[_Batch[S], list[str]]] = []
+        for batch in batches:
+            keys = dict.fromkeys(item.key for item, _ in batch.inputs)
+            if self.stage.loads_all:
+                missing: list[str] = []
+            elif self.stage.keeps_state:
+                missing = [key for key in keys if key not in batch.task.states]
+            else:
+                missing = list(keys)
+            loaded[batch.task.number] = {}
+            if missing:
+                wanted.append((batch, missing))
+        if wanted:
+            async with self._ledger.reading() as connection:
+                for batch, missing in wanted:
+                    loaded[batch.task.number] = await self.stage.load(
+                        connection, batch.task.number, [item for item, _ in batch.inputs], missing
+                    )
+        return loaded
+
+    def _decide(self, batch: _Batch[S], loaded: dict[str, S], now: datetime) -> None:
+        task, overlay = batch.task, batch.overlay
+        for index, (item, origin) in enumerate(batch.inputs):
+            if isinstance(item, Tick):
+                assert isinstance(origin, TimerRow)
+                if (item.key, item.name) in overlay.timers:
+                    continue  # An earlier input of this batch has set or cleared it.
+                overlay.fired[item.key, item.name] = origin
+            key = item.key
+            if key in overlay.states:
+                state = overlay.states[key]
+            else:
+                found = task.states.get(key)
+                state = found if found is not None else loaded.get(key)
+            if self._suspects and self._suspects.get(item.cause, 0) >= ATTEMPTS_MAX:
+                outcome: Outcome[S] = Outcome(
+                    is_changed=False,
+                    park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
+                )
+            else:
+                outcome = self._decide_one(state, item, now)
+            self._apply(batch, index, item, origin, outcome, now)
+            if outcome.is_changed and outcome.park is None:
+                overlay.states[key] = outcome.state
+                if not self.stage.keeps_state and outcome.state is not None:
+                    loaded[key] = outcome.state
+
+    def _decide_one(self, state: S | None, item: Input, now: datetime) -> Outcome[S]:
+        try:
+            return self.stage.decide(state, item, now)
+        except Exception as error:
+            self._suspects[item.cause] += 1
+            raise _Suspect(item.cause, self._suspects[item.cause], type(error).__name__) from error
+
+    def _apply(
+        self,
+        batch: _Batch[S],
+        index: int,
+        item: Input,
+        origin: Any,
+        outcome: Outcome[S],
+        now: datetime,
+    ) -> None:
+        overlay = batch.overlay
+        position = overlay.position
+        replayed = batch.resolves.get(index)
+        if isinstance(item, EffectDone):
+            overlay.effects_settled.append(item.effect.id)
+            metrics.EFFECTS.labels(self.stage.name, item.result.status).inc()
+        if outcome.park is not None:
+            self._park_outcome(batch, item, origin, outcome.park, replayed is not None, now)
+            return
+        if isinstance(item, Received):
+            if replayed is not None:
+                overlay.resolved.append((replayed, "replayed"))
+                position.n_parked -= 1
+            if outcome.ignored is not None:
+                position.n_ignored += 1
+                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
+            else:
+                position.n_applied += 1
+                metrics.RECORDS.labels(self.stage.name, "applied").inc()
+        self._suspects.pop(item.cause, None)
+        overlay.rows.extend(outcome.rows)
+        if outcome.events:
+            self._emit_all(batch, item, outcome.events, now)
+        for name, due_at in outcome.timers.items():
+            self._set_timer(batch, item.key, name, due_at)
+        for effect in outcome.effects:
+            overlay.effects[effect.id] = (position.next_oid, effect)
+            position.next_oid += 1
+
+    def _park_outcome(
+        self,
+        batch: _Batch[S],
+        item: Input,
+        origin: Any,
+        park: tuple[str, str],
+        is_replay: bool,
+        now: datetime,
+    ) -> None:
+        reason, detail = park
+        if isinstance(origin, ParkedRecord):
+            self._park(
+                batch,
+                deadletters.park(
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    topic=origin.topic,
+                    partition=origin.partition,
+                    offset=origin.offset,
+                    key=origin.key,
+                    headers=unpack_headers(origin.headers),
+                    value=origin.value,
+                    reason=reason,
+                    error=detail,
+                    state_key=origin.state_key,
+                    now=now,
+                ),
+            )
+        elif isinstance(item, Received):
+            assert origin is not None
+            assert not is_replay
+            self._park_record(batch, item.topic, origin, reason, detail, item.envelope, item.key)
+        else:
+            log.critical(
+                "input_dropped",
+                stage=self.stage.name,
+                task=batch.task.number,
+                cause=item.cause,
+                reason=reason,
+                detail=detail,
+            )
+            batch.overlay.parked.append(
+                deadletters.park(
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    topic="tick" if isinstance(item, Tick) else "effect",
+                    partition=batch.task.number,
+                    offset=batch.overlay.position.next_oid,
+                    key=item.key.encode(),
+                    headers=(),
+                    value=item.cause.encode(),
+                    reason=reason,
+                    error=detail,
+                    state_key=item.key,
+                    now=now,
+                )
+            )
+
+    def _emit_all(
+        self, batch: _Batch[S], item: Input, events: Sequence[Payload], now: datetime
+    ) -> None:
+        if isinstance(item, Received):
+            parent, causation = item.envelope.traceparent, item.envelope.id
+            correlation = item.envelope.correlationid or item.key
+        else:
+            parent, causation, correlation = None, item.cause, item.key
+        after_parked = batch.task.parked_keys.get(item.key) if batch.task.parked_keys else None
+        if after_parked is not None:
+            metrics.AFTER_PARKED.labels(self.stage.name).inc()
+        with self._tracing.handling(
+            f"{self.stage.name} {type(item).__name__}", parent, item.key
+        ) as traceparent:
+            for index, event in enumerate(events):
+                self._emit(
+                    batch,
+                    event,
+                    partition_key=self.stage.partition_key(event),
+                    cause=item.cause,
+                    index=index,
+                    causation=causation,
+                    correlation=str(getattr(event, "conversation_id", "")) or correlation,
+                    traceparent=traceparent,
+                    after_parked=after_parked,
+                    now=now,
+                )
+
+    def _emit(
+        self,
+        batch: _Batch[S],
+        event: Payload,
+        *,
+        partition_key: str,
+        cause: str,
+        index: int,
+        causation: str,
+        correlation: str,
+        traceparent: str | None,
+        after_parked: str | None,
+        now: datetime,
+    ) -> None:
+        """Number an event and put it into the outbox; what could never be sent is set aside here, before the commit."""
+        position = batch.overlay.position
+        value = event.to_json()
+        source = f"{self.stage.source}/{batch.task.number}"
+        if position.incarnation > 1:
+            source = f"{source}#{position.incarnation}"
+        event_id = ids.event_id(self.stage.name, cause, index, event.TYPE)
+        partition = partition_of(partition_key, self._settings.partitions)
+        if len(value) > VALUE_BYTES_MAX:
+            assert DEAD_LETTERS.name != event.TOPIC, "dead letters are cut to fit"
+            parked = deadletters.park(
+                stage=self.stage.name,
+                task=batch.task.number,
+                topic=event.TOPIC,
+                partition=partition,
+                offset=position.next_oid,
+                key=partition_key.encode(),
+                headers=(("ce_type", event.TYPE.encode()), ("ce_id", event_id.encode())),
+                value=value,
+                reason=Reason.TOO_LARGE,
+                error=f"{event.TYPE} of {len(value)} bytes cannot be published; at most {VALUE_BYTES_MAX}",
+                state_key=partition_key,
+                now=now,
+            )
+            self._park(batch, parked)
+            return
+        slot = f"{event.TOPIC}/{partition}"
+        sequence = position.emitted.get(slot, 0) + 1
+        position.emitted[slot] = sequence
+        envelope = Envelope(
+            type=event.TYPE,
+            source=source,
+            id=event_id,
+            time=now,
+            subject=correlation or None,
+            workspace=self._settings.workspace,
+            partitionkey=partition_key,
+            correlationid=correlation,
+            causationid=causation,
+            traceparent=traceparent,
+            sequence=sequence,
+            afterparked=after_parked,
+        )
+        batch.overlay.outbox.append(
+            OutboxRow(
+                position.next_oid,
+                event.TOPIC,
+                partition,
+                sequence,
+                partition_key.encode(),
+                pack_own_headers(envelope.to_headers()),
+                value,
+            )
+        )
+        position.next_oid += 1
+
+    def _set_timer(self, batch: _Batch[S], key: str, name: str, due_at: datetime | None) -> None:
+        overlay = batch.overlay
+        reference = (key, name)
+        if due_at is None:
+            overlay.timers[reference] = None
+            return
+        if reference not in overlay.fired and reference not in overlay.timers:
+            known = batch.task.timers.get(key, name)
+            if known is not None and known.due_at == due_at:
+                return
+        overlay.timers[reference] = TimerRow(key, name, overlay.position.next_timer, due_at)
+        overlay.position.next_timer += 1
+
+    def _take_over(self, batch: _Batch[S]) -> None:
+        """The commit stands: memory follows."""
+        task, overlay = batch.task, batch.overlay
+        task.position = overlay.position
+        if self.stage.keeps_state:
+            for key, state in overlay.states.items():
+                if state is None:
+                    task.states.pop(key, None)
+                else:
+                    task.states.pop(key, None)  # To the young end of the order.
+                    task.states[key] = state
+            if not self.stage.loads_all:
+                while len(task.states) > self._settings.cached_keys:
+                    task.states.pop(next(iter(task.states)))
+        now = self._clock.now()
+        for fired in overlay.fired.values():
+            metrics.TIMER_LATENESS.labels(self.stage.name).observe(
+                (now - fired.due_at).total_seconds()
+            )
+        task.timers.apply((reference, None) for reference in overlay.fired)
+        task.timers.apply(overlay.timers.items())
+        for parked in overlay.parked:
+            if parked.state_key is not None:
+                task.parked_keys.setdefault(parked.state_key, parked.id)
+        resolved = {parked_id for parked_id, _ in overlay.resolved}
+        if resolved:
+            task.parked_keys = {k: i for k, i in task.parked_keys.items() if i not in resolved}
+        task.effects.extend(effect for _, effect in overlay.effects.values())
+        if overlay.effects:
+            self._wake.set()
+        for item, _ in batch.inputs:
+            if isinstance(item, EffectDone):
+                self._performed.pop(_effect_name(item.effect), None)
+        if task.relay is not None:
+            task.relay.append(overlay.outbox)
+            task.relay.ack_noted(overlay.acked_oid)
+            self._throttle(task)
+        if batch.halt is not None:
+            self._spawn(
+                self._record_halt(task, batch.halt), f"halt {self.stage.name}/{task.number}"
+            )
+
+    async def _record_halt(self, task: Task[S], halt: dict[str, Any]) -> None:
+        consumer = self.consumer
+        if consumer is not None and self._is_current(task):
+            consumer.pause(*(p for p in task.partitions if p in consumer.assignment()))
+        async with task.lock:
+            if task.state is not TaskState.OWNED or not self._is_current(task):
+                return
+            overlay: Overlay[S] = Overlay(task.position.copy())
+            overlay.position.halted = halt
+            try:
+                ours = await self._ledger.commit([Write(task.number, task.epoch, overlay)])
+            except (*DATABASE_ERRORS, Fenced) as error:
+                log.warning("halt_not_recorded", error=type(error).__name__)
+                await self._lose(task, "database", 0.1)
+                return
+            if task.number not in ours:
+                await self._lose(task, "fenced", 1.0)
+                return
+            task.position = overlay.position
+            self._halt(task, halt)
+
+    def _throttle(self, task: Task[S]) -> None:
+        """Pause a task's input while its outbox is long; resume when it is short again."""
+        consumer, relay = self.consumer, task.relay
+        if consumer is None or relay is None or task.state is not TaskState.OWNED:
+            return
+        mine = [p for p in task.partitions if p in consumer.assignment()]
+        if not task.is_throttled and (
+            relay.depth > QUEUE_ROWS_MAX or not (relay.is_drained or relay.depth)
+        ):
+            task.is_throttled = True
+            consumer.pause(*mine)
+            log.warning(
+                "task_throttled", stage=self.stage.name, task=task.number, outbox=relay.depth
+            )
+        elif task.is_throttled and relay.depth < QUEUE_ROWS_RESUME:
+            task.is_throttled = False
+            consumer.resume(*mine)
+
+    # -- the pump: timers, effects, replays --------------------------------------------------------------------------
+
+    async def _pump(self) -> None:
+        while True:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), PUMP_SECONDS)
+            self._wake.clear()
+            self.last_turn = monotonic()
+            try:
+                await self._turn()
+            except asyncio.CancelledError:
+                raise
+            except Exception as error:
+                log.exception("pump_failed", stage=self.stage.name, error=type(error).__name__)
+                await asyncio.sleep(0.5)
+
+    async def _turn(self) -> None:
+        now = self._clock.now()
+        replays = await self._replays()
+        busy = [
+            task.number
+            for task in self.tasks.values()
+            if task.state is TaskState.OWNED
+            and (
+                task.timers.is_due(now)
+                or task.results
+                or task.number in replays
+                or task.timers.needs_load(now)
+                or (
+                    task.effects
+                    and not self._is_draining
+                    and len(task.effects_running) < EFFECTS_AT_ONCE
+                )
+                or (task.relay is not None and not task.relay.is_drained and not task.relay.depth)
+                or task.is_throttled
+            )
+        ]
+        if not busy:
+            return
+        async with self._locked(busy) as tasks:
+            batches = []
+            for task in tasks:
+                batches.append(await self._collect(task, replays.get(task.number, []), now))
+            await self._settle([batch for batch in batches if batch is not None])
+            for batch in batches:
+                if batch is not None and batch.task.state is TaskState.OWNED:
+                    self._start_effects(batch.task, batch.started)
+
+    async def _collect(
+        self, task: Task[S], replays: list[ParkedRecord], now: datetime
+    ) -> "_Batch[S] | None":
+        """Gather what a task has to do besides its records."""
+        batch = _Batch(task, Overlay(task.position.copy()))
+        try:
+            if task.timers.needs_load(now):
+                until = horizon_end(now, HORIZON.total_seconds())
+                task.timers.load(
+                    await self._ledger.load_timers(task.number, task.timers.loaded_until, until),
+                    until,
+                )
+            if task.relay is not None:
+                await task.relay.page()
+        except DATABASE_ERRORS as error:
+            await self._lose_all([batch], error)
+            return None
+        self._throttle(task)
+        for row in task.timers.due(now):
+            batch.inputs.append((Tick(row.key, row.name, row.due_at), row))
+        while task.results:
+            batch.inputs.append((task.results.popleft(), None))
+        for parked in replays:
+            self._readmit(batch, parked)
+        free = 0 if self._is_draining else EFFECTS_AT_ONCE - len(task.effects_running)
+        busy_keys = set(task.effects_running)
+        waiting: deque[Effect] = deque()
+        while task.effects:
+            effect = task.effects.popleft()
+            if free > 0 and effect.key not in busy_keys:
+                batch.started.append(effect)
+                batch.overlay.effects_started.append(effect.id)
+                free -= 1
+            else:
+                waiting.append(effect)
+            busy_keys.add(effect.key)  # Effects of one key keep their order.
+        task.effects = waiting
+        return batch
+
+    def _start_effects(self, task: Task[S], effects: Sequence[Effect]) -> None:
+        for effect in effects:
+            self._failpoints.hit("effect_started")
+            task.effects_running[effect.key] = effect.id
+            name = _effect_name(effect)
+            self._performing[name] = asyncio.create_task(
+                self._perform(task.number, effect), name=f"effect {name}"
+            )
+
+    async def _perform(self, number: int, effect: Effect) -> None:
+        name = _effect_name(effect)
+        try:
+            try:
+                result = await self.stage.perform(effect)
+            except Exception as error:
+                log.exception("effect_failed", stage=self.stage.name, error=type(error).__name__)
+                result = EffectResult("unknown", f"the provider failed: {type(error).__name__}")
+            self._failpoints.hit("effect_done")
+            self._performed[name] = result
+        finally:
+            self._performing.pop(name, None)
+        task = self.tasks.get(number)
+        if task is not None and task.effects_running.get(effect.key) == effect.id:
+            del task.effects_running[effect.key]
+            task.results.append(EffectDone(effect, result))
+            self._wake.set()
+
+    async def _replays(self) -> dict[int, list[ParkedRecord]]:
+        if monotonic() < self._next_replay:
+            return {}
+        self._next_replay = monotonic() + REPLAY_SECONDS
+        owned = [
+            task.number
+            for task in self.tasks.values()
+            if task.state is TaskState.OWNED and task.parked_keys
+        ]
+        if not owned:
+            return {}
+        try:
+            records = await self._ledger.load_replays(owned)
+        except DATABASE_ERRORS as error:
+            log.info("replays_unread", stage=self.stage.name, error=type(error).__name__)
+            return {}
+        found: dict[int, list[ParkedRecord]] = defaultdict(list)
+        for record in records:
+            found[record.task].append(record)
+        return found
+
+    def _readmit(self, batch: _Batch[S], parked: ParkedRecord) -> None:
+        """Let a parked record in again, by the same ways as the first time."""
+        try:
+            if parked.is_cut:
+                raise InvalidEvent(
+                    Reason.TOO_LARGE, "only its beginning was kept; let its sender publish it again"
+                )
+            envelope, data = read_record(unpack_headers(parked.headers), parked.value)
+            if not self.stage.understands_type(parked.topic, envelope.type):
+                raise InvalidEvent(Reason.UNKNOWN_TYPE, f"type: {envelope.type[:100]}")
+            event = self.stage.decode(envelope, data)
+            key = self.stage.key(envelope, event)
+        except (EnvelopeError, InvalidEvent) as error:
+            reason = error.reason if isinstance(error, InvalidEvent) else Reason.INVALID_ENVELOPE
+            detail = error.detail if isinstance(error, InvalidEvent) else str(error)
+            self._park(
+                batch,
+                deadletters.park(
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    topic=parked.topic,
+                    partition=parked.partition,
+                    offset=parked.offset,
+                    key=parked.key,
+                    headers=unpack_headers(parked.headers),
+                    value=parked.value,
+                    reason=reason,
+                    error=detail,
+                    state_key=parked.state_key,
+                    now=self._clock.now(),
+                ),
+            )
+            return
+        cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
+        self._suspects.pop(cause, None)
+        batch.resolves[len(batch.inputs)] = parked.id
+        batch.inputs.append((Received(envelope, event, key, parked.topic, cause), parked))
+
+    # -- looking -----------------------------------------------------------------------------------------------------
+
+    async def _commit_for_lag(self) -> None:
+        """Tell Kafka where we are, for those who look at lag. It decides nothing, so any refusal is passed over."""
+        while True:
+            await asyncio.sleep(LAG_COMMIT_SECONDS)
+            self.publish_metrics()
+            consumer, offsets = self.consumer, dict(self.expected_offsets())
+            if consumer is None or not offsets:
+                continue
+            with contextlib.suppress(KafkaError, IllegalStateError, TimeoutError):
+                await asyncio.wait_for(
+                    consumer.commit(
+                        {p: o for p, o in offsets.items() if p in consumer.assignment()}
+                    ),
+                    KAFKA_SECONDS,
+                )
+
+    def lag(self) -> int | None:
+        """Return the records behind the ends of the logs over all owned tasks; None where nobody knows yet."""
+        consumer = self.consumer
+        if consumer is None:
+            return None
+        total = 0
+        for partition, offset in self.expected_offsets().items():
+            if partition in consumer.assignment():
+                high = consumer.highwater(partition)
+                total += max(0, (high or offset) - offset)
+        return total
+
+    def publish_metrics(self) -> None:
+        """Set the gauges of all tasks; called every second or so, never per record."""
+        consumer = self.consumer
+        for task in list(self.tasks.values()):
+            labels = (self.stage.name, str(task.number))
+            if task.relay is not None:
+                metrics.OUTBOX_ROWS.labels(*labels).set(task.relay.depth)
+                metrics.OUTBOX_AGE.labels(*labels).set(task.relay.age())
+            metrics.TIMERS_LOADED.labels(*labels).set(len(task.timers))
+            metrics.EFFECTS_OPEN.labels(*labels).set(len(task.effects) + len(task.effects_running))
+            for stream, sequence in task.position.applied.items():
+                source, _, topic = stream.partition(" ")
+                metrics.APPLIED_SEQUENCE.labels(*labels, source, topic).set(sequence)
+            for slot, sequence in task.position.emitted.items():
+                topic, _, partition = slot.rpartition("/")
+                metrics.EMITTED_SEQUENCE.labels(*labels, topic, partition).set(sequence)
+            if consumer is None or task.state is not TaskState.OWNED:
+                continue
+            for tp in task.partitions:
+                if tp in consumer.assignment():
+                    topic = self._plain(tp.topic)
+                    offset = task.position.offsets.get(topic, 0)
+                    high = consumer.highwater(tp)
+                    metrics.LAG.labels(*labels, topic).set(max(0, (high or offset) - offset))
+
+
+def _effect_name(effect: Effect) -> str:
+    return f"{effect.id}/{effect.attempt}"
+
+
+class _Suspect(Exception):
+    """A decision failed on one input; `cause` names it."""
+
+    def __init__(self, cause: str, attempts: int, error: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.attempts = attempts
+        self.error = error

@@ -1,0 +1,74 @@
+"""Timers in memory: those of the next minute in a heap, all of them in the table.
+
+`due_at` is kept in microseconds; an entry counts only while the id it carries is the one set last for its name, so
+changing and clearing a timer costs nothing in the heap.
+"""
+
+import heapq
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+
+from chassis.ledger import TimerRow
+
+HORIZON = timedelta(seconds=60)
+RELOAD = timedelta(seconds=20)
+"""The window is extended this often, well before its end."""
+
+DUE_MAX = 500
+"""Timers handed to one commit."""
+
+
+class TimerHeap:
+    """The timers of one task that are due up to `loaded_until`."""
+
+    def __init__(self) -> None:
+        self._heap: list[tuple[datetime, int, str, str]] = []
+        self._current: dict[tuple[str, str], TimerRow] = {}
+        self.loaded_until: datetime | None = None
+
+    def __len__(self) -> int:
+        return len(self._current)
+
+    def load(self, rows: Iterable[TimerRow], until: datetime) -> None:
+        """Take over rows read from the table, all those due up to `until` that were not here yet."""
+        for row in rows:
+            self._put(row)
+        self.loaded_until = until
+
+    def needs_load(self, now: datetime) -> bool:
+        """Whether the window should be extended."""
+        return self.loaded_until is None or self.loaded_until - now < HORIZON - RELOAD
+
+    def get(self, key: str, name: str) -> TimerRow | None:
+        """Return the timer of that name if it is in the window."""
+        return self._current.get((key, name))
+
+    def apply(self, changes: Iterable[tuple[tuple[str, str], TimerRow | None]]) -> None:
+        """Take over what a commit has set, cleared or fired (None)."""
+        for reference, row in changes:
+            if row is None or self.loaded_until is None or row.due_at > self.loaded_until:
+                self._current.pop(reference, None)
+            else:
+                self._put(row)
+
+    def due(self, now: datetime, limit: int = DUE_MAX) -> list[TimerRow]:
+        """Return, without removing them, the timers due at `now`, earliest first; never one before its time."""
+        found: list[TimerRow] = []
+        popped: list[tuple[datetime, int, str, str]] = []
+        while self._heap and self._heap[0][0] <= now and len(found) < limit:
+            entry = heapq.heappop(self._heap)
+            row = self._current.get((entry[2], entry[3]))
+            if row is not None and row.id == entry[1]:
+                found.append(row)
+                popped.append(entry)
+        for entry in popped:
+            heapq.heappush(self._heap, entry)
+        return found
+
+    def is_due(self, now: datetime) -> bool:
+        """Whether the earliest entry is due: cheap, and may be wrong about entries set anew."""
+        return bool(self._heap) and self._heap[0][0] <= now
+
+    def _put(self, row: TimerRow) -> None:
+        self._current[row.key, row.name] = row
+        heapq.heappush(self._heap, (row.due_at, row.id, row.key, row.name))

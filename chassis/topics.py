@@ -1,0 +1,112 @@
+"""The topics on the broker: made once, with the same number of partitions each, and checked ever after."""
+
+import asyncio
+from dataclasses import dataclass
+
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError
+
+from chassis.settings import Settings
+from schemas.topics import TOPICS
+
+SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True)
+class TopicChange:
+    """A topic that was made, or was there already (`is_new` false), with its partitions."""
+
+    name: str
+    partitions: int
+    is_new: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TopicFinding:
+    """Something wrong with a topic: what, and the cure."""
+
+    topic: str
+    problem: str
+    cure: str
+
+
+async def _client(settings: Settings) -> AIOKafkaAdminClient:
+    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, client_id="signalbox topics")
+    try:
+        async with asyncio.timeout(SECONDS):
+            await client.start()
+    except BaseException:
+        await client.close()
+        raise
+    return client
+
+
+async def describe(settings: Settings) -> dict[str, int]:
+    """Return the partitions of each of our topics that exists, by its plain name."""
+    client = await _client(settings)
+    try:
+        names = {settings.topic(topic.name): topic.name for topic in TOPICS}
+        existing = set(await client.list_topics()) & set(names)
+        found = await client.describe_topics(sorted(existing)) if existing else []
+        return {names[entry["topic"]]: len(entry["partitions"]) for entry in found}
+    finally:
+        await client.close()
+
+
+async def apply_topics(settings: Settings, replication: int = -1) -> list[TopicChange]:
+    """Make the topics that are missing; never changes one that exists.
+
+    `replication` -1 takes the broker's default.
+
+    Raises:
+        KafkaError, OSError, TimeoutError: the broker does not answer or refuses.
+    """
+    before = await describe(settings)
+    client = await _client(settings)
+    changes = []
+    try:
+        for topic in TOPICS:
+            if topic.name in before:
+                changes.append(TopicChange(topic.name, before[topic.name], is_new=False))
+                continue
+            new = NewTopic(
+                name=settings.topic(topic.name), num_partitions=settings.partitions,
+                replication_factor=replication,
+                topic_configs={
+                    "retention.ms": str(int(topic.retention.total_seconds() * 1000)),
+                    "cleanup.policy": "delete",
+                },
+            )
+            try:
+                response = await client.create_topics([new])
+            except TopicAlreadyExistsError:
+                response = None
+            _refuse_errors(response)
+            changes.append(TopicChange(topic.name, settings.partitions, is_new=True))
+    finally:
+        await client.close()
+    return changes
+
+
+def _refuse_errors(response: object) -> None:
+    for entry in getattr(response, "topic_errors", None) or []:
+        name, code, *rest = entry
+        if code not in (0, 36):  # 36: exists already; somebody else was quicker.
+            raise KafkaError(f"topic {name} was not created: error {code} {rest[0] if rest else ''}")
+
+
+async def check_topics(settings: Settings) -> list[TopicFinding]:
+    """Return what is wrong with the topics as they are."""
+    found = await describe(settings)
+    findings = []
+    for topic in TOPICS:
+        count = found.get(topic.name)
+        if count is None:
+            findings.append(TopicFinding(topic.name, "does not exist", "run `signalbox topics apply`"))
+        elif count != settings.partitions:
+            findings.append(TopicFinding(
+                topic.name, f"has {count} partitions, SIGNALBOX_PARTITIONS is {settings.partitions}",
+                "the number is fixed for the life of an installation: set SIGNALBOX_PARTITIONS to what the topics have,"
+                " or begin with new topics under another SIGNALBOX_TOPIC_PREFIX",
+            ))
+    return findings
