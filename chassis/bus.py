@@ -83,9 +83,10 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             if self._is_careful:
                 self._is_careful = False
                 return await self._read_carefully()
-            return await super().getmany(
+            records: dict[TopicPartition, list[Record]] = await super().getmany(
                 *partitions, timeout_ms=int(WAIT_SECONDS * 1000), max_records=max_records
             )
+            return records
         except (ConsumerStoppedError, asyncio.CancelledError):
             raise
         except KafkaError as error:
@@ -284,7 +285,8 @@ class Bus:
             raw_message=message, body=b"", headers={}, consumer=self._subscriber.consumer
         )
 
-    async def _handle(self, records: list[Any], *_: Any) -> None:
+    async def _handle(self, *records: Any) -> None:
+        # FastStream spreads a decoded batch over the arguments of a handler without type injection.
         await self.reader.on_records(records)
 
 

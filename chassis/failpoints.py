@@ -8,7 +8,6 @@ so that a test can prove that the fault happened.
 
 import os
 import signal
-
 from pathlib import Path
 
 from chassis.clock import now_seconds

@@ -632,4 +632,3 @@ async def open_pool(dsn: str, schema: str, size: int, application: str) -> async
 def horizon_end(now: datetime, seconds: float) -> datetime:
     """Return the end of the window of timers that are kept in memory."""
     return now + timedelta(seconds=seconds)
-

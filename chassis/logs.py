@@ -60,7 +60,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
     )
-    structlog.contextvars.bind_contextvars(service=service)
+    name_service(service)
     # Libraries log through the standard library: warnings and worse, in the same shape.
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
@@ -76,6 +76,11 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(max(threshold, logging.WARNING))
+
+
+def name_service(service: str) -> None:
+    """Say which service speaks, once that is known."""
+    structlog.contextvars.bind_contextvars(service=service)
 
 
 def get(name: str) -> Any:

@@ -51,7 +51,9 @@ async def migrate(dsn: str, schema: str, folders: Sequence[Path] = ()) -> list[M
             )
         applied = []
         async with connection.transaction():
-            await connection.execute("SELECT pg_advisory_xact_lock(hashtext($1))", f"signalbox migrate {schema}")
+            await connection.execute(
+                "SELECT pg_advisory_xact_lock(hashtext($1))", f"signalbox migrate {schema}"
+            )
             await connection.execute(f'CREATE SCHEMA IF NOT EXISTS "{schema}"')
             await connection.execute(f'SET LOCAL search_path TO "{schema}"')
             await connection.execute(
@@ -59,7 +61,8 @@ async def migrate(dsn: str, schema: str, folders: Sequence[Path] = ()) -> list[M
                 " applied_at timestamptz NOT NULL DEFAULT clock_timestamp())"
             )
             known = {
-                row["name"]: row["digest"] for row in await connection.fetch("SELECT name, digest FROM migration")
+                row["name"]: row["digest"]
+                for row in await connection.fetch("SELECT name, digest FROM migration")
             }
             for name, text in _files([LEDGER, *folders]):
                 digest = hashlib.sha256(text.encode()).hexdigest()
@@ -70,7 +73,9 @@ async def migrate(dsn: str, schema: str, folders: Sequence[Path] = ()) -> list[M
                         )
                     continue
                 await connection.execute(text)
-                await connection.execute("INSERT INTO migration (name, digest) VALUES ($1, $2)", name, digest)
+                await connection.execute(
+                    "INSERT INTO migration (name, digest) VALUES ($1, $2)", name, digest
+                )
                 applied.append(Migration(schema, name))
         return applied
     finally:
@@ -86,7 +91,12 @@ async def is_current(dsn: str, schema: str, folders: Sequence[Path] = ()) -> boo
         )
         if not rows[0]["there"]:
             return False
-        known = {row["name"] for row in await connection.fetch(f'SELECT name FROM "{schema}".migration')}
+        known = {
+            row["name"]
+            for row in await connection.fetch(
+                f'SELECT name FROM "{schema}".migration'  # noqa: S608 - one of our own names
+            )
+        }
         return all(name in known for name, _ in _files([LEDGER, *folders]))
     finally:
         await connection.close()

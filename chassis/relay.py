@@ -142,7 +142,7 @@ class Relay:
     async def stop(self, drain_seconds: float = 0.0) -> None:
         """End, after giving the rows in memory `drain_seconds` to be acknowledged."""
         deadline = monotonic() + drain_seconds
-        while (
+        while (  # noqa: ASYNC110 - bounded, at the end of a life; the queue has one waiter already
             self._queue
             and monotonic() < deadline
             and self._runner is not None

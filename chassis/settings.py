@@ -83,7 +83,10 @@ class Settings(BaseSettings):
         default="", description="OTLP/HTTP endpoint for traces; empty sends none."
     )
     failpoints: str = Field(
-        default="", description="Test only: `name=action[:argument]`, commas between."
+        default="", description="Test only: `name=action[:count]`, commas between."
+    )
+    failpoint_log: str = Field(
+        default="", description="Test only: file that each failpoint writes to before it acts."
     )
 
     @field_validator("token_secret")

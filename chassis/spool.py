@@ -44,7 +44,9 @@ GROUP_ITEMS_MAX = 500
 IDEMPOTENCY_DAYS = 3
 BLOB_DAYS = 30
 
-WAITING = metrics.gauge("signalbox_spool_waiting_requests", "Callers waiting for the spool's commit.")
+WAITING = metrics.gauge(
+    "signalbox_spool_waiting_requests", "Callers waiting for the spool's commit."
+)
 STORED = metrics.counter(
     "signalbox_spool_items_total",
     "Items handed to the spool, by result. `unavailable` ones were refused with 503.",
@@ -118,7 +120,10 @@ class Spool:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    group, self._queue = self._queue[:GROUP_ITEMS_MAX], self._queue[GROUP_ITEMS_MAX:]
+                    group, self._queue = (
+                        self._queue[:GROUP_ITEMS_MAX],
+                        self._queue[GROUP_ITEMS_MAX:],
+                    )
                     WAITING.set(len(self._queue))
                     await self._commit(group)
         finally:
@@ -151,7 +156,10 @@ class Spool:
         self.stored.set()
 
     async def _store(self, items: Sequence[SpoolItem]) -> list[PutResult]:
-        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection, connection.transaction():
+        async with (
+            self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
+            connection.transaction(),
+        ):
             results = await self._claim(connection, items)
             fresh = [item for item, result in zip(items, results, strict=True) if result.stored]
             blobs = {item.blob[0]: item.blob[1] for item in fresh if item.blob is not None}
@@ -159,7 +167,8 @@ class Spool:
                 await connection.execute(
                     "INSERT INTO blob (ref, value) SELECT * FROM unnest($1::text[], $2::bytea[])"
                     " ON CONFLICT (ref) DO UPDATE SET created_at = clock_timestamp()",
-                    list(blobs), list(blobs.values()),
+                    list(blobs),
+                    list(blobs.values()),
                 )
             if fresh:
                 await connection.execute(
@@ -187,7 +196,8 @@ class Spool:
                 "INSERT INTO idempotency (key, digest, answer)"
                 " SELECT * FROM unnest($1::text[], $2::text[], $3::text[])"
                 " ON CONFLICT (key) DO NOTHING RETURNING key",
-                keys, [(named[key].idempotency or ("", ""))[1] for key in keys],
+                keys,
+                [(named[key].idempotency or ("", ""))[1] for key in keys],
                 [named[key].answer for key in keys],
             )
             fresh = {row["key"] for row in rows}
@@ -218,7 +228,10 @@ class _SpoolStore:
         return {}
 
     async def save(
-        self, connection: Connection, changes: Sequence[Change[Any]], rows: Sequence[tuple[int, Any]]
+        self,
+        connection: Connection,
+        changes: Sequence[Change[Any]],
+        rows: Sequence[tuple[int, Any]],
     ) -> None:
         del changes
         taken = [spool_id for _, spool_id in rows]
@@ -241,7 +254,11 @@ class Numberer:
     """Numbers and publishes what the spool holds, for those partitions whose lease it has."""
 
     def __init__(
-        self, pool: asyncpg.Pool, settings: Settings, clock: Clock, spool: Spool | None = None,
+        self,
+        pool: asyncpg.Pool,
+        settings: Settings,
+        clock: Clock,
+        spool: Spool | None = None,
         failpoints: Failpoints | None = None,
     ) -> None:
         self._pool = pool
@@ -263,8 +280,12 @@ class Numberer:
                 try:
                     is_busy = await self._turn()
                 except (*DATABASE_ERRORS, Fenced) as error:
-                    log.warning("numberer_lost", error=type(error).__name__, detail=str(error)[:200])
-                    metrics.LOST.labels(GATEWAY, "fenced" if isinstance(error, Fenced) else "database").inc()
+                    log.warning(
+                        "numberer_lost", error=type(error).__name__, detail=str(error)[:200]
+                    )
+                    metrics.LOST.labels(
+                        GATEWAY, "fenced" if isinstance(error, Fenced) else "database"
+                    ).inc()
                     await self._drop_all()
                     await asyncio.sleep(0.2)
                     continue
@@ -288,7 +309,9 @@ class Numberer:
         async with self._ledger.reading() as connection:
             rows = await connection.fetch(
                 "SELECT id, topic, part, key, envelope, value FROM spool WHERE part = ANY($1::int[])"
-                " ORDER BY id LIMIT $2", open_tasks, BATCH_ROWS,
+                " ORDER BY id LIMIT $2",
+                open_tasks,
+                BATCH_ROWS,
             )
         SPOOL_ROWS.set(len(rows))
         await self._number(rows)
@@ -336,10 +359,17 @@ class Numberer:
         if position.incarnation > 1:
             source = f"{source}#{position.incarnation}"
         envelope = replace(envelope, source=source, sequence=sequence)
-        overlay.outbox.append(OutboxRow(
-            position.next_oid, row["topic"], partition, sequence, row["key"],
-            pack_own_headers(envelope.to_headers()), row["value"],
-        ))
+        overlay.outbox.append(
+            OutboxRow(
+                position.next_oid,
+                row["topic"],
+                partition,
+                sequence,
+                row["key"],
+                pack_own_headers(envelope.to_headers()),
+                row["value"],
+            )
+        )
         position.next_oid += 1
         position.n_applied += 1
         overlay.rows.append(row["id"])
@@ -356,17 +386,23 @@ class Numberer:
                 continue
             outbox = await self._ledger.load_outbox(number, 0, 4_000)
             relay = Relay(
-                stage=GATEWAY, task=number, bootstrap=self._settings.kafka,
+                stage=GATEWAY,
+                task=number,
+                bootstrap=self._settings.kafka,
                 topic_name=self._settings.topic,
                 load_page=lambda after, limit, n=number: self._ledger.load_outbox(n, after, limit),  # type: ignore[misc]
-                delete_acked=lambda oid, n=number, e=lease.epoch: self._ledger.delete_acked(n, oid, e),  # type: ignore[misc]
+                delete_acked=lambda oid, n=number, e=lease.epoch: self._ledger.delete_acked(
+                    n, oid, e
+                ),  # type: ignore[misc]
                 failpoints=self._failpoints,
             )
             relay.start(outbox, is_page_full=len(outbox) == 4_000)
             self._held[number] = _Held(lease.epoch, lease.position, relay, monotonic())
             metrics.EPOCH.labels(GATEWAY, str(number)).set(lease.epoch)
             metrics.OWNED.labels(GATEWAY, str(number)).set(1)
-            log.info("task_acquired", stage=GATEWAY, task=number, epoch=lease.epoch, outbox=len(outbox))
+            log.info(
+                "task_acquired", stage=GATEWAY, task=number, epoch=lease.epoch, outbox=len(outbox)
+            )
 
     async def _drop_all(self) -> None:
         held, self._held = self._held, {}
@@ -380,7 +416,9 @@ class Numberer:
         with contextlib.suppress(*DATABASE_ERRORS):
             async with self._ledger.reading() as connection:
                 await connection.execute(
-                    "UPDATE lease SET renewed_at = '-infinity' WHERE stage = $1 AND owner = $2", GATEWAY, self._owner
+                    "UPDATE lease SET renewed_at = '-infinity' WHERE stage = $1 AND owner = $2",
+                    GATEWAY,
+                    self._owner,
                 )
 
     async def _sweep(self) -> None:
@@ -391,7 +429,8 @@ class Numberer:
                 IDEMPOTENCY_DAYS,
             )
             await connection.execute(
-                "DELETE FROM blob WHERE created_at < clock_timestamp() - make_interval(days => $1)", BLOB_DAYS
+                "DELETE FROM blob WHERE created_at < clock_timestamp() - make_interval(days => $1)",
+                BLOB_DAYS,
             )
 
     def _publish_metrics(self) -> None:
@@ -404,4 +443,3 @@ class Numberer:
     def is_holding(self) -> bool:
         """Whether this process numbers for at least one partition."""
         return bool(self._held)
-

@@ -261,7 +261,7 @@ class Worker(Generic[S]):
     async def _drain_effects(self, seconds: float) -> None:
         """Let effects under way end and be recorded: another owner could only call them unknown."""
         deadline = monotonic() + seconds
-        while monotonic() < deadline and any(
+        while monotonic() < deadline and any(  # noqa: ASYNC110 - bounded, and rare
             task.effects_running or task.results
             for task in self.tasks.values()
             if task.state is TaskState.OWNED
@@ -716,7 +716,7 @@ class Worker(Generic[S]):
                 self._decide(batch, loaded[batch.task.number], now)
             except _Suspect as suspect:
                 await self._lose(batch.task, "handler_failed", 0.2)
-                log.error(
+                log.error(  # noqa: TRY400 - the cause carries the traceback
                     "handler_failed",
                     stage=self.stage.name,
                     task=batch.task.number,
@@ -1045,16 +1045,7 @@ class Worker(Generic[S]):
         """The commit stands: memory follows."""
         task, overlay = batch.task, batch.overlay
         task.position = overlay.position
-        if self.stage.keeps_state:
-            for key, state in overlay.states.items():
-                if state is None:
-                    task.states.pop(key, None)
-                else:
-                    task.states.pop(key, None)  # To the young end of the order.
-                    task.states[key] = state
-            if not self.stage.loads_all:
-                while len(task.states) > self._settings.cached_keys:
-                    task.states.pop(next(iter(task.states)))
+        self._remember(task, overlay)
         now = self._clock.now()
         for fired in overlay.fired.values():
             metrics.TIMER_LATENESS.labels(self.stage.name).observe(
@@ -1082,6 +1073,18 @@ class Worker(Generic[S]):
             self._spawn(
                 self._record_halt(task, batch.halt), f"halt {self.stage.name}/{task.number}"
             )
+
+    def _remember(self, task: Task[S], overlay: Overlay[S]) -> None:
+        """Keep the states just written, the youngest last; drop the oldest above the limit."""
+        if not self.stage.keeps_state:
+            return
+        for key, state in overlay.states.items():
+            task.states.pop(key, None)
+            if state is not None:
+                task.states[key] = state
+        if not self.stage.loads_all:
+            while len(task.states) > self._settings.cached_keys:
+                task.states.pop(next(iter(task.states)))
 
     async def _record_halt(self, task: Task[S], halt: dict[str, Any]) -> None:
         consumer = self.consumer
@@ -1162,9 +1165,9 @@ class Worker(Generic[S]):
         if not busy:
             return
         async with self._locked(busy) as tasks:
-            batches = []
-            for task in tasks:
-                batches.append(await self._collect(task, replays.get(task.number, []), now))
+            batches = [
+                await self._collect(task, replays.get(task.number, []), now) for task in tasks
+            ]
             await self._settle([batch for batch in batches if batch is not None])
             for batch in batches:
                 if batch is not None and batch.task.state is TaskState.OWNED:

@@ -10,6 +10,7 @@ from chassis.settings import Settings
 from schemas.topics import TOPICS
 
 SECONDS = 15.0
+COPIES = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +54,10 @@ async def describe(settings: Settings) -> dict[str, int]:
         await client.close()
 
 
-async def apply_topics(settings: Settings, replication: int = -1) -> list[TopicChange]:
+async def apply_topics(settings: Settings, replication: int | None = None) -> list[TopicChange]:
     """Make the topics that are missing; never changes one that exists.
 
-    `replication` -1 takes the broker's default.
+    `replication` is the number of copies of each; without it three, or as many as there are brokers.
 
     Raises:
         KafkaError, OSError, TimeoutError: the broker does not answer or refuses.
@@ -65,13 +66,16 @@ async def apply_topics(settings: Settings, replication: int = -1) -> list[TopicC
     client = await _client(settings)
     changes = []
     try:
+        cluster = await client.describe_cluster()
+        copies = replication or min(COPIES, max(1, len(cluster["brokers"])))
         for topic in TOPICS:
             if topic.name in before:
                 changes.append(TopicChange(topic.name, before[topic.name], is_new=False))
                 continue
             new = NewTopic(
-                name=settings.topic(topic.name), num_partitions=settings.partitions,
-                replication_factor=replication,
+                name=settings.topic(topic.name),
+                num_partitions=settings.partitions,
+                replication_factor=copies,
                 topic_configs={
                     "retention.ms": str(int(topic.retention.total_seconds() * 1000)),
                     "cleanup.policy": "delete",
@@ -92,7 +96,9 @@ def _refuse_errors(response: object) -> None:
     for entry in getattr(response, "topic_errors", None) or []:
         name, code, *rest = entry
         if code not in (0, 36):  # 36: exists already; somebody else was quicker.
-            raise KafkaError(f"topic {name} was not created: error {code} {rest[0] if rest else ''}")
+            raise KafkaError(
+                f"topic {name} was not created: error {code} {rest[0] if rest else ''}"
+            )
 
 
 async def check_topics(settings: Settings) -> list[TopicFinding]:
@@ -102,11 +108,16 @@ async def check_topics(settings: Settings) -> list[TopicFinding]:
     for topic in TOPICS:
         count = found.get(topic.name)
         if count is None:
-            findings.append(TopicFinding(topic.name, "does not exist", "run `signalbox topics apply`"))
+            findings.append(
+                TopicFinding(topic.name, "does not exist", "run `signalbox topics apply`")
+            )
         elif count != settings.partitions:
-            findings.append(TopicFinding(
-                topic.name, f"has {count} partitions, SIGNALBOX_PARTITIONS is {settings.partitions}",
-                "the number is fixed for the life of an installation: set SIGNALBOX_PARTITIONS to what the topics have,"
-                " or begin with new topics under another SIGNALBOX_TOPIC_PREFIX",
-            ))
+            findings.append(
+                TopicFinding(
+                    topic.name,
+                    f"has {count} partitions, SIGNALBOX_PARTITIONS is {settings.partitions}",
+                    "the number is fixed for the life of an installation: set SIGNALBOX_PARTITIONS to what the topics have,"
+                    " or begin with new topics under another SIGNALBOX_TOPIC_PREFIX",
+                )
+            )
     return findings

@@ -6,7 +6,7 @@ the value, with content type `application/cloudevents+json`).
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -53,10 +53,6 @@ class Envelope:
     traceparent: str | None = None
     sequence: int | None = None
     afterparked: str | None = None
-
-    def with_sequence(self, sequence: int) -> "Envelope":
-        """Return the same envelope, numbered."""
-        return replace(self, sequence=sequence)
 
     def to_headers(self) -> Headers:
         """Return the Kafka headers of binary mode, in a fixed order."""

@@ -13,8 +13,15 @@ NAMESPACE = uuid5(NAMESPACE_URL, "https://signalbox.example/ids")
 
 
 def derive(*parts: str) -> str:
-    """Return the UUIDv5 of `parts`, joined so that no two different lists collide."""
-    return str(uuid5(NAMESPACE, "\x1f".join(part.replace("\x1f", "\x1f\x1f") for part in parts)))
+    """Return the UUIDv5 of `parts` (at least one), joined so that no two different lists collide.
+
+    The separator (U+001F) within a part is escaped by U+001E, and U+001E by itself: parts may come from outside.
+    """
+    return str(uuid5(NAMESPACE, "\x1f".join(map(_escaped, parts))))
+
+
+def _escaped(part: str) -> str:
+    return part.replace("\x1e", "\x1e\x1e").replace("\x1f", "\x1e\x1f")
 
 
 def message_id(workspace: str, channel: str, account: str, vendor_message_id: str) -> str:

@@ -85,7 +85,7 @@ class MessageReceived(Payload):
     """A customer's message with its place: the person behind it and the conversation it belongs to.
 
     `verified` tells whether the channel proved the sender; `suspicion` says in words why a message that claims to belong
-    to a conversation was not believed, or was joined with care. `after_input` names the delivery it came from.
+    to a conversation was not believed, or was joined with care. `input_id` names the delivery it came from.
     """
 
     TYPE: ClassVar[str] = "message.received.v1"

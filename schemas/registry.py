@@ -9,10 +9,22 @@ from schemas import (
     roster,
     routing,
     sla,
+    submissions,
     tickets,
 )
 from schemas.payload import REGISTRY, Payload
 
 __all__ = ["MODULES", "REGISTRY", "Payload"]
 
-MODULES = (inbound, messages, commands, roster, routing, tickets, sla, notifications, deadletters)
+MODULES = (
+    inbound,
+    submissions,
+    messages,
+    commands,
+    roster,
+    routing,
+    tickets,
+    sla,
+    notifications,
+    deadletters,
+)
