@@ -14,8 +14,9 @@ from typing import Any
 import asyncpg
 
 from chassis import metrics
+from chassis.batch import TaskState
 from chassis.clock import monotonic
-from chassis.task import TaskState, Worker
+from chassis.task import Worker
 from chassis.web import Receive, Scope, Send, respond
 
 LOOP_SECONDS = 30.0

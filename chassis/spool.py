@@ -18,6 +18,7 @@ import asyncpg
 import msgspec
 
 from chassis import logs, metrics
+from chassis.batch import partition_of
 from chassis.clock import Clock, monotonic
 from chassis.deadletters import pack_own_headers
 from chassis.errors import Conflict, Fenced, Unavailable
@@ -26,7 +27,7 @@ from chassis.ledger import ACQUIRE_SECONDS, Ledger, OutboxRow, Overlay, Position
 from chassis.relay import Relay
 from chassis.settings import Settings
 from chassis.stage import Change, Connection
-from chassis.task import DATABASE_ERRORS, partition_of
+from chassis.task import DATABASE_ERRORS
 from schemas.envelope import Envelope
 from schemas.topics import Topic
 

@@ -12,42 +12,35 @@ import os
 import socket
 from collections import defaultdict, deque
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import datetime
-from enum import StrEnum
-from functools import lru_cache
 from typing import Any, Generic, TypeVar
 
 import asyncpg
 from aiokafka import TopicPartition
 from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
-from aiokafka.partitioner import murmur2
 
-from chassis import deadletters, logs, metrics
-from chassis.bus import Bus, Record, SafeConsumer, UndecodableRecord, group_id
+from chassis import logs, metrics
+from chassis.admission import Admission
+from chassis.batch import Batch, Task, TaskState
+from chassis.bus import Bus, Record, SafeConsumer, group_id
 from chassis.clock import Clock, monotonic
-from chassis.deadletters import ParkedRecord, Reason, pack_own_headers, unpack_headers
-from chassis.errors import Conflict, Fenced, InvalidEvent
+from chassis.deadletters import ParkedRecord
+from chassis.decision import Deciding, Suspect
+from chassis.emission import Emission
+from chassis.errors import Conflict, Fenced
 from chassis.failpoints import FailpointError, Failpoints
 from chassis.ledger import (
     Ledger,
-    OutboxRow,
     Overlay,
-    Position,
     TimerMissing,
-    TimerRow,
     Write,
     horizon_end,
 )
 from chassis.relay import QUEUE_ROWS_MAX, QUEUE_ROWS_RESUME, Relay
 from chassis.settings import Settings
-from chassis.stage import Effect, EffectDone, EffectResult, Input, Outcome, Received, Stage, Tick
-from chassis.timers import HORIZON, TimerHeap
+from chassis.stage import Effect, EffectDone, EffectResult, Stage, Tick
+from chassis.timers import HORIZON
 from chassis.tracing import Tracing
-from schemas import ids
-from schemas.envelope import OWN_SOURCE_PREFIX, Envelope, EnvelopeError, read_record
-from schemas.registry import REGISTRY, Payload
-from schemas.topics import BY_NAME, DEAD_LETTERS, VALUE_BYTES_MAX
 
 S = TypeVar("S")
 
@@ -60,9 +53,6 @@ KAFKA_SECONDS = 3.0
 REVOKE_COMMIT_SECONDS = 2.0
 REVOKE_RELAY_SECONDS = 1.0
 STOP_EFFECTS_SECONDS = 5.0
-ATTEMPTS_MAX = 3
-"""A record whose decision fails is tried this often, then parked."""
-
 EFFECTS_AT_ONCE = 8
 OUTBOX_PAGE = 4_000
 CLOCK_SKEW_MAX = 0.1
@@ -79,62 +69,6 @@ DATABASE_ERRORS = (
 """After any of these a commit's outcome may be unknown: forget, and read again. Never retry the batch."""
 
 log = logs.get("task")
-
-
-class TaskState(StrEnum):
-    """Where a task is in its short life."""
-
-    ACQUIRING = "acquiring"
-    OWNED = "owned"
-    HALTED = "halted"
-    LOST = "lost"
-    CLOSED = "closed"
-
-
-@lru_cache(maxsize=65_536)
-def partition_of(key: str, partitions: int) -> int:
-    """Return the partition of a key, as Kafka's own clients choose it (murmur2)."""
-    return (int(murmur2(key.encode())) & 0x7FFFFFFF) % partitions
-
-
-@dataclass(slots=True, eq=False)
-class Task(Generic[S]):
-    """Partition n of the stage's topics, in one epoch."""
-
-    number: int
-    generation: int
-    partitions: tuple[TopicPartition, ...]
-    state: TaskState = TaskState.ACQUIRING
-    epoch: int = 0
-    position: Position = field(default_factory=Position)
-    states: dict[str, S] = field(default_factory=dict)
-    timers: TimerHeap = field(default_factory=TimerHeap)
-    parked_keys: dict[str, str] = field(default_factory=dict)
-    log_start: dict[str, int] = field(default_factory=dict)
-    looked_again: dict[str, int] = field(default_factory=dict)
-    relay: Relay | None = None
-    effects: deque[Effect] = field(default_factory=deque)
-    effects_running: dict[str, str] = field(default_factory=dict)
-    """Keys with an effect under way, and which one."""
-    results: deque[EffectDone] = field(default_factory=deque)
-    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
-    is_throttled: bool = False
-    is_all_loaded: bool = False
-
-
-@dataclass(slots=True)
-class _Batch(Generic[S]):
-    """One task's part of a poll or of a turn of the pump."""
-
-    task: Task[S]
-    overlay: Overlay[S]
-    inputs: list[tuple[Input, Record | ParkedRecord | TimerRow | None]] = field(
-        default_factory=list
-    )
-    relayed: int = 0
-    halt: dict[str, Any] | None = None
-    resolves: dict[int, str] = field(default_factory=dict)
-    started: list[Effect] = field(default_factory=list)
 
 
 class Worker(Generic[S]):
@@ -154,12 +88,15 @@ class Worker(Generic[S]):
         self._settings = settings
         self._clock = clock
         self._failpoints = failpoints or Failpoints()
-        self._tracing = tracing or Tracing(stage.name)
         self._ledger: Ledger[S] = Ledger(pool, stage.name, stage.store, self._failpoints)
         self._topics = [topic.name for topic in stage.topics]
+        self._emission: Emission[S] = Emission(stage, settings, tracing or Tracing(stage.name))
+        self._admission: Admission[S] = Admission(
+            stage, settings, clock, self._emission, self._seek
+        )
+        self._deciding: Deciding[S] = Deciding(stage, self._admission, self._emission)
         self._owner = f"{socket.gethostname()}:{os.getpid()}"
         self._generation = 0
-        self._suspects: dict[str, int] = defaultdict(int)
         self._background: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._is_stopping = False
@@ -438,6 +375,12 @@ class Worker(Generic[S]):
         if abs(seconds) > CLOCK_SKEW_MAX:
             log.warning("clock_skew", stage=self.stage.name, seconds=round(seconds, 3))
 
+    def _seek(self, number: int, topic: str, offset: int) -> None:
+        consumer = self.consumer
+        partition = TopicPartition(self._settings.topic(topic), number)
+        if consumer is not None and partition in consumer.assignment():
+            consumer.seek(partition, offset)
+
     def _plain(self, topic: str) -> str:
         return topic.removeprefix(self._settings.topic_prefix)
 
@@ -487,8 +430,8 @@ class Worker(Generic[S]):
             async with self._locked(by_number) as tasks:
                 batches = []
                 for task in tasks:
-                    batch = _Batch(task, Overlay(task.position.copy()))
-                    self._admit(batch, by_number[task.number])
+                    batch = Batch(task, Overlay(task.position.copy()))
+                    self._admission.admit(batch, by_number[task.number])
                     batches.append(batch)
                 metrics.BATCH_RECORDS.labels(self.stage.name).observe(len(records))
                 await self._settle(batches)
@@ -514,191 +457,9 @@ class Worker(Generic[S]):
                 task for task in held if task.state is TaskState.OWNED and self._is_current(task)
             ]
 
-    def _admit(self, batch: _Batch[S], records: Sequence[Record]) -> None:
-        """Count each record: old, next, or a gap; and decode what is next."""
-        position = batch.overlay.position
-        skipped: set[str] = set()
-        for record in records:
-            topic = self._plain(record.topic)
-            if topic in skipped:
-                continue
-            expected = position.offsets.get(topic, 0)
-            if record.offset < expected:
-                continue
-            if record.offset > expected and not self._accepts_hole(
-                batch, topic, expected, record.offset
-            ):
-                skipped.add(topic)
-                if batch.halt is not None:
-                    break
-                continue
-            if not self._admit_one(batch, topic, record):
-                break
-            position.offsets[topic] = record.offset + 1
-
-    def _accepts_hole(self, batch: _Batch[S], topic: str, expected: int, got: int) -> bool:
-        """Offsets are missing: look again once; the second time they are really not there."""
-        task = batch.task
-        if task.looked_again.get(topic) != expected:
-            task.looked_again[topic] = expected
-            metrics.RESEEKS.labels(self.stage.name).inc()
-            consumer = self.consumer
-            partition = TopicPartition(self._settings.topic(topic), task.number)
-            if consumer is not None and partition in consumer.assignment():
-                consumer.seek(partition, expected)
-            return False
-        log.warning(
-            "offsets_missing",
-            stage=self.stage.name,
-            task=task.number,
-            topic=topic,
-            expected=expected,
-            got=got,
-        )
-        if not BY_NAME[topic].is_open:
-            return True  # Numbered streams: the sequence decides whether anything was lost.
-        batch.halt = {
-            "topic": topic,
-            "source": None,
-            "last": expected,
-            "got": got,
-            "offset": got,
-            "reason": "offsets_missing",
-        }
-        return False
-
-    def _admit_one(self, batch: _Batch[S], topic: str, record: Record) -> bool:
-        """Take one record in; False where the task must stop before it."""
-        position = batch.overlay.position
-        if isinstance(record, UndecodableRecord):
-            self._park_record(batch, topic, record, Reason.UNREADABLE_RECORD, record.error, None)
-            return True
-        try:
-            envelope, data = read_record(record.headers, record.value)
-        except EnvelopeError as error:
-            self._park_record(batch, topic, record, Reason.INVALID_ENVELOPE, str(error), None)
-            return True
-        if envelope.source.startswith(OWN_SOURCE_PREFIX):
-            if envelope.sequence is None:
-                self._park_record(
-                    batch, topic, record, Reason.NO_SEQUENCE, "sequence: is missing", envelope
-                )
-                return True
-            stream = f"{envelope.source} {topic}"
-            last = position.applied.get(stream)
-            if last is None:
-                last = 0 if batch.task.log_start.get(topic, 0) == 0 else envelope.sequence - 1
-            if envelope.sequence <= last:
-                position.n_duplicate += 1
-                metrics.RECORDS.labels(self.stage.name, "duplicate").inc()
-                return True
-            if envelope.sequence != last + 1:
-                batch.halt = {
-                    "topic": topic,
-                    "source": envelope.source,
-                    "last": last,
-                    "got": envelope.sequence,
-                    "offset": record.offset,
-                    "reason": "sequence_gap",
-                }
-                return False
-            position.applied[stream] = envelope.sequence
-        elif not BY_NAME[topic].is_open:
-            self._park_record(
-                batch, topic, record, Reason.NO_SEQUENCE, "source: is none of ours", envelope
-            )
-            return True
-        self._decode(batch, topic, record, envelope, data)
-        return True
-
-    def _decode(
-        self, batch: _Batch[S], topic: str, record: Record, envelope: Envelope, data: bytes
-    ) -> None:
-        if not self.stage.understands_type(topic, envelope.type):
-            if envelope.type in REGISTRY:
-                batch.overlay.position.n_ignored += 1
-                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
-            else:
-                self._park_record(
-                    batch,
-                    topic,
-                    record,
-                    Reason.UNKNOWN_TYPE,
-                    f"type: {envelope.type[:100]}",
-                    envelope,
-                )
-            return
-        try:
-            event = self.stage.decode(envelope, data)
-            key = self.stage.key(envelope, event)
-        except InvalidEvent as error:
-            self._park_record(batch, topic, record, error.reason, error.detail, envelope)
-            return
-        cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
-        item = Received(envelope=envelope, event=event, key=key, topic=topic, cause=cause)
-        batch.inputs.append((item, record))
-
-    def _park_record(
-        self,
-        batch: _Batch[S],
-        topic: str,
-        record: Record,
-        reason: str,
-        error: str,
-        envelope: Envelope | None,
-        state_key: str | None = None,
-    ) -> None:
-        key = state_key or (envelope.partitionkey if envelope is not None else None)
-        if not key and record.key is not None:
-            key = record.key.decode("utf-8", errors="replace").replace("\x00", "\ufffd")
-        parked = deadletters.park(
-            stage=self.stage.name,
-            task=batch.task.number,
-            topic=topic,
-            partition=record.partition,
-            offset=record.offset,
-            key=record.key,
-            headers=record.headers,
-            value=record.value,
-            reason=reason,
-            error=error,
-            state_key=key or None,
-            now=self._clock.now(),
-        )
-        self._park(batch, parked)
-        batch.overlay.position.n_parked += 1
-        metrics.RECORDS.labels(self.stage.name, "parked").inc()
-
-    def _park(self, batch: _Batch[S], parked: ParkedRecord) -> None:
-        batch.overlay.parked.append(parked)
-        metrics.PARKED.labels(self.stage.name, parked.reason).inc()
-        log.warning(
-            "record_parked",
-            stage=self.stage.name,
-            task=batch.task.number,
-            topic=parked.topic,
-            partition=parked.partition,
-            offset=parked.offset,
-            reason=parked.reason,
-            detail=parked.error,
-            dead_letter=parked.id,
-        )
-        self._emit(
-            batch,
-            parked.to_event(),
-            partition_key=parked.state_key or parked.topic,
-            cause=f"parked/{parked.id}",
-            index=0,
-            causation=parked.id,
-            correlation=parked.state_key or "",
-            traceparent=None,
-            after_parked=None,
-            now=parked.parked_at,
-        )
-
     # -- deciding and committing -------------------------------------------------------------------------------------
 
-    async def _settle(self, batches: list[_Batch[S]]) -> None:
+    async def _settle(self, batches: list[Batch[S]]) -> None:
         """Load, decide, commit, take over. The one place where anything changes."""
         live = [batch for batch in batches if self._has_work(batch)]
         if not live:
@@ -713,8 +474,8 @@ class Worker(Generic[S]):
         decided = []
         for batch in live:
             try:
-                self._decide(batch, loaded[batch.task.number], now)
-            except _Suspect as suspect:
+                self._deciding.decide(batch, loaded[batch.task.number], now)
+            except Suspect as suspect:
                 await self._lose(batch.task, "handler_failed", 0.2)
                 log.error(  # noqa: TRY400 - the cause carries the traceback
                     "handler_failed",
@@ -752,7 +513,7 @@ class Worker(Generic[S]):
                 await self._lose(batch.task, "fenced", self._settings.session_timeout_seconds / 6)
 
     @staticmethod
-    def _has_work(batch: _Batch[S]) -> bool:
+    def _has_work(batch: Batch[S]) -> bool:
         overlay = batch.overlay
         return bool(
             batch.inputs
@@ -762,7 +523,7 @@ class Worker(Generic[S]):
             or overlay.position != batch.task.position
         )
 
-    async def _lose_all(self, batches: Sequence[_Batch[S]], error: BaseException) -> None:
+    async def _lose_all(self, batches: Sequence[Batch[S]], error: BaseException) -> None:
         if isinstance(error, Fenced):
             reason, delay = "fenced", self._settings.session_timeout_seconds / 6
         elif isinstance(error, Conflict):
@@ -778,9 +539,9 @@ class Worker(Generic[S]):
         for batch in batches:
             await self._lose(batch.task, reason, delay)
 
-    async def _load(self, batches: Sequence[_Batch[S]]) -> dict[int, dict[str, S]]:
+    async def _load(self, batches: Sequence[Batch[S]]) -> dict[int, dict[str, S]]:
         loaded: dict[int, dict[str, S]] = {}
-        wanted: list[tuple[_Batch[S], list[str]]] = []
+        wanted: list[tuple[Batch[S], list[str]]] = []
         for batch in batches:
             keys = dict.fromkeys(item.key for item, _ in batch.inputs)
             if self.stage.loads_all:
@@ -800,248 +561,7 @@ class Worker(Generic[S]):
                     )
         return loaded
 
-    def _decide(self, batch: _Batch[S], loaded: dict[str, S], now: datetime) -> None:
-        task, overlay = batch.task, batch.overlay
-        for index, (item, origin) in enumerate(batch.inputs):
-            if isinstance(item, Tick):
-                assert isinstance(origin, TimerRow)
-                if (item.key, item.name) in overlay.timers:
-                    continue  # An earlier input of this batch has set or cleared it.
-                overlay.fired[item.key, item.name] = origin
-            key = item.key
-            if key in overlay.states:
-                state = overlay.states[key]
-            else:
-                found = task.states.get(key)
-                state = found if found is not None else loaded.get(key)
-            if self._suspects and self._suspects.get(item.cause, 0) >= ATTEMPTS_MAX:
-                outcome: Outcome[S] = Outcome(
-                    is_changed=False,
-                    park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
-                )
-            else:
-                outcome = self._decide_one(state, item, now)
-            self._apply(batch, index, item, origin, outcome, now)
-            if outcome.is_changed and outcome.park is None:
-                overlay.states[key] = outcome.state
-                if not self.stage.keeps_state and outcome.state is not None:
-                    loaded[key] = outcome.state
-
-    def _decide_one(self, state: S | None, item: Input, now: datetime) -> Outcome[S]:
-        try:
-            return self.stage.decide(state, item, now)
-        except Exception as error:
-            self._suspects[item.cause] += 1
-            raise _Suspect(item.cause, self._suspects[item.cause], type(error).__name__) from error
-
-    def _apply(
-        self,
-        batch: _Batch[S],
-        index: int,
-        item: Input,
-        origin: Any,
-        outcome: Outcome[S],
-        now: datetime,
-    ) -> None:
-        overlay = batch.overlay
-        position = overlay.position
-        replayed = batch.resolves.get(index)
-        if isinstance(item, EffectDone):
-            overlay.effects_settled.append(item.effect.id)
-            metrics.EFFECTS.labels(self.stage.name, item.result.status).inc()
-        if outcome.park is not None:
-            self._park_outcome(batch, item, origin, outcome.park, replayed is not None, now)
-            return
-        if isinstance(item, Received):
-            if replayed is not None:
-                overlay.resolved.append((replayed, "replayed"))
-                position.n_parked -= 1
-            if outcome.ignored is not None:
-                position.n_ignored += 1
-                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
-            else:
-                position.n_applied += 1
-                metrics.RECORDS.labels(self.stage.name, "applied").inc()
-        self._suspects.pop(item.cause, None)
-        overlay.rows.extend(outcome.rows)
-        if outcome.events:
-            self._emit_all(batch, item, outcome.events, now)
-        for name, due_at in outcome.timers.items():
-            self._set_timer(batch, item.key, name, due_at)
-        for effect in outcome.effects:
-            overlay.effects[effect.id] = (position.next_oid, effect)
-            position.next_oid += 1
-
-    def _park_outcome(
-        self,
-        batch: _Batch[S],
-        item: Input,
-        origin: Any,
-        park: tuple[str, str],
-        is_replay: bool,
-        now: datetime,
-    ) -> None:
-        reason, detail = park
-        if isinstance(origin, ParkedRecord):
-            self._park(
-                batch,
-                deadletters.park(
-                    stage=self.stage.name,
-                    task=batch.task.number,
-                    topic=origin.topic,
-                    partition=origin.partition,
-                    offset=origin.offset,
-                    key=origin.key,
-                    headers=unpack_headers(origin.headers),
-                    value=origin.value,
-                    reason=reason,
-                    error=detail,
-                    state_key=origin.state_key,
-                    now=now,
-                ),
-            )
-        elif isinstance(item, Received):
-            assert origin is not None
-            assert not is_replay
-            self._park_record(batch, item.topic, origin, reason, detail, item.envelope, item.key)
-        else:
-            log.critical(
-                "input_dropped",
-                stage=self.stage.name,
-                task=batch.task.number,
-                cause=item.cause,
-                reason=reason,
-                detail=detail,
-            )
-            batch.overlay.parked.append(
-                deadletters.park(
-                    stage=self.stage.name,
-                    task=batch.task.number,
-                    topic="tick" if isinstance(item, Tick) else "effect",
-                    partition=batch.task.number,
-                    offset=batch.overlay.position.next_oid,
-                    key=item.key.encode(),
-                    headers=(),
-                    value=item.cause.encode(),
-                    reason=reason,
-                    error=detail,
-                    state_key=item.key,
-                    now=now,
-                )
-            )
-
-    def _emit_all(
-        self, batch: _Batch[S], item: Input, events: Sequence[Payload], now: datetime
-    ) -> None:
-        if isinstance(item, Received):
-            parent, causation = item.envelope.traceparent, item.envelope.id
-            correlation = item.envelope.correlationid or item.key
-        else:
-            parent, causation, correlation = None, item.cause, item.key
-        after_parked = batch.task.parked_keys.get(item.key) if batch.task.parked_keys else None
-        if after_parked is not None:
-            metrics.AFTER_PARKED.labels(self.stage.name).inc()
-        with self._tracing.handling(
-            f"{self.stage.name} {type(item).__name__}", parent, item.key
-        ) as traceparent:
-            for index, event in enumerate(events):
-                self._emit(
-                    batch,
-                    event,
-                    partition_key=self.stage.partition_key(event),
-                    cause=item.cause,
-                    index=index,
-                    causation=causation,
-                    correlation=str(getattr(event, "conversation_id", "")) or correlation,
-                    traceparent=traceparent,
-                    after_parked=after_parked,
-                    now=now,
-                )
-
-    def _emit(
-        self,
-        batch: _Batch[S],
-        event: Payload,
-        *,
-        partition_key: str,
-        cause: str,
-        index: int,
-        causation: str,
-        correlation: str,
-        traceparent: str | None,
-        after_parked: str | None,
-        now: datetime,
-    ) -> None:
-        """Number an event and put it into the outbox; what could never be sent is set aside here, before the commit."""
-        position = batch.overlay.position
-        value = event.to_json()
-        source = f"{self.stage.source}/{batch.task.number}"
-        if position.incarnation > 1:
-            source = f"{source}#{position.incarnation}"
-        event_id = ids.event_id(self.stage.name, cause, index, event.TYPE)
-        partition = partition_of(partition_key, self._settings.partitions)
-        if len(value) > VALUE_BYTES_MAX:
-            assert DEAD_LETTERS.name != event.TOPIC, "dead letters are cut to fit"
-            parked = deadletters.park(
-                stage=self.stage.name,
-                task=batch.task.number,
-                topic=event.TOPIC,
-                partition=partition,
-                offset=position.next_oid,
-                key=partition_key.encode(),
-                headers=(("ce_type", event.TYPE.encode()), ("ce_id", event_id.encode())),
-                value=value,
-                reason=Reason.TOO_LARGE,
-                error=f"{event.TYPE} of {len(value)} bytes cannot be published; at most {VALUE_BYTES_MAX}",
-                state_key=partition_key,
-                now=now,
-            )
-            self._park(batch, parked)
-            return
-        slot = f"{event.TOPIC}/{partition}"
-        sequence = position.emitted.get(slot, 0) + 1
-        position.emitted[slot] = sequence
-        envelope = Envelope(
-            type=event.TYPE,
-            source=source,
-            id=event_id,
-            time=now,
-            subject=correlation or None,
-            workspace=self._settings.workspace,
-            partitionkey=partition_key,
-            correlationid=correlation,
-            causationid=causation,
-            traceparent=traceparent,
-            sequence=sequence,
-            afterparked=after_parked,
-        )
-        batch.overlay.outbox.append(
-            OutboxRow(
-                position.next_oid,
-                event.TOPIC,
-                partition,
-                sequence,
-                partition_key.encode(),
-                pack_own_headers(envelope.to_headers()),
-                value,
-            )
-        )
-        position.next_oid += 1
-
-    def _set_timer(self, batch: _Batch[S], key: str, name: str, due_at: datetime | None) -> None:
-        overlay = batch.overlay
-        reference = (key, name)
-        if due_at is None:
-            overlay.timers[reference] = None
-            return
-        if reference not in overlay.fired and reference not in overlay.timers:
-            known = batch.task.timers.get(key, name)
-            if known is not None and known.due_at == due_at:
-                return
-        overlay.timers[reference] = TimerRow(key, name, overlay.position.next_timer, due_at)
-        overlay.position.next_timer += 1
-
-    def _take_over(self, batch: _Batch[S]) -> None:
+    def _take_over(self, batch: Batch[S]) -> None:
         """The commit stands: memory follows."""
         task, overlay = batch.task, batch.overlay
         task.position = overlay.position
@@ -1175,9 +695,9 @@ class Worker(Generic[S]):
 
     async def _collect(
         self, task: Task[S], replays: list[ParkedRecord], now: datetime
-    ) -> "_Batch[S] | None":
+    ) -> "Batch[S] | None":
         """Gather what a task has to do besides its records."""
-        batch = _Batch(task, Overlay(task.position.copy()))
+        batch = Batch(task, Overlay(task.position.copy()))
         try:
             if task.timers.needs_load(now):
                 until = horizon_end(now, HORIZON.total_seconds())
@@ -1196,7 +716,7 @@ class Worker(Generic[S]):
         while task.results:
             batch.inputs.append((task.results.popleft(), None))
         for parked in replays:
-            self._readmit(batch, parked)
+            self._admission.readmit(batch, parked)
         free = 0 if self._is_draining else EFFECTS_AT_ONCE - len(task.effects_running)
         busy_keys = set(task.effects_running)
         waiting: deque[Effect] = deque()
@@ -1260,44 +780,6 @@ class Worker(Generic[S]):
             found[record.task].append(record)
         return found
 
-    def _readmit(self, batch: _Batch[S], parked: ParkedRecord) -> None:
-        """Let a parked record in again, by the same ways as the first time."""
-        try:
-            if parked.is_cut:
-                raise InvalidEvent(
-                    Reason.TOO_LARGE, "only its beginning was kept; let its sender publish it again"
-                )
-            envelope, data = read_record(unpack_headers(parked.headers), parked.value)
-            if not self.stage.understands_type(parked.topic, envelope.type):
-                raise InvalidEvent(Reason.UNKNOWN_TYPE, f"type: {envelope.type[:100]}")
-            event = self.stage.decode(envelope, data)
-            key = self.stage.key(envelope, event)
-        except (EnvelopeError, InvalidEvent) as error:
-            reason = error.reason if isinstance(error, InvalidEvent) else Reason.INVALID_ENVELOPE
-            detail = error.detail if isinstance(error, InvalidEvent) else str(error)
-            self._park(
-                batch,
-                deadletters.park(
-                    stage=self.stage.name,
-                    task=batch.task.number,
-                    topic=parked.topic,
-                    partition=parked.partition,
-                    offset=parked.offset,
-                    key=parked.key,
-                    headers=unpack_headers(parked.headers),
-                    value=parked.value,
-                    reason=reason,
-                    error=detail,
-                    state_key=parked.state_key,
-                    now=self._clock.now(),
-                ),
-            )
-            return
-        cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
-        self._suspects.pop(cause, None)
-        batch.resolves[len(batch.inputs)] = parked.id
-        batch.inputs.append((Received(envelope, event, key, parked.topic, cause), parked))
-
     # -- looking -----------------------------------------------------------------------------------------------------
 
     async def _commit_for_lag(self) -> None:
@@ -1356,13 +838,3 @@ class Worker(Generic[S]):
 
 def _effect_name(effect: Effect) -> str:
     return f"{effect.id}/{effect.attempt}"
-
-
-class _Suspect(Exception):
-    """A decision failed on one input; `cause` names it."""
-
-    def __init__(self, cause: str, attempts: int, error: str) -> None:
-        super().__init__(cause)
-        self.cause = cause
-        self.attempts = attempts
-        self.error = error

@@ -1,0 +1,230 @@
+"""Admission: each record is old, next or proof of a loss; what is next is decoded, or parked with its cause."""
+
+from collections.abc import Callable, Sequence
+from typing import Generic, TypeVar
+
+from chassis import deadletters, logs, metrics
+from chassis.batch import Batch
+from chassis.bus import Record, UndecodableRecord
+from chassis.clock import Clock
+from chassis.deadletters import ParkedRecord, Reason, unpack_headers
+from chassis.emission import Emission
+from chassis.errors import InvalidEvent
+from chassis.settings import Settings
+from chassis.stage import Received, Stage
+from schemas.envelope import OWN_SOURCE_PREFIX, Envelope, EnvelopeError, read_record
+from schemas.registry import REGISTRY
+from schemas.topics import BY_NAME
+
+S = TypeVar("S")
+log = logs.get("admission")
+
+
+class Admission(Generic[S]):
+    """Lets records of one stage's topics in. `seek` puts a task's topic back to an offset."""
+
+    def __init__(
+        self,
+        stage: Stage[S],
+        settings: Settings,
+        clock: Clock,
+        emission: Emission[S],
+        seek: Callable[[int, str, int], None],
+    ) -> None:
+        self.stage = stage
+        self._settings = settings
+        self._clock = clock
+        self._emission = emission
+        self._seek = seek
+
+    def _plain(self, topic: str) -> str:
+        return topic.removeprefix(self._settings.topic_prefix)
+
+    def admit(self, batch: Batch[S], records: Sequence[Record]) -> None:
+        """Count each record: old, next, or a gap; and decode what is next."""
+        position = batch.overlay.position
+        skipped: set[str] = set()
+        for record in records:
+            topic = self._plain(record.topic)
+            if topic in skipped:
+                continue
+            expected = position.offsets.get(topic, 0)
+            if record.offset < expected:
+                continue
+            if record.offset > expected and not self._accepts_hole(
+                batch, topic, expected, record.offset
+            ):
+                skipped.add(topic)
+                if batch.halt is not None:
+                    break
+                continue
+            if not self._admit_one(batch, topic, record):
+                break
+            position.offsets[topic] = record.offset + 1
+
+    def _accepts_hole(self, batch: Batch[S], topic: str, expected: int, got: int) -> bool:
+        """Offsets are missing: look again once; the second time they are really not there."""
+        task = batch.task
+        if task.looked_again.get(topic) != expected:
+            task.looked_again[topic] = expected
+            metrics.RESEEKS.labels(self.stage.name).inc()
+            self._seek(task.number, topic, expected)
+            return False
+        log.warning(
+            "offsets_missing",
+            stage=self.stage.name,
+            task=task.number,
+            topic=topic,
+            expected=expected,
+            got=got,
+        )
+        if not BY_NAME[topic].is_open:
+            return True  # Numbered streams: the sequence decides whether anything was lost.
+        batch.halt = {
+            "topic": topic,
+            "source": None,
+            "last": expected,
+            "got": got,
+            "offset": got,
+            "reason": "offsets_missing",
+        }
+        return False
+
+    def _admit_one(self, batch: Batch[S], topic: str, record: Record) -> bool:
+        """Take one record in; False where the task must stop before it."""
+        position = batch.overlay.position
+        if isinstance(record, UndecodableRecord):
+            self.park_record(batch, topic, record, Reason.UNREADABLE_RECORD, record.error, None)
+            return True
+        try:
+            envelope, data = read_record(record.headers, record.value)
+        except EnvelopeError as error:
+            self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, str(error), None)
+            return True
+        if envelope.source.startswith(OWN_SOURCE_PREFIX):
+            if envelope.sequence is None:
+                self.park_record(
+                    batch, topic, record, Reason.NO_SEQUENCE, "sequence: is missing", envelope
+                )
+                return True
+            stream = f"{envelope.source} {topic}"
+            last = position.applied.get(stream)
+            if last is None:
+                last = 0 if batch.task.log_start.get(topic, 0) == 0 else envelope.sequence - 1
+            if envelope.sequence <= last:
+                position.n_duplicate += 1
+                metrics.RECORDS.labels(self.stage.name, "duplicate").inc()
+                return True
+            if envelope.sequence != last + 1:
+                batch.halt = {
+                    "topic": topic,
+                    "source": envelope.source,
+                    "last": last,
+                    "got": envelope.sequence,
+                    "offset": record.offset,
+                    "reason": "sequence_gap",
+                }
+                return False
+            position.applied[stream] = envelope.sequence
+        elif not BY_NAME[topic].is_open:
+            self.park_record(
+                batch, topic, record, Reason.NO_SEQUENCE, "source: is none of ours", envelope
+            )
+            return True
+        self._decode(batch, topic, record, envelope, data)
+        return True
+
+    def _decode(
+        self, batch: Batch[S], topic: str, record: Record, envelope: Envelope, data: bytes
+    ) -> None:
+        if not self.stage.understands_type(topic, envelope.type):
+            if envelope.type in REGISTRY:
+                batch.overlay.position.n_ignored += 1
+                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
+            else:
+                self.park_record(
+                    batch,
+                    topic,
+                    record,
+                    Reason.UNKNOWN_TYPE,
+                    f"type: {envelope.type[:100]}",
+                    envelope,
+                )
+            return
+        try:
+            event = self.stage.decode(envelope, data)
+            key = self.stage.key(envelope, event)
+        except InvalidEvent as error:
+            self.park_record(batch, topic, record, error.reason, error.detail, envelope)
+            return
+        cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
+        item = Received(envelope=envelope, event=event, key=key, topic=topic, cause=cause)
+        batch.inputs.append((item, record))
+
+    def park_record(
+        self,
+        batch: Batch[S],
+        topic: str,
+        record: Record,
+        reason: str,
+        error: str,
+        envelope: Envelope | None,
+        state_key: str | None = None,
+    ) -> None:
+        key = state_key or (envelope.partitionkey if envelope is not None else None)
+        if not key and record.key is not None:
+            key = record.key.decode("utf-8", errors="replace").replace("\x00", "\ufffd")
+        parked = deadletters.park(
+            stage=self.stage.name,
+            task=batch.task.number,
+            topic=topic,
+            partition=record.partition,
+            offset=record.offset,
+            key=record.key,
+            headers=record.headers,
+            value=record.value,
+            reason=reason,
+            error=error,
+            state_key=key or None,
+            now=self._clock.now(),
+        )
+        self._emission.park(batch, parked)
+        batch.overlay.position.n_parked += 1
+        metrics.RECORDS.labels(self.stage.name, "parked").inc()
+
+    def readmit(self, batch: Batch[S], parked: ParkedRecord) -> None:
+        """Let a parked record in again, by the same ways as the first time."""
+        try:
+            if parked.is_cut:
+                raise InvalidEvent(
+                    Reason.TOO_LARGE, "only its beginning was kept; let its sender publish it again"
+                )
+            envelope, data = read_record(unpack_headers(parked.headers), parked.value)
+            if not self.stage.understands_type(parked.topic, envelope.type):
+                raise InvalidEvent(Reason.UNKNOWN_TYPE, f"type: {envelope.type[:100]}")
+            event = self.stage.decode(envelope, data)
+            key = self.stage.key(envelope, event)
+        except (EnvelopeError, InvalidEvent) as error:
+            reason = error.reason if isinstance(error, InvalidEvent) else Reason.INVALID_ENVELOPE
+            detail = error.detail if isinstance(error, InvalidEvent) else str(error)
+            self._emission.park(
+                batch,
+                deadletters.park(
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    topic=parked.topic,
+                    partition=parked.partition,
+                    offset=parked.offset,
+                    key=parked.key,
+                    headers=unpack_headers(parked.headers),
+                    value=parked.value,
+                    reason=reason,
+                    error=detail,
+                    state_key=parked.state_key,
+                    now=self._clock.now(),
+                ),
+            )
+            return
+        cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
+        batch.resolves[len(batch.inputs)] = parked.id
+        batch.inputs.append((Received(envelope, event, key, parked.topic, cause), parked))

@@ -1,0 +1,171 @@
+"""Deciding: the inputs of a batch, one after the other, against the states as the earlier ones left them."""
+
+from collections import defaultdict
+from datetime import datetime
+from typing import Any, Generic, TypeVar
+
+from chassis import deadletters, logs, metrics
+from chassis.admission import Admission
+from chassis.batch import Batch
+from chassis.deadletters import ParkedRecord, Reason, unpack_headers
+from chassis.emission import Emission
+from chassis.ledger import TimerRow
+from chassis.stage import EffectDone, Input, Outcome, Received, Stage, Tick
+
+S = TypeVar("S")
+ATTEMPTS_MAX = 3
+"""A record whose decision fails is tried this often, then parked."""
+
+log = logs.get("decision")
+
+
+class Suspect(Exception):
+    """A decision failed on one input; `cause` names it."""
+
+    def __init__(self, cause: str, attempts: int, error: str) -> None:
+        super().__init__(cause)
+        self.cause = cause
+        self.attempts = attempts
+        self.error = error
+
+
+class Deciding(Generic[S]):
+    """Runs one stage's `decide` and puts what it answers into the overlay."""
+
+    def __init__(self, stage: Stage[S], admission: Admission[S], emission: Emission[S]) -> None:
+        self.stage = stage
+        self._admission = admission
+        self._emission = emission
+        self._suspects: dict[str, int] = defaultdict(int)
+
+    def decide(self, batch: Batch[S], loaded: dict[str, S], now: datetime) -> None:
+        task, overlay = batch.task, batch.overlay
+        for index, (item, origin) in enumerate(batch.inputs):
+            if isinstance(item, Tick):
+                assert isinstance(origin, TimerRow)
+                if (item.key, item.name) in overlay.timers:
+                    continue  # An earlier input of this batch has set or cleared it.
+                overlay.fired[item.key, item.name] = origin
+            key = item.key
+            if key in overlay.states:
+                state = overlay.states[key]
+            else:
+                found = task.states.get(key)
+                state = found if found is not None else loaded.get(key)
+            if self._suspects and self._suspects.get(item.cause, 0) >= ATTEMPTS_MAX:
+                outcome: Outcome[S] = Outcome(
+                    is_changed=False,
+                    park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
+                )
+            else:
+                outcome = self._decide_one(state, item, now)
+            self._apply(batch, index, item, origin, outcome, now)
+            if outcome.is_changed and outcome.park is None:
+                overlay.states[key] = outcome.state
+                if not self.stage.keeps_state and outcome.state is not None:
+                    loaded[key] = outcome.state
+
+    def _decide_one(self, state: S | None, item: Input, now: datetime) -> Outcome[S]:
+        try:
+            return self.stage.decide(state, item, now)
+        except Exception as error:
+            self._suspects[item.cause] += 1
+            raise Suspect(item.cause, self._suspects[item.cause], type(error).__name__) from error
+
+    def _apply(
+        self,
+        batch: Batch[S],
+        index: int,
+        item: Input,
+        origin: Any,
+        outcome: Outcome[S],
+        now: datetime,
+    ) -> None:
+        overlay = batch.overlay
+        position = overlay.position
+        replayed = batch.resolves.get(index)
+        if isinstance(item, EffectDone):
+            overlay.effects_settled.append(item.effect.id)
+            metrics.EFFECTS.labels(self.stage.name, item.result.status).inc()
+        if outcome.park is not None:
+            self._park_outcome(batch, item, origin, outcome.park, replayed is not None, now)
+            return
+        if isinstance(item, Received):
+            if replayed is not None:
+                overlay.resolved.append((replayed, "replayed"))
+                position.n_parked -= 1
+            if outcome.ignored is not None:
+                position.n_ignored += 1
+                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
+            else:
+                position.n_applied += 1
+                metrics.RECORDS.labels(self.stage.name, "applied").inc()
+        self._suspects.pop(item.cause, None)
+        overlay.rows.extend(outcome.rows)
+        if outcome.events:
+            self._emission.emit_all(batch, item, outcome.events, now)
+        for name, due_at in outcome.timers.items():
+            self._emission.set_timer(batch, item.key, name, due_at)
+        for effect in outcome.effects:
+            overlay.effects[effect.id] = (position.next_oid, effect)
+            position.next_oid += 1
+
+    def _park_outcome(
+        self,
+        batch: Batch[S],
+        item: Input,
+        origin: Any,
+        park: tuple[str, str],
+        is_replay: bool,
+        now: datetime,
+    ) -> None:
+        reason, detail = park
+        if isinstance(origin, ParkedRecord):
+            self._emission.park(
+                batch,
+                deadletters.park(
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    topic=origin.topic,
+                    partition=origin.partition,
+                    offset=origin.offset,
+                    key=origin.key,
+                    headers=unpack_headers(origin.headers),
+                    value=origin.value,
+                    reason=reason,
+                    error=detail,
+                    state_key=origin.state_key,
+                    now=now,
+                ),
+            )
+        elif isinstance(item, Received):
+            assert origin is not None
+            assert not is_replay
+            self._admission.park_record(
+                batch, item.topic, origin, reason, detail, item.envelope, item.key
+            )
+        else:
+            log.critical(
+                "input_dropped",
+                stage=self.stage.name,
+                task=batch.task.number,
+                cause=item.cause,
+                reason=reason,
+                detail=detail,
+            )
+            batch.overlay.parked.append(
+                deadletters.park(
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    topic="tick" if isinstance(item, Tick) else "effect",
+                    partition=batch.task.number,
+                    offset=batch.overlay.position.next_oid,
+                    key=item.key.encode(),
+                    headers=(),
+                    value=item.cause.encode(),
+                    reason=reason,
+                    error=detail,
+                    state_key=item.key,
+                    now=now,
+                )
+            )

@@ -1,0 +1,1 @@
+"""The services of Signalbox, one package each; none imports another."""

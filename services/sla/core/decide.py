@@ -1,0 +1,476 @@
+"""What each fact about a ticket does to its clocks.
+
+Owns the branching: which events start, hold, meet and end which targets. What a change does to one
+clock stands in `targets`.
+
+- `first_response` runs from the opening message to the first answer.
+- `next_response` runs from the oldest message that nobody has answered to the next answer, one
+  clock for however many messages; never while a first response is owed.
+- `resolution` runs from the opening message to the solution, and again from a reopening.
+- Solving with an answer is an answer. Solving without one cancels the responses that are owed, and
+  no first response is owed afterwards.
+
+**Instants.** What counts is when a thing happened (`occurred_at`), not when we heard of it. What
+lies in the future, by the router's clock and by ours, is taken as of the later of the two. A
+customer's message is never taken as older than its ticket.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from enum import StrEnum
+from functools import partial
+from typing import Final, NamedTuple
+
+from msgspec.structs import replace
+
+from schemas.payload import Payload
+from schemas.sla import SlaEvent, TargetKind
+from schemas.tickets import (
+    TicketAnswered,
+    TicketClosed,
+    TicketEscalated,
+    TicketEvent,
+    TicketMessageAdded,
+    TicketNoteAdded,
+    TicketOpened,
+    TicketReopened,
+    TicketSolved,
+    TicketStatusChanged,
+    TicketTagged,
+)
+from services.sla.core import targets
+from services.sla.core.business_calendar import CalendarError
+from services.sla.core.policy import Policy, PolicyRule, TargetRule
+from services.sla.core.state import KINDS, RESPONSES, Conversation, Target, Ticket
+from services.sla.core.targets import Step, Subject
+
+PENDING: Final = "pending"
+"""The one status that holds clocks, and the name of that cause."""
+
+WAITING_MAX: Final = 100
+"""Unanswered messages whose instants are kept; of more than that, the oldest and the latest."""
+
+BROKEN_MAX: Final = 20
+"""Settled clocks with a breach that a late answer may still take back; older ones are final."""
+
+
+class Ignored(StrEnum):
+    """Why an event changes no clock."""
+
+    TICKET_UNKNOWN = "ticket_unknown"
+    ALREADY_OPEN = "already_open"
+    AUTOMATIC = "automatic"
+    TICKET_SOLVED = "ticket_solved"
+    PRIVATE_NOTE = "private_note"
+    CLOCKS_RUN_ON = "clocks_run_on"
+    NOTHING_RUNS = "nothing_runs"
+    NOTHING_DUE = "nothing_due"
+    NOT_OURS = "not_ours"
+
+
+class Remark(StrEnum):
+    """What a person should know about a decision that was made all the same."""
+
+    FUTURE_INSTANT = "future_instant"
+    UNKNOWN_POLICY = "unknown_policy"
+    UNKNOWN_CALENDAR = "unknown_calendar"
+
+
+@dataclass(frozen=True, slots=True)
+class Tick:
+    """Time has passed: tell what fell due."""
+
+
+class Changed(NamedTuple):
+    """A target that is not what it was, and its ticket."""
+
+    ticket_id: str
+    target: Target
+
+
+class Decision(NamedTuple):
+    """The state afterwards (`None`: nothing is left to remember) and what is told.
+
+    `changed` are the targets that are not what they were, those of forgotten tickets included;
+    `ignored` says why nothing happened.
+    """
+
+    state: Conversation | None
+    events: tuple[SlaEvent, ...] = ()
+    changed: tuple[Changed, ...] = ()
+    ignored: Ignored | None = None
+    remarks: tuple[Remark, ...] = ()
+
+
+class Turn(NamedTuple):
+    """A ticket after a change, and what is told of it; or why nothing changed."""
+
+    ticket: Ticket
+    events: tuple[SlaEvent, ...] = ()
+    ignored: Ignored | None = None
+
+
+def decide(
+    state: Conversation | None, event: Payload | Tick, now: datetime, policy: Policy
+) -> Decision:
+    """Apply one event, or the passing of time, at `now`.
+
+    Raises:
+        CalendarError: an instant that no calendar covers, or a deadline beyond its horizon.
+    """
+    match event:
+        case Tick():
+            return _ticked(state, now)
+        case TicketOpened():
+            return _opened(state, event, now, policy)
+        case TicketEvent():
+            ticket = None if state is None else state.ticket(event.ticket_id)
+            if state is None or ticket is None:
+                return Decision(state, ignored=Ignored.TICKET_UNKNOWN)
+            turn = _turn(Book(ticket, event.conversation_id, now, policy), event)
+            return _decision(state, ticket, turn, event, now, policy)
+        case _:
+            return Decision(state, ignored=Ignored.NOT_OURS)
+
+
+def next_due(state: Conversation | None) -> datetime | None:
+    """When `decide` next wants a `Tick`: the earliest warning or deadline still to be told."""
+    due = (
+        at
+        for ticket in (state.tickets if state is not None else ())
+        for target in ticket.targets
+        for at in (targets.next_warning(target), targets.next_breach(target))
+        if at is not None
+    )
+    return min(due, default=None)
+
+
+class Book(NamedTuple):
+    """A ticket, and what its rules need to know."""
+
+    ticket: Ticket
+    conversation_id: str
+    now: datetime
+    policy: Policy
+
+    @property
+    def subject(self) -> Subject:
+        """Whose clocks these are."""
+        return Subject(self.ticket.ticket_id, self.conversation_id)
+
+    @property
+    def rule(self) -> PolicyRule:
+        """The policy that the ticket's next clocks start under."""
+        return self.policy.rule(self.ticket.policy)
+
+    def target_rule(self, kind: TargetKind) -> TargetRule | None:
+        """What is promised of `kind`."""
+        return self.policy.target(self.ticket.policy, self.ticket.priority, kind)
+
+
+def _turn(book: Book, event: TicketEvent) -> Turn:
+    """All branching on what happened to a ticket that is known."""
+    now = book.now
+    match event:
+        case TicketAnswered():
+            return _answered(book, _instant(event.occurred_at, event.at, now))
+        case TicketMessageAdded() if event.is_automatic:
+            return Turn(book.ticket, ignored=Ignored.AUTOMATIC)
+        case TicketMessageAdded() if event.status in ("solved", "closed"):
+            return Turn(book.ticket, ignored=Ignored.TICKET_SOLVED)  # Reopening is told apart.
+        case TicketMessageAdded():
+            return _customer_wrote(book, _instant(event.occurred_at, event.at, now))
+        case TicketStatusChanged(status="pending"):
+            return _held(book, _instant(event.at, event.at, now))
+        case TicketStatusChanged() if event.status in ("solved", "closed"):
+            return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)  # Told by events of their own.
+        case TicketStatusChanged() if PENDING in book.ticket.causes:
+            return _freed(book, _instant(event.at, event.at, now))
+        case TicketSolved():
+            return _solved(book, _instant(event.occurred_at, event.at, now), event.with_answer)
+        case TicketReopened():
+            return _reopened(book, _instant(event.occurred_at, event.at, now))
+        case TicketClosed():
+            return _cancelled(book, KINDS, _instant(event.at, event.at, now), "closed")
+        case TicketNoteAdded():
+            return Turn(book.ticket, ignored=Ignored.PRIVATE_NOTE)
+        case TicketEscalated() | TicketTagged() | TicketStatusChanged():
+            return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
+        case _:
+            return Turn(book.ticket, ignored=Ignored.NOT_OURS)
+
+
+# -------------------------------------------------------------------------- what happens to tickets
+
+
+def _opened(
+    state: Conversation | None, event: TicketOpened, now: datetime, policy: Policy
+) -> Decision:
+    if state is not None and state.ticket(event.ticket_id) is not None:
+        return Decision(state, ignored=Ignored.ALREADY_OPEN)
+    at = _instant(event.occurred_at, event.at, now)
+    ticket = Ticket(
+        ticket_id=event.ticket_id,
+        number=event.number,
+        policy=event.sla_policy,
+        priority=event.priority,
+        opened_at=at,
+    )
+    turn = Turn(ticket)
+    for kind in ("first_response", "resolution"):
+        turn = _then(
+            turn, _started(Book(turn.ticket, event.conversation_id, now, policy), kind, at)
+        )
+    before = state or Conversation(conversation_id=event.conversation_id, tickets=())
+    return _decision(before, ticket, turn, event, now, policy)
+
+
+def _answered(book: Book, at: datetime) -> Turn:
+    """An answer meets what it can, and takes back breaches that it proves wrong."""
+
+    def answer(target: Target) -> Step:
+        given_at = max(at, book.ticket.opened_at) if target.kind == "first_response" else at
+        if not target.is_open:
+            return targets.reconsider(book.subject, target, given_at, book.now)
+        if given_at < target.watch.started_at:
+            return Step(target)  # Given before the message that is waiting: they crossed.
+        calendar = book.policy.calendar(target.calendar)
+        return targets.meet(book.subject, target, given_at, book.now, calendar)
+
+    turn = _each(book.ticket, answer, RESPONSES)
+    waiting = tuple(written_at for written_at in turn.ticket.waiting if written_at > at)
+    ticket = replace(turn.ticket, is_first_settled=True, waiting=waiting)
+    return _then(turn, _next_started(book._replace(ticket=ticket)))
+
+
+def _customer_wrote(book: Book, at: datetime) -> Turn:
+    written_at = max(at, book.ticket.opened_at)
+    kept = sorted({*book.ticket.waiting, written_at})
+    if len(kept) > WAITING_MAX:
+        del kept[WAITING_MAX - 1 : -1]
+    return _next_started(book._replace(ticket=replace(book.ticket, waiting=tuple(kept))))
+
+
+def _next_started(book: Book) -> Turn:
+    """Start the clock of the oldest unanswered message, unless a response is owed already."""
+    ticket = book.ticket
+    owed = any(ticket.open_target(kind) is not None for kind in RESPONSES)
+    if owed or not ticket.waiting or not ticket.is_first_settled:
+        return Turn(ticket)
+    return _started(book, "next_response", ticket.waiting[0])
+
+
+def _held(book: Book, at: datetime) -> Turn:
+    causes = tuple(sorted({*book.ticket.causes, PENDING}))
+
+    def hold(target: Target) -> Step:
+        calendar = book.policy.calendar(target.calendar)
+        return targets.pause(book.subject, target, PENDING, at, book.now, calendar)
+
+    return _each_open(replace(book.ticket, causes=causes), hold)
+
+
+def _freed(book: Book, at: datetime) -> Turn:
+    causes = tuple(cause for cause in book.ticket.causes if cause != PENDING)
+
+    def free(target: Target) -> Step:
+        calendar = book.policy.calendar(target.calendar)
+        return targets.resume(book.subject, target, PENDING, at, calendar)
+
+    return _each_open(replace(book.ticket, causes=causes), free)
+
+
+def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:
+    """Ends every clock; the time that the ticket was held until now is not counted."""
+    if with_answer:
+        turn = _answered(book._replace(ticket=replace(book.ticket, waiting=())), at)
+    else:
+        turn = Turn(replace(book.ticket, is_first_settled=True, waiting=()))
+    # What an answer has not met (the message came after it) is stopped all the same.
+    turn = _then(turn, _cancelled(book._replace(ticket=turn.ticket), RESPONSES, at, "solved"))
+    spent = turn.ticket.spent
+    resolution = turn.ticket.open_target("resolution")
+    if resolution is not None:
+        calendar = book.policy.calendar(resolution.calendar)
+        step = targets.meet(book.subject, resolution, at, book.now, calendar)
+        spent += resolution.watch.elapsed(calendar, at)
+        turn = Turn(_put(turn.ticket, step.target), turn.events + step.events)
+    ticket = replace(turn.ticket, causes=(), spent=spent)
+    return turn._replace(ticket=ticket)
+
+
+def _reopened(book: Book, at: datetime) -> Turn:
+    """The resolution is owed again, and the message that reopened is waiting."""
+    before = book.ticket.latest("resolution")
+    turn = Turn(book.ticket)
+    rule = book.target_rule("resolution")
+    if rule is not None and book.ticket.open_target("resolution") is None:
+        left = max(rule.allowed - book.ticket.spent, timedelta(0))
+        if book.rule.reopen == "restart":
+            turn = _started(book, "resolution", at)
+        elif before is None or before.breach is None:  # A promise is broken once, not twice.
+            turn = _started(book, "resolution", at, left)
+    return _then(turn, _customer_wrote(book._replace(ticket=turn.ticket), at))
+
+
+def _cancelled(book: Book, kinds: Iterable[TargetKind], at: datetime, reason: str) -> Turn:
+    def stop(target: Target) -> Step:
+        return targets.cancel(book.subject, target, at, book.now, reason)
+
+    return _each_open(book.ticket, stop, kinds)
+
+
+def _started(book: Book, kind: TargetKind, at: datetime, allowed: timedelta | None = None) -> Turn:
+    """Start a clock of `kind`, where the policy promises one; with less time where some is spent."""
+    rule = book.target_rule(kind)
+    if rule is None:
+        return Turn(book.ticket)
+    number = book.ticket.counts.get(kind, 0) + 1
+    step = targets.start(
+        book.subject,
+        rule,
+        policy=book.rule.name,
+        policy_version=book.policy.version,
+        number=number,
+        at=at,
+        allowed=rule.allowed if allowed is None else allowed,
+        causes=book.ticket.causes,
+        calendar=book.policy.calendar(rule.calendar),
+    )
+    counts = {**book.ticket.counts, kind: number}
+    return Turn(_put(replace(book.ticket, counts=counts), step.target), step.events)
+
+
+def _ticked(state: Conversation | None, now: datetime) -> Decision:
+    if state is None:
+        return Decision(None, ignored=Ignored.NOTHING_DUE)
+    turns = [
+        _each_open(ticket, partial(_told, Subject(ticket.ticket_id, state.conversation_id), now))
+        for ticket in state.tickets
+    ]
+    changed = [
+        change
+        for ticket, turn in zip(state.tickets, turns, strict=True)
+        for change in _differences(ticket, turn.ticket)
+    ]
+    if not changed:
+        return Decision(state, ignored=Ignored.NOTHING_DUE)
+    return Decision(
+        state=replace(state, tickets=tuple(turn.ticket for turn in turns)),
+        events=tuple(event for turn in turns for event in turn.events),
+        changed=tuple(changed),
+    )
+
+
+def _told(subject: Subject, now: datetime, target: Target) -> Step:
+    return targets.tell_due(subject, target, now)
+
+
+# ------------------------------------------------------------------------------- straight helpers
+
+
+def _decision(
+    state: Conversation,
+    before: Ticket,
+    turn: Turn,
+    event: TicketEvent,
+    now: datetime,
+    policy: Policy,
+) -> Decision:
+    """Put the changed ticket in its place; a closed one is forgotten."""
+    if turn.ignored is not None:
+        return Decision(state, ignored=turn.ignored)
+    others = tuple(t for t in state.tickets if t.ticket_id != before.ticket_id)
+    kept = _pruned(turn.ticket)
+    tickets = others if isinstance(event, TicketClosed) else (*others, kept)
+    after = replace(state, tickets=tuple(sorted(tickets, key=lambda t: (t.number, t.ticket_id))))
+    changed = tuple(_differences(before, turn.ticket))
+    return Decision(
+        state=after if after.tickets else None,
+        events=turn.events,
+        changed=changed,
+        ignored=Ignored.NOTHING_RUNS if after == state else None,
+        remarks=_remarks(turn.ticket, changed, event, now, policy),
+    )
+
+
+def _remarks(
+    ticket: Ticket,
+    changed: Iterable[Changed],
+    event: TicketEvent,
+    now: datetime,
+    policy: Policy,
+) -> tuple[Remark, ...]:
+    occurred_at = getattr(event, "occurred_at", event.at)
+    found = {
+        Remark.FUTURE_INSTANT: occurred_at > max(event.at, now),
+        Remark.UNKNOWN_POLICY: ticket.policy not in policy.policies
+        and isinstance(event, TicketOpened),
+        Remark.UNKNOWN_CALENDAR: any(
+            change.target.calendar not in policy.calendars for change in changed
+        ),
+    }
+    return tuple(remark for remark, is_true in found.items() if is_true)
+
+
+def _each(
+    ticket: Ticket, act: Callable[[Target], Step], kinds: Iterable[TargetKind] = KINDS
+) -> Turn:
+    """The ticket with `act` applied to its targets of `kinds`, in the order of their start."""
+    wanted = tuple(kinds)
+    steps = [act(t) if t.kind in wanted else Step(t) for t in ticket.targets]
+    events: tuple[SlaEvent, ...] = ()
+    for step in steps:
+        events += step.events
+    return Turn(replace(ticket, targets=tuple(step.target for step in steps)), events)
+
+
+def _each_open(
+    ticket: Ticket, act: Callable[[Target], Step], kinds: Iterable[TargetKind] = KINDS
+) -> Turn:
+    return _each(ticket, lambda target: act(target) if target.is_open else Step(target), kinds)
+
+
+def _then(first: Turn, second: Turn) -> Turn:
+    """Two changes, one after the other; the second was made to the first one's ticket."""
+    return Turn(second.ticket, first.events + second.events)
+
+
+def _put(ticket: Ticket, target: Target) -> Ticket:
+    """The ticket with a new target, or with one replaced in its place."""
+    ids = [known.target_id for known in ticket.targets]
+    if target.target_id not in ids:
+        return replace(ticket, targets=(*ticket.targets, target))
+    here = ids.index(target.target_id)
+    return replace(ticket, targets=(*ticket.targets[:here], target, *ticket.targets[here + 1 :]))
+
+
+def _pruned(ticket: Ticket) -> Ticket:
+    """The ticket without clocks that can matter no more: settled ones with a later of their kind
+    and no breach to take back, and the oldest of those that have one, where they are many.
+    """
+    latest = [ticket.latest(kind) for kind in KINDS]
+    broken = [t for t in ticket.targets if t.breach is not None and t not in latest][-BROKEN_MAX:]
+    return replace(ticket, targets=tuple(t for t in ticket.targets if t in latest or t in broken))
+
+
+def _differences(before: Ticket, after: Ticket) -> list[Changed]:
+    known = {target.target_id: target for target in before.targets}
+    return [
+        Changed(after.ticket_id, target)
+        for target in after.targets
+        if known.get(target.target_id) != target
+    ]
+
+
+def _instant(occurred_at: datetime, told_at: datetime, now: datetime) -> datetime:
+    """When a thing happened, in UTC; the future counts as the present.
+
+    Raises:
+        CalendarError: it lies at the very end of what can be said, where UTC has no name for it.
+    """
+    try:
+        return min(occurred_at, max(told_at, now)).astimezone(UTC)
+    except OverflowError as error:
+        raise CalendarError("occurred_at", occurred_at, "an instant from 1900 to 2500") from error

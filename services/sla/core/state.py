@@ -1,0 +1,160 @@
+"""What the service remembers of a conversation: its tickets, and each ticket's clocks.
+
+Owns the shape of the state and its invariants; the rules stand in `targets` and `decide`. All
+instants are UTC.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+import msgspec
+
+from schemas.sla import TargetKind
+from services.sla.core.stopwatch import Stopwatch
+
+KINDS: Final[tuple[TargetKind, ...]] = ("first_response", "next_response", "resolution")
+"""The targets, in the order in which they are started and told."""
+
+RESPONSES: Final[tuple[TargetKind, ...]] = ("first_response", "next_response")
+"""The targets that an answer meets."""
+
+
+class Running(msgspec.Struct, frozen=True, tag="running"):
+    """The clock runs. `warn_at` is gone once the warning was told, or where none is wanted."""
+
+    due_at: datetime
+    warn_at: datetime | None = None
+
+
+class Paused(msgspec.Struct, frozen=True, tag="paused"):
+    """The clock stands. `due_at` and `warn_at` are there only if they fell before the pause."""
+
+    due_at: datetime | None = None
+    warn_at: datetime | None = None
+
+
+class Met(msgspec.Struct, frozen=True, tag="met"):
+    """What was promised was done at `at`, before the deadline or after it."""
+
+    at: datetime
+    due_at: datetime | None
+
+
+class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
+    """The promise was of no use any more at `at`, for `reason`."""
+
+    at: datetime
+    reason: str
+    due_at: datetime | None
+
+
+Phase = Running | Paused | Met | Cancelled
+
+
+class Breach(msgspec.Struct, frozen=True):
+    """A breach that was told and stands: the deadline, and when it was noticed."""
+
+    breached_at: datetime
+    detected_at: datetime
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One clock. Its identity, and the policy it was started under, stay the same through its life.
+
+    `allowed` is the open time it has, `warn_after` the part of it that makes a warning. `pauses_on`
+    names the causes that hold it.
+    """
+
+    target_id: str
+    kind: TargetKind
+    policy: str
+    policy_version: str
+    calendar: str
+    allowed: timedelta
+    warn_after: timedelta | None
+    pauses_on: tuple[str, ...]
+    watch: Stopwatch
+    phase: Phase
+    is_warned: bool = False
+    breach: Breach | None = None
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the promise is still to be kept, in time or late."""
+        return isinstance(self.phase, Running | Paused)
+
+    @property
+    def status(self) -> str:
+        """`running`, `paused`, `breached` (and still open), `met` or `cancelled`."""
+        match self.phase:
+            case Met():
+                return "met"
+            case Cancelled():
+                return "cancelled"
+            case _ if self.breach is not None:
+                return "breached"
+            case Paused():
+                return "paused"
+            case Running():
+                return "running"
+
+    @property
+    def due_at(self) -> datetime | None:
+        """The deadline: of an open target as things stand, of a settled one as it was."""
+        return self.phase.due_at
+
+    @property
+    def settled_at(self) -> datetime | None:
+        """When it was met or cancelled."""
+        match self.phase:
+            case Met(at=at) | Cancelled(at=at):
+                return at
+            case _:
+                return None
+
+
+class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One case.
+
+    `policy` and `priority` choose the rules of every clock that is yet to start. `waiting` holds
+    the instants of the customer's messages that nobody has answered, in order, without the one
+    that opened the ticket. `is_first_settled` says that a first response is no longer owed: given,
+    or the case was solved without. `causes` hold the ticket now. `spent` is the resolution time of
+    finished clocks. `targets` are the latest of each kind and all whose breach stands, by start.
+    """
+
+    ticket_id: str
+    number: int
+    policy: str
+    priority: int
+    opened_at: datetime
+    is_first_settled: bool = False
+    causes: tuple[str, ...] = ()
+    waiting: tuple[datetime, ...] = ()
+    spent: timedelta = timedelta(0)
+    counts: dict[str, int] = {}
+    targets: tuple[Target, ...] = ()
+
+    def __post_init__(self) -> None:
+        kinds = [target.kind for target in self.targets if target.is_open]
+        if len(kinds) != len(set(kinds)):
+            raise ValueError(f"ticket {self.ticket_id} has two open clocks of one kind")
+
+    def open_target(self, kind: TargetKind) -> Target | None:
+        """The target of `kind` that is still to be kept."""
+        return next((t for t in self.targets if t.kind == kind and t.is_open), None)
+
+    def latest(self, kind: TargetKind) -> Target | None:
+        """The target of `kind` that was started last."""
+        return next((t for t in reversed(self.targets) if t.kind == kind), None)
+
+
+class Conversation(msgspec.Struct, frozen=True, kw_only=True):
+    """The tickets of a conversation that are not closed, by number."""
+
+    conversation_id: str
+    tickets: tuple[Ticket, ...]
+
+    def ticket(self, ticket_id: str) -> Ticket | None:
+        """The ticket of that id."""
+        return next((t for t in self.tickets if t.ticket_id == ticket_id), None)

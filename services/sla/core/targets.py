@@ -1,0 +1,253 @@
+"""What happens to one clock: it starts, stands, runs on, warns, is broken, and ends.
+
+Every function takes a target and gives it back with the events that tell of the change. Verdicts
+go by the instants at which things happened, never by when we heard of them: an answer at the
+deadline keeps the promise, one a microsecond later does not, and what stopped the clock in time
+but was heard of late takes a breach back.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any, NamedTuple
+
+from msgspec.structs import replace
+
+from schemas.ids import derive
+from schemas.sla import (
+    BreachRetracted,
+    SlaEvent,
+    TargetAtRisk,
+    TargetBreached,
+    TargetCancelled,
+    TargetMet,
+    TargetPaused,
+    TargetResumed,
+    TargetStarted,
+)
+from services.sla.core.business_calendar import Calendar
+from services.sla.core.policy import TargetRule
+from services.sla.core.state import Breach, Cancelled, Met, Paused, Running, Target
+from services.sla.core.stopwatch import Stopwatch
+
+
+class Subject(NamedTuple):
+    """Whose clock it is."""
+
+    ticket_id: str
+    conversation_id: str
+
+
+class Step(NamedTuple):
+    """A target after a change, and what is told of it."""
+
+    target: Target
+    events: tuple[SlaEvent, ...] = ()
+
+
+def start(
+    subject: Subject,
+    rule: TargetRule,
+    *,
+    policy: str,
+    policy_version: str,
+    number: int,
+    at: datetime,
+    allowed: timedelta,
+    causes: Sequence[str],
+    calendar: Calendar,
+) -> Step:
+    """Start the `number`-th clock of its kind with `allowed` open time.
+
+    Where a cause holds the ticket already, the clock is started and stands at once.
+    """
+    target = _timed(
+        Target(
+            target_id=derive("target", subject.ticket_id, rule.kind, str(number)),
+            kind=rule.kind,
+            policy=policy,
+            policy_version=policy_version,
+            calendar=rule.calendar,
+            allowed=allowed,
+            warn_after=None if rule.warn_share is None else allowed * rule.warn_share,
+            pauses_on=rule.pauses_on,
+            watch=Stopwatch(at),
+            phase=Paused(),
+        ),
+        calendar,
+    )
+    assert isinstance(target.phase, Running)  # A clock that nothing holds has a deadline.
+    started = TargetStarted(
+        **_names(subject, target),
+        started_at=at,
+        due_at=target.phase.due_at,
+        warn_at=target.phase.warn_at,
+        seconds=allowed.total_seconds(),
+    )
+    events: tuple[SlaEvent, ...] = (started,)
+    for cause in causes:
+        step = pause(subject, target, cause, at, at, calendar)
+        target, events = step.target, events + step.events
+    return Step(target, events)
+
+
+def pause(
+    subject: Subject,
+    target: Target,
+    cause: str,
+    at: datetime,
+    now: datetime,
+    calendar: Calendar,
+) -> Step:
+    """Hold an open clock for `cause` from `at`, if it is one that this cause holds.
+
+    A breach that was told of a deadline after `at` is taken back.
+    """
+    if cause not in target.pauses_on:
+        return Step(target)
+    stood = target.watch.paused_at is not None
+    held = replace(target, watch=target.watch.pause(cause, at))
+    retracted: tuple[SlaEvent, ...] = ()
+    if held.breach is not None and at < held.breach.breached_at:
+        held, retracted = _retract(subject, held, at, now)
+    paused = TargetPaused(**_names(subject, held), paused_at=at, cause=cause)
+    return Step(_timed(held, calendar), retracted if stood else (*retracted, paused))
+
+
+def resume(subject: Subject, target: Target, cause: str, at: datetime, calendar: Calendar) -> Step:
+    """Let go of an open clock that `cause` held; it runs on once nothing else holds it."""
+    if target.watch.paused_at is None:
+        return Step(target)
+    freed = _timed(replace(target, watch=target.watch.resume(cause, at)), calendar)
+    if not isinstance(freed.phase, Running):
+        return Step(freed)
+    resumed = TargetResumed(
+        **_names(subject, freed),
+        resumed_at=at,
+        due_at=freed.phase.due_at,
+        warn_at=freed.phase.warn_at,
+    )
+    return Step(freed, (resumed,))
+
+
+def tell_due(subject: Subject, target: Target, now: datetime) -> Step:
+    """Tell what has fallen due by `now`: the breach, or else the warning; each once.
+
+    A warning whose deadline has passed as well is not told any more.
+    """
+    due_at = next_breach(target)
+    if due_at is not None and due_at <= now:
+        return _breach(subject, target, due_at, now)
+    warn_at = next_warning(target)
+    if due_at is None or warn_at is None or warn_at > now:
+        return Step(target)
+    assert isinstance(target.phase, Running | Paused)
+    told = TargetAtRisk(**_names(subject, target), at=warn_at, due_at=due_at)
+    return Step(replace(target, is_warned=True, phase=replace(target.phase, warn_at=None)), (told,))
+
+
+def meet(subject: Subject, target: Target, at: datetime, now: datetime, calendar: Calendar) -> Step:
+    """End an open clock: what was promised was done at `at`."""
+    done_at = max(at, target.watch.started_at)
+    settled, told = _settle_breach(subject, target, done_at, now)
+    met = TargetMet(
+        **_names(subject, settled),
+        met_at=done_at,
+        elapsed_seconds=settled.watch.elapsed(calendar, done_at).total_seconds(),
+        was_breached=settled.breach is not None,
+    )
+    return Step(replace(settled, phase=Met(done_at, settled.due_at)), (*told, met))
+
+
+def cancel(subject: Subject, target: Target, at: datetime, now: datetime, reason: str) -> Step:
+    """End an open clock at `at`: it is of no use any more."""
+    ended_at = max(at, target.watch.started_at)
+    settled, told = _settle_breach(subject, target, ended_at, now)
+    cancelled = TargetCancelled(**_names(subject, settled), at=ended_at, reason=reason)
+    phase = Cancelled(ended_at, reason, settled.due_at)
+    return Step(replace(settled, phase=phase), (*told, cancelled))
+
+
+def reconsider(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
+    """Take back the breach of a settled clock, if an answer at `at` would have kept its promise."""
+    if target.breach is None or not target.watch.started_at <= at <= target.breach.breached_at:
+        return Step(target)
+    kept, told = _retract(subject, target, at, now)
+    if isinstance(kept.phase, Met):
+        kept = replace(kept, phase=replace(kept.phase, at=at))
+    return Step(kept, told)
+
+
+def next_breach(target: Target) -> datetime | None:
+    """The deadline that is still to be watched."""
+    if target.breach is not None or not isinstance(target.phase, Running | Paused):
+        return None
+    return target.phase.due_at
+
+
+def next_warning(target: Target) -> datetime | None:
+    """The warning that is still to be told.
+
+    None comes after the breach, and none while the clock stands with a deadline nobody knows: it
+    is told when the clock runs on.
+    """
+    if next_breach(target) is None or not isinstance(target.phase, Running | Paused):
+        return None
+    return target.phase.warn_at
+
+
+def _timed(target: Target, calendar: Calendar) -> Target:
+    """An open target with the deadline and warning that its stopwatch gives it now.
+
+    A deadline that was broken stays the one that was told.
+    """
+    if target.breach is None:
+        due_at = target.watch.due_at(calendar, target.allowed)
+    else:
+        due_at = target.breach.breached_at
+    warn_at = None
+    if target.warn_after is not None and not target.is_warned and target.breach is None:
+        warn_at = target.watch.due_at(calendar, target.warn_after)
+    if target.watch.paused_at is not None:
+        return replace(target, phase=Paused(due_at, warn_at))
+    assert due_at is not None  # Only a pause without end hides a deadline.
+    return replace(target, phase=Running(due_at, warn_at))
+
+
+def _settle_breach(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
+    """Make the breach true for a clock that ends at `at`: tell one untold, take back one wrong."""
+    if target.breach is not None and at <= target.breach.breached_at:
+        return _retract(subject, target, at, now)
+    due_at = next_breach(target)
+    if due_at is not None and due_at < at:
+        return _breach(subject, target, due_at, now)
+    return Step(target)
+
+
+def _breach(subject: Subject, target: Target, due_at: datetime, now: datetime) -> Step:
+    assert isinstance(target.phase, Running | Paused)
+    # Another machine's clock may be ahead of ours: nothing is noticed before it happens.
+    breach = Breach(breached_at=due_at, detected_at=max(now, due_at))
+    told = TargetBreached(
+        **_names(subject, target), breached_at=breach.breached_at, detected_at=breach.detected_at
+    )
+    return Step(replace(target, breach=breach, phase=replace(target.phase, warn_at=None)), (told,))
+
+
+def _retract(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
+    assert target.breach is not None
+    told = BreachRetracted(
+        **_names(subject, target), breached_at=target.breach.breached_at, answered_at=at, at=now
+    )
+    return Step(replace(target, breach=None), (told,))
+
+
+def _names(subject: Subject, target: Target) -> dict[str, Any]:
+    """The fields that every event about a target has."""
+    return {
+        "ticket_id": subject.ticket_id,
+        "conversation_id": subject.conversation_id,
+        "target_id": target.target_id,
+        "target": target.kind,
+        "policy": target.policy,
+        "policy_version": target.policy_version,
+    }

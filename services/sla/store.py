@@ -1,0 +1,161 @@
+"""State ↔ rows: the conversation as a document, each target and each breach as a row of its own.
+
+Owns the tables `target` and `breach`. Rows are written in the batch's transaction: one statement a
+table, and one more for each time that a target is broken again within one batch.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+from chassis.ledger import DocumentStore
+from chassis.stage import Connection
+from schemas.sla import BreachRetracted, SlaEvent, TargetBreached
+from services.sla import metrics
+from services.sla.core.state import Conversation, Target
+
+_PUT_TARGETS: Final = """
+INSERT INTO target (
+    target_id, ticket_id, conversation_id, kind, status, policy, policy_version,
+    started_at, due_at, settled_at, breached_at, detected_at
+)
+SELECT target_id, ticket_id, conversation_id, kind, status, policy, policy_version,
+       started_at, due_at, settled_at, breached_at, detected_at
+FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
+) WITH ORDINALITY AS given (
+    target_id, ticket_id, conversation_id, kind, status, policy, policy_version,
+    started_at, due_at, settled_at, breached_at, detected_at, place
+)
+ORDER BY place
+ON CONFLICT (target_id) DO UPDATE SET
+    status = excluded.status, due_at = excluded.due_at, settled_at = excluded.settled_at,
+    breached_at = excluded.breached_at, detected_at = excluded.detected_at
+"""
+
+_ADD_BREACHES: Final = """
+INSERT INTO breach (target_id, breached_at, detected_at)
+SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
+"""
+
+_RETRACT_BREACHES: Final = """
+UPDATE breach AS b SET answered_at = given.answered_at, retracted_at = given.retracted_at
+FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
+    AS given (target_id, answered_at, retracted_at)
+WHERE b.target_id = given.target_id AND b.retracted_at IS NULL
+"""
+
+_COUNT_OPEN: Final = """
+SELECT kind, status, count(*) AS n FROM target
+WHERE status IN ('running', 'paused', 'breached') GROUP BY kind, status
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRow:
+    """A target as it stands after a decision."""
+
+    ticket_id: str
+    conversation_id: str
+    target: Target
+
+
+Row = TargetRow | SlaEvent
+"""What the handlers give to be written: targets that changed, and what was told of them."""
+
+
+class SlaStore(DocumentStore[Conversation]):
+    """The store of the stage `sla`."""
+
+    def __init__(self) -> None:
+        super().__init__("sla", Conversation)
+
+    async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Any]]) -> None:
+        """Write the targets as they stand last, and the breaches in the order they were told.
+
+        Raises:
+            asyncpg.IntegrityConstraintViolationError: a target would be open twice, or a breach
+                told twice; the transaction fails with it.
+            RuntimeError: a breach would be taken back that does not stand.
+        """
+        latest = {row.target.target_id: row for _, row in rows if isinstance(row, TargetRow)}
+        events = [row for _, row in rows if isinstance(row, SlaEvent)]
+        if latest:
+            await _put_targets(connection, latest.values())
+        for breaches, retractions in _waves(events):
+            await _put_breaches(connection, breaches, retractions)
+        for event in events:
+            metrics.count(event)
+
+
+async def open_targets(connection: Connection) -> dict[tuple[str, str], int]:
+    """How many targets are open, by kind and status; pairs without any are left out."""
+    rows = await connection.fetch(_COUNT_OPEN)
+    return {(row["kind"], row["status"]): row["n"] for row in rows}
+
+
+async def _put_targets(connection: Connection, rows: Iterable[TargetRow]) -> None:
+    # Settled ones first: a ticket's old clock must be gone before its next of that kind arrives.
+    ordered = sorted(rows, key=lambda row: row.target.is_open)
+    breaches = [row.target.breach for row in ordered]
+    await connection.execute(
+        _PUT_TARGETS,
+        [row.target.target_id for row in ordered],
+        [row.ticket_id for row in ordered],
+        [row.conversation_id for row in ordered],
+        [row.target.kind for row in ordered],
+        [row.target.status for row in ordered],
+        [row.target.policy for row in ordered],
+        [row.target.policy_version for row in ordered],
+        [row.target.watch.started_at for row in ordered],
+        [row.target.due_at for row in ordered],
+        [row.target.settled_at for row in ordered],
+        [None if breach is None else breach.breached_at for breach in breaches],
+        [None if breach is None else breach.detected_at for breach in breaches],
+    )
+
+
+async def _put_breaches(
+    connection: Connection,
+    breaches: Sequence[TargetBreached],
+    retractions: Sequence[BreachRetracted],
+) -> None:
+    if breaches:
+        await connection.execute(
+            _ADD_BREACHES,
+            [event.target_id for event in breaches],
+            [event.breached_at for event in breaches],
+            [event.detected_at for event in breaches],
+        )
+    if retractions:
+        done = await connection.execute(
+            _RETRACT_BREACHES,
+            [event.target_id for event in retractions],
+            [event.answered_at for event in retractions],
+            [event.at for event in retractions],
+        )
+        if done != f"UPDATE {len(retractions)}":
+            raise RuntimeError(
+                f"{len(retractions)} breaches were to be taken back, the table says: {done}"
+            )
+
+
+def _waves(
+    events: Iterable[SlaEvent],
+) -> list[tuple[list[TargetBreached], list[BreachRetracted]]]:
+    """The breaches and retractions in groups to be written one after the other.
+
+    In a group a target is broken at most once, and whatever is taken back in it is so afterwards.
+    """
+    waves: defaultdict[int, tuple[list[TargetBreached], list[BreachRetracted]]]
+    waves = defaultdict(lambda: ([], []))
+    broken: Counter[str] = Counter()
+    for event in events:
+        if isinstance(event, TargetBreached):
+            broken[event.target_id] += 1
+            waves[broken[event.target_id]][0].append(event)
+        elif isinstance(event, BreachRetracted):
+            waves[broken[event.target_id]][1].append(event)
+    return [waves[number] for number in sorted(waves)]
