@@ -17,7 +17,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types imports schemas unit contract golden-diff \
-	integration e2e faults bench golden format lock clean
+	integration e2e faults bench golden docs format lock clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' \
@@ -72,6 +72,7 @@ imports: setup
 
 schemas: setup
 	$(PY) -m schemas.check
+	$(PY) -m cli.docs --check
 
 unit: setup ## The rules, each side of each edge, in milliseconds
 	$(PYTEST) $(or $(T),tests/unit)
@@ -94,7 +95,11 @@ faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
 bench: setup ## Broker to broker, durable, against this machine's own limits
 	@$(BIN)/signalbox bench hop $(ARGS)
 
-golden: setup ## Rewrite the golden files; read the diff like code
+docs: setup ## Rewrite what is generated from code: schemas/json, schemas/examples, docs/{events,metrics,settings}.md
+	$(PY) -m schemas.export
+	$(PY) -m cli.docs
+
+golden: docs ## Rewrite the golden files; read the diff like code
 	SIGNALBOX_GOLDEN=write $(PYTEST) tests/golden
 
 format: setup ## Format the code and mend what the linter can mend

@@ -69,6 +69,20 @@ class TimerHeap:
         """Whether the earliest entry is due: cheap, and may be wrong about entries set anew."""
         return bool(self._heap) and self._heap[0][0] <= now
 
+    def earliest(self) -> datetime | None:
+        """Return when the next timer is due, stale entries aside; None where there is none."""
+        while self._heap:
+            due_at, identity, key, name = self._heap[0]
+            row = self._current.get((key, name))
+            if row is not None and row.id == identity:
+                return due_at
+            heapq.heappop(self._heap)
+        return None
+
+    def rows(self) -> list[TimerRow]:
+        """Return the timers in the window, earliest first."""
+        return sorted(self._current.values(), key=lambda row: (row.due_at, row.id))
+
     def _put(self, row: TimerRow) -> None:
         self._current[row.key, row.name] = row
         heapq.heappush(self._heap, (row.due_at, row.id, row.key, row.name))

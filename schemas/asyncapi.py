@@ -10,6 +10,7 @@ from schemas import ids
 from schemas.envelope import CONTENT_TYPE, SPEC_VERSION, Envelope, parse_time
 from schemas.json_schema import prose, types_of
 from schemas.registry import REGISTRY, Payload
+from schemas.submissions import MessageSubmitted
 from schemas.topics import BY_NAME, DEFAULT_PARTITIONS, TOPICS, VALUE_BYTES_MAX, Topic
 
 ASYNCAPI_VERSION = "3.0.0"
@@ -18,6 +19,10 @@ EXAMPLE_TIME = "2026-11-24T08:00:01Z"
 
 EVERY_STAGE = "all"
 """What `Topic.writer` says where every stage writes."""
+
+OTHERS = "other-systems"
+OTHERS_TYPES = frozenset({MessageSubmitted.TYPE})
+"""What other systems publish, and no stage of ours does."""
 
 _DESCRIPTION = prose("""
 Signalbox's events on Kafka. CloudEvents 1.0, Kafka binding: binary mode is written, binary and structured mode are
@@ -96,21 +101,24 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 def _operations() -> Iterator[tuple[str, dict[str, Any]]]:
     for topic in TOPICS:
+        types = [kind.TYPE for kind in types_of(topic.name)]
+        ours = [name for name in types if name not in OTHERS_TYPES]
         for writer in stages() if topic.writer == EVERY_STAGE else (topic.writer,):
-            yield _operation(writer, "send", topic)
+            yield _operation(writer, "send", topic, ours)
+        if topic.is_open:
+            yield _operation(OTHERS, "send", topic, [n for n in types if n in OTHERS_TYPES])
         for reader in topic.readers:
-            yield _operation(reader, "receive", topic)
+            yield _operation(reader, "receive", topic, types)
 
 
-def _operation(actor: str, action: str, topic: Topic) -> tuple[str, dict[str, Any]]:
+def _operation(
+    actor: str, action: str, topic: Topic, types: list[str]
+) -> tuple[str, dict[str, Any]]:
     return f"{actor.replace(' ', '-')}.{action}.{topic.name}", {
         "action": action,
         "channel": {"$ref": f"#/channels/{topic.name}"},
         "summary": f"{actor} {'writes' if action == 'send' else 'reads'} `{topic.name}`.",
-        "messages": [
-            {"$ref": f"#/channels/{topic.name}/messages/{kind.TYPE}"}
-            for kind in types_of(topic.name)
-        ],
+        "messages": [{"$ref": f"#/channels/{topic.name}/messages/{name}"} for name in types],
     }
 
 
@@ -144,16 +152,17 @@ def example_headers(kind: type[Payload]) -> dict[str, str]:
     """Return the headers that the type's example would travel with, as text."""
     topic = BY_NAME[kind.TOPIC]
     writer = "router.tickets" if topic.writer == EVERY_STAGE else topic.writer
+    is_ours = kind.TYPE not in OTHERS_TYPES
     story = str(kind.EXAMPLE.get("conversation_id", kind.EXAMPLE.get("input_id", "")))
     envelope = Envelope(
         type=kind.TYPE,
-        source=f"signalbox/{writer}/3",
-        id=ids.event_id(writer, "example", 0, kind.TYPE),
+        source=f"signalbox/{writer}/3" if is_ours else "shop.example/kiosk",
+        id=ids.event_id(writer, "example", 0, kind.TYPE) if is_ours else "1001",
         time=parse_time(EXAMPLE_TIME),
         partitionkey=str(kind.EXAMPLE.get("domain", story)),
         correlationid=story,
-        causationid=ids.derive("example", "cause"),
-        sequence=812,
+        causationid=ids.derive("example", "cause") if is_ours else "",
+        sequence=812 if is_ours else None,
     )
     return {name: value.decode() for name, value in envelope.to_headers()}
 

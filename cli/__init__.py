@@ -1,0 +1,1 @@
+"""`signalbox …`: what a person types. One module a command group."""

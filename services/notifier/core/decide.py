@@ -1,0 +1,460 @@
+"""The decisions of the notifier: what each event means for what the customer is told.
+
+A notice is requested once (its id derives from its cause), handed to the provider, and ends sent, failed, unknown or
+suppressed. One that the provider may have taken is never sent again.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, NamedTuple
+
+from msgspec import structs
+
+from schemas import tickets
+from schemas.notifications import (
+    AnyNoticeEvent,
+    NoticeFailed,
+    NoticeRequested,
+    NoticeSent,
+    NoticeSuppressed,
+    NoticeUnknown,
+)
+from schemas.tickets import (
+    TicketAnswered,
+    TicketClosed,
+    TicketEscalated,
+    TicketMessageAdded,
+    TicketOpened,
+    TicketReopened,
+    TicketSolved,
+)
+from services.notifier.core.audience import language_of, mail_address, sender_of
+from services.notifier.core.delivery import (
+    PROVIDER,
+    Delivered,
+    Failed,
+    SendNotice,
+    SendSettled,
+    Unknown,
+    compose,
+    extend,
+    retry_at,
+    thread_id,
+)
+from services.notifier.core.policy import Policy
+from services.notifier.core.reason import (
+    OCCASION_EVENTS,
+    SUPERSEDES,
+    Cause,
+    Suppression,
+    cause_of,
+    suppression,
+)
+from services.notifier.core.render import Facts, RenderError, Words, format_instant
+from services.notifier.core.state import (
+    Case,
+    Contact,
+    Conversation,
+    Mail,
+    Notice,
+    Sending,
+    Settled,
+    Waiting,
+)
+from services.notifier.core.text import clean_line, clean_text, greeting_name, reply_subject
+from services.notifier.core.throttle import Recent
+
+REASON_LENGTH_MAX = 300
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What a decision depends on besides state and event. `secret` signs the reply tokens."""
+
+    policy: Policy
+    secret: bytes
+    workspace: str
+    now: datetime
+    recent: Recent
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The time of the earliest retry has come."""
+
+
+Event = (
+    TicketOpened
+    | TicketMessageAdded
+    | TicketReopened
+    | TicketAnswered
+    | TicketEscalated
+    | TicketSolved
+    | TicketClosed
+    | SendSettled
+    | RetryDue
+)
+
+
+class Decision(NamedTuple):
+    """The conversation afterwards, the facts to publish, the mails to hand over; or why the event means nothing."""
+
+    state: Conversation
+    events: tuple[AnyNoticeEvent, ...] = ()
+    sends: tuple[SendNotice, ...] = ()
+    ignored: str | None = None
+
+
+def decide(conversation_id: str, state: Conversation, event: Event, context: Context) -> Decision:
+    """Apply one event to a conversation. Same input, same output, to the byte."""
+    match event:
+        case TicketOpened() | TicketAnswered() | TicketEscalated() | TicketSolved() if (
+            cause_of(event).notice_id in state.notices
+        ):
+            return Decision(state, ignored="already_told")
+        case TicketOpened():
+            return _tell(conversation_id, _with_opening(state, event), event, context)
+        case (
+            TicketMessageAdded(is_automatic=True) | TicketMessageAdded(kind="bounce" | "auto_reply")
+        ):
+            return Decision(state, ignored="automatic_message")
+        case TicketMessageAdded():
+            return Decision(_with_message(state, event))
+        case TicketReopened():
+            return _supersede(
+                conversation_id,
+                structs.replace(state, automatic_since_human=0),
+                event.ticket_id,
+                "reopened",
+                context,
+            )
+        case TicketAnswered():
+            human = structs.replace(state, automatic_since_human=0)
+            return _tell(conversation_id, human, event, context)
+        case TicketSolved(with_answer=True):
+            # The answer was the last word; what is stale by now it has superseded.
+            return Decision(state, ignored="told_by_the_answer")
+        case TicketEscalated() | TicketSolved():
+            return _tell(conversation_id, state, event, context)
+        case TicketClosed():
+            return Decision(_without_closed(state, event.ticket_id))
+        case SendSettled():
+            return _settle(conversation_id, state, event, context)
+        case RetryDue():
+            return _retry(state, context)
+
+
+def next_due(state: Conversation) -> datetime | None:
+    """Return when `decide` next wants a `RetryDue`."""
+    waiting = [notice.retry_at for notice in state.notices.values() if isinstance(notice, Waiting)]
+    return min(waiting, default=None)
+
+
+# ------------------------------------------------------------------------------------- what is known
+
+
+def _contact(contact: tickets.Contact) -> Contact:
+    return Contact(
+        name=clean_line(contact.name),
+        address=clean_line(contact.address, limit=320),
+        address_kind=contact.address_kind,
+        channel=clean_line(contact.channel),
+        account=clean_line(contact.account),
+        language=clean_line(contact.language or "", limit=35) or None,
+        is_verified=contact.is_verified,
+    )
+
+
+def _with_opening(state: Conversation, event: TicketOpened) -> Conversation:
+    """The router opens tickets for people only, so a person has written."""
+    contact = _contact(event.contact)
+    answered = thread_id(contact.channel, event.vendor_message_id)
+    case = Case(reference=clean_line(event.reference, limit=40), received_at=event.occurred_at)
+    return structs.replace(
+        state,
+        contact=contact,
+        subject=clean_line(event.subject),
+        in_reply_to=answered or state.in_reply_to,
+        references=extend(state.references, answered),
+        automatic_since_human=0,
+        cases={**state.cases, event.ticket_id: case},
+    )
+
+
+def _with_message(state: Conversation, event: TicketMessageAdded) -> Conversation:
+    """A proved address is never replaced by one that is not: answers must not follow whoever claims a new one."""
+    old = state.contact
+    new = _contact(event.contact) if event.contact is not None else None
+    may_replace = old is None or not old.is_verified or (new is not None and new.is_verified)
+    contact = new if new is not None and may_replace else old
+    writer = new or contact
+    answered = thread_id(writer.channel, event.vendor_message_id) if writer else None
+    return structs.replace(
+        state,
+        contact=contact,
+        in_reply_to=answered or state.in_reply_to,
+        references=extend(state.references, answered),
+        automatic_since_human=0,
+    )
+
+
+def _without_closed(state: Conversation, ticket_id: str) -> Conversation:
+    """Forget a closed ticket but for notices that are still under way."""
+    notices = {
+        notice_id: notice
+        for notice_id, notice in state.notices.items()
+        if notice.ticket_id != ticket_id or not isinstance(notice, Settled)
+    }
+    cases = {key: case for key, case in state.cases.items() if key != ticket_id}
+    return structs.replace(state, notices=notices, cases=cases)
+
+
+def _with_notice(state: Conversation, notice_id: str, notice: Notice) -> Conversation:
+    return structs.replace(state, notices={**state.notices, notice_id: notice})
+
+
+# ------------------------------------------------------------------------------------ telling someone
+
+
+def _tell(
+    conversation_id: str, state: Conversation, event: OCCASION_EVENTS, context: Context
+) -> Decision:
+    """Tell the customer, or say why not. What this makes stale is dropped first, even where nothing is told."""
+    cause = cause_of(event)
+    fresh, dropped, _, _ = _supersede(
+        conversation_id, state, cause.ticket_id, cause.occasion, context
+    )
+    refused = suppression(context.policy, context.workspace, fresh, cause, context.recent)
+    told = (
+        _suppressed(conversation_id, fresh, cause, refused, context)
+        if refused is not None
+        else _request(conversation_id, fresh, event, cause, context)
+    )
+    return told._replace(events=(*dropped, *told.events))
+
+
+def _suppressed(
+    conversation_id: str, state: Conversation, cause: Cause, reason: Suppression, context: Context
+) -> Decision:
+    said = NoticeSuppressed(**_about(conversation_id, cause, context.now), reason=reason.value)
+    settled = Settled(cause.ticket_id, cause.occasion, "suppressed")
+    return Decision(_with_notice(state, cause.notice_id, settled), (said,))
+
+
+def _request(
+    conversation_id: str,
+    state: Conversation,
+    event: OCCASION_EVENTS,
+    cause: Cause,
+    context: Context,
+) -> Decision:
+    contact, address = state.contact, mail_address(state.contact)
+    assert contact is not None, "suppression() has seen to the contact"
+    assert address is not None, "suppression() has seen to the address"
+    asked = event.language if isinstance(event, TicketAnswered) else None
+    language = language_of(context.policy, asked, contact.language)
+    try:
+        words = _words(state, contact, event, cause, language, context)
+    except RenderError as error:
+        return _failed_to_render(conversation_id, state, cause, error, context)
+    mail = compose(
+        secret=context.secret,
+        workspace=context.workspace,
+        conversation_id=conversation_id,
+        notice_id=cause.notice_id,
+        occasion=cause.occasion,
+        sender=sender_of(context.policy, contact.account),
+        to_address=address,
+        language=language,
+        words=words,
+        in_reply_to=state.in_reply_to,
+        references=state.references,
+        now=context.now,
+    )
+    said = NoticeRequested(
+        **_about(conversation_id, cause, context.now),
+        channel="email",
+        recipient=address,
+        language=language,
+        subject=mail.subject,
+    )
+    sending = Sending(cause.ticket_id, cause.occasion, attempt=1)
+    after = structs.replace(
+        _with_notice(state, cause.notice_id, sending),
+        # A thread that no mail of the customer's began is carried by our own ids.
+        in_reply_to=state.in_reply_to or mail.message_id,
+        references=extend(state.references, mail.message_id),
+        automatic_since_human=state.automatic_since_human + int(cause.is_automatic),
+    )
+    return Decision(after, (said,), (SendNotice(cause.notice_id, 1, PROVIDER, mail),))
+
+
+def _words(
+    state: Conversation,
+    contact: Contact,
+    event: OCCASION_EVENTS,
+    cause: Cause,
+    language: str,
+    context: Context,
+) -> Words:
+    policy = context.policy
+    spoken = policy.languages[language]
+    case = state.cases.get(cause.ticket_id)
+    answer = event if isinstance(event, TicketAnswered) else None
+    # Whoever filled in a form with another's address gets none of their own words carried there by a machine.
+    may_quote = answer is not None or contact.is_verified or contact.channel == "email"
+    facts = Facts(
+        language=language,
+        name=greeting_name(contact.name),
+        brand=sender_of(policy, contact.account).from_name,
+        signature=spoken.signature,
+        reference=case.reference if case else "",
+        subject=reply_subject(state.subject) if may_quote else "",
+        received_at=format_instant(
+            case.received_at if case else context.now, spoken.locale, policy.zone
+        ),
+        agent_name=clean_line(answer.agent_name, limit=80) if answer else "",
+        answer=clean_text(answer.text) if answer else "",
+    )
+    return policy.templates.render(cause.occasion, facts)
+
+
+def _failed_to_render(
+    conversation_id: str, state: Conversation, cause: Cause, error: RenderError, context: Context
+) -> Decision:
+    """Nothing was sent, nothing will be: said as a failure, so that a person sees it."""
+    said = NoticeFailed(
+        **_about(conversation_id, cause, context.now),
+        provider=PROVIDER,
+        reason=f"cannot be rendered: {error}"[:REASON_LENGTH_MAX],
+        attempts=0,
+    )
+    settled = Settled(cause.ticket_id, cause.occasion, "failed")
+    return Decision(_with_notice(state, cause.notice_id, settled), (said,))
+
+
+def _about(conversation_id: str, cause: Cause, now: datetime) -> dict[str, Any]:
+    return _facts_of(
+        conversation_id, cause.notice_id, Settled(cause.ticket_id, cause.occasion, ""), now
+    )
+
+
+def _facts_of(
+    conversation_id: str, notice_id: str, notice: Notice, now: datetime
+) -> dict[str, Any]:
+    """What every notice event says."""
+    return {
+        "notice_id": notice_id,
+        "ticket_id": notice.ticket_id,
+        "conversation_id": conversation_id,
+        "occasion": notice.occasion,
+        "at": now,
+    }
+
+
+# ------------------------------------------------------------------------------------ what is stale
+
+
+def _supersede(
+    conversation_id: str, state: Conversation, ticket_id: str, by: str, context: Context
+) -> Decision:
+    """Drop what waits for another attempt, and let what is under way have no further one."""
+    notices: dict[str, Notice] = dict(state.notices)
+    events: list[AnyNoticeEvent] = []
+    for notice_id, notice in _stale(state.notices, ticket_id, SUPERSEDES[by]):
+        match notice:
+            case Waiting():
+                said = _facts_of(conversation_id, notice_id, notice, context.now)
+                events.append(NoticeSuppressed(**said, reason=Suppression.SUPERSEDED.value))
+                notices[notice_id] = Settled(ticket_id, notice.occasion, "suppressed")
+            case Sending():
+                notices[notice_id] = structs.replace(notice, is_superseded=True)
+            case Settled():
+                pass  # What is said is said.
+    return Decision(structs.replace(state, notices=notices), tuple(events))
+
+
+def _stale(
+    notices: Mapping[str, Notice], ticket_id: str, occasions: frozenset[str]
+) -> list[tuple[str, Notice]]:
+    return [
+        (notice_id, notice)
+        for notice_id, notice in sorted(notices.items())  # jsonb keeps no order of its own.
+        if notice.ticket_id == ticket_id and notice.occasion in occasions
+    ]
+
+
+# ------------------------------------------------------------------------------- after each attempt
+
+
+def _settle(
+    conversation_id: str, state: Conversation, settled: SendSettled, context: Context
+) -> Decision:
+    """Say what came of an attempt, or arrange the next. An answer that nobody waits for changes nothing."""
+    send, result = settled.send, settled.result
+    notice = state.notices.get(send.notice_id)
+    if not isinstance(notice, Sending) or notice.attempt != send.attempt:
+        return Decision(state, ignored="not_awaited")
+    about = _facts_of(conversation_id, send.notice_id, notice, context.now)
+    tried: dict[str, Any] = {"provider": send.provider, "attempts": send.attempt}
+    match result:
+        case Delivered():
+            sent = NoticeSent(**about, **tried, provider_message_id=send.mail.message_id)
+            return _over(state, send.notice_id, notice, "sent", sent)
+        case Unknown():
+            reason = clean_line(result.reason, REASON_LENGTH_MAX)
+            return _over(
+                state,
+                send.notice_id,
+                notice,
+                "unknown",
+                NoticeUnknown(**about, **tried, reason=reason),
+            )
+        case Failed(is_recoverable=True) if notice.is_superseded:
+            stale = NoticeSuppressed(**about, reason=Suppression.SUPERSEDED.value)
+            return _over(state, send.notice_id, notice, "suppressed", stale)
+        case Failed():
+            due = retry_at(context.policy, send, result, context.now)
+            if due is not None:
+                return Decision(_with_waiting(state, send.notice_id, notice, due, send.mail))
+            reason = clean_line(result.reason, REASON_LENGTH_MAX)
+            return _over(
+                state,
+                send.notice_id,
+                notice,
+                "failed",
+                NoticeFailed(**about, **tried, reason=reason),
+            )
+
+
+def _with_waiting(
+    state: Conversation, notice_id: str, notice: Sending, due: datetime, mail: Mail
+) -> Conversation:
+    waiting = Waiting(notice.ticket_id, notice.occasion, notice.attempt, due, mail)
+    return _with_notice(state, notice_id, waiting)
+
+
+def _over(
+    state: Conversation, notice_id: str, notice: Sending, status: str, said: AnyNoticeEvent
+) -> Decision:
+    """Note the end. What ends after its ticket has closed needs no further memory, but keeping it is harmless."""
+    return Decision(
+        _with_notice(state, notice_id, Settled(notice.ticket_id, notice.occasion, status)), (said,)
+    )
+
+
+def _retry(state: Conversation, context: Context) -> Decision:
+    """Try again what is due, oldest mail first; each is the same to the byte."""
+    due = sorted(
+        (notice.mail.date, notice_id, notice)
+        for notice_id, notice in state.notices.items()
+        if isinstance(notice, Waiting) and notice.retry_at <= context.now
+    )
+    notices: dict[str, Notice] = dict(state.notices)
+    sends: list[SendNotice] = []
+    for _, notice_id, notice in due:
+        attempt = notice.attempt + 1
+        notices[notice_id] = Sending(notice.ticket_id, notice.occasion, attempt)
+        sends.append(SendNotice(notice_id, attempt, PROVIDER, notice.mail))
+    return Decision(structs.replace(state, notices=notices), sends=tuple(sends))

@@ -1,0 +1,737 @@
+"""The gateway's HTTP contract: what is accepted is stored first, and each refusal says what is wrong and where."""
+
+import asyncio
+import base64
+import json
+from collections.abc import AsyncIterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from chassis import policy
+from chassis.errors import Unavailable
+from chassis.spool import PutResult, SpoolItem
+from schemas.inbound import InboundReceived
+from schemas.registry import REGISTRY
+from services.ingest import api
+from services.ingest.adapters import standard_webhooks
+from services.ingest.adapters.channel import delivery_of
+from services.ingest.handlers import POLICY
+
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+STAMP = int(NOW.timestamp())
+WHSEC = "whsec_" + base64.b64encode(b"a secret of the shop's own").decode()
+SECRETS = {
+    "env:AGENTS": b"agents-key",
+    "env:SYSTEMS": "schlüssel".encode(),
+    "env:SHOP": WHSEC.encode(),
+    "env:OLD": WHSEC.encode()[:-8] + b"AAAA",
+}
+CHANNELS = """
+mail: {support: {addresses: [support@lantern-oak.example]}}
+forms:
+  contact: {}
+  site: {origins: ['https://lantern-oak.example'], secrets: ['env:SHOP']}
+messages: {sales: {channel: crm}}
+events: {shop: {secrets: ['env:OLD', 'env:SHOP']}}
+api_keys:
+  - {name: gone, secret: 'env:GONE', scopes: [agents]}
+  - {name: console, secret: 'env:AGENTS', scopes: [agents]}
+  - {name: systems, secret: 'env:SYSTEMS', scopes: [messages, events]}
+"""
+FORM = {"email": "ada@example.com", "message": "Where is my lamp?"}
+MESSAGE = {
+    "channel": "crm",
+    "account": "sales",
+    "id": "17",
+    "sender": {"address": "ada@example.com"},
+    "text": "Hello",
+}
+TICKET = "/v1/conversations/c-1/tickets/t-1"
+AGENTS = {"Authorization": "Bearer agents-key"}
+SYSTEMS = {"Authorization": b"Bearer " + SECRETS["env:SYSTEMS"]}
+
+
+@dataclass
+class MemorySpool:
+    """The spool's promises in memory: durable when `put` returns, one answer for a name and its body."""
+
+    items: list[SpoolItem] = field(default_factory=list)
+    answers: dict[str, tuple[str, str]] = field(default_factory=dict)
+    is_away: bool = False
+
+    async def put(self, item: SpoolItem) -> PutResult:
+        await asyncio.sleep(0)
+        if self.is_away:
+            raise Unavailable("the database", retry_after=2.5)
+        if item.idempotency is not None:
+            name, digest = item.idempotency
+            known = self.answers.setdefault(name, (digest, item.answer))
+            if known[0] != digest:
+                return PutResult(stored=False, conflicting=True)
+            if known[1] != item.answer or any(
+                one.idempotency == item.idempotency for one in self.items
+            ):
+                return PutResult(stored=False, repeated=True, answer=known[1])
+        self.items.append(item)
+        return PutResult(stored=True, answer=item.answer)
+
+    @property
+    def only(self) -> SpoolItem:
+        (item,) = self.items
+        return item
+
+    @property
+    def event(self) -> Any:
+        return REGISTRY[self.only.envelope.type].model_validate_json(self.only.value)
+
+
+class Fixed:
+    """A clock that stands still."""
+
+    def now(self) -> datetime:
+        return NOW
+
+
+class Known:
+    """Secrets by reference."""
+
+    def get(self, reference: str) -> bytes | None:
+        return SECRETS.get(reference)
+
+
+@pytest.fixture
+def spool() -> MemorySpool:
+    return MemorySpool()
+
+
+@pytest.fixture
+async def http(spool: MemorySpool, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+    (tmp_path / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    holder = policy.PolicyHolder(tmp_path, POLICY)
+    deps = api.Deps(
+        spool=spool,
+        policies=holder,
+        clock=Fixed(),
+        secrets=Known(),
+        body_bytes_max=4_096,
+        body_seconds=0.2,
+    )
+    transport = httpx.ASGITransport(api.create_app(deps), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://gateway.example") as client:
+        yield client
+
+
+def assert_problem(
+    response: httpx.Response, status: int, field: str | None = None
+) -> dict[str, Any]:
+    body: dict[str, Any] = response.json()
+    assert response.status_code == status, body
+    assert response.headers["content-type"] == "application/problem+json"
+    assert {"type", "title", "status", "detail"} <= set(body)
+    assert body["status"] == status
+    if field is not None:
+        assert body["field"] == field, body
+    return body
+
+
+# ------------------------------------------------------------------------------------------- forms
+
+
+async def test_a_form_is_stored_with_its_bytes_before_it_is_answered(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    response = await http.post("/v1/forms/contact", json=FORM)
+    assert response.status_code == 202
+    event, envelope = spool.event, spool.only.envelope
+    assert isinstance(event, InboundReceived)
+    assert response.json() == {"id": event.input_id}
+    assert json.loads(delivery_of(event).body) == FORM
+    assert (event.channel, event.account, event.verified, event.received_at) == (
+        "form",
+        "contact",
+        False,
+        NOW,
+    )
+    assert (envelope.source, envelope.id, envelope.partitionkey) == (
+        "signalbox/ingest.gateway",
+        event.input_id,
+        "form/contact/ada@example.com",
+    )
+    assert spool.only.key == envelope.partitionkey
+    assert "authorization" not in event.headers
+
+
+async def test_a_browsers_form_is_taken_too(http: httpx.AsyncClient, spool: MemorySpool) -> None:
+    response = await http.post("/v1/forms/contact", data={**FORM, "button": "send"})
+    assert response.status_code == 202
+    assert spool.event.headers["content-type"] == "application/x-www-form-urlencoded"
+
+
+async def test_two_forms_without_a_key_are_two_inputs(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    answers = [(await http.post("/v1/forms/contact", json=FORM)).json()["id"] for _ in range(2)]
+    assert len(set(answers)) == len(spool.items) == 2
+
+
+@pytest.mark.parametrize(
+    ("path", "kwargs", "status", "named"),
+    [
+        ("/v1/forms/nothing", {"json": FORM}, 404, "key"),
+        (
+            "/v1/forms/contact",
+            {"content": b"x", "headers": {"Content-Type": "text/plain"}},
+            415,
+            "Content-Type",
+        ),
+        ("/v1/forms/contact", {"content": b"x"}, 415, "Content-Type"),
+        (
+            "/v1/forms/contact",
+            {"content": b"{", "headers": {"Content-Type": "application/json"}},
+            422,
+            "body",
+        ),
+        ("/v1/forms/contact", {"json": {**FORM, "email": "nobody"}}, 422, "email"),
+        ("/v1/forms/contact", {"json": {**FORM, "message": ""}}, 422, "message"),
+        ("/v1/forms/contact", {"json": {"email": "a@b.example"}}, 422, "message"),
+        ("/v1/forms/contact", {"json": {**FORM, "priority": 1}}, 422, "priority"),
+        ("/v1/forms/contact", {"json": {**FORM, "message": "x" * 5_000}}, 413, "body"),
+        (
+            "/v1/forms/contact",
+            {"content": b'{"a":' * 700, "headers": {"Content-Type": "application/json"}},
+            422,
+            "body",
+        ),
+        (
+            "/v1/forms/contact",
+            {"content": b"9" * 4_000, "headers": {"Content-Type": "application/json"}},
+            422,
+            "body",
+        ),
+        (
+            "/v1/forms/contact",
+            {"json": FORM, "headers": {"Idempotency-Key": ""}},
+            422,
+            "Idempotency-Key",
+        ),
+        (
+            "/v1/forms/contact",
+            {"json": FORM, "headers": {"Idempotency-Key": "x" * 201}},
+            422,
+            "Idempotency-Key",
+        ),
+        (
+            "/v1/forms/contact",
+            {"json": FORM, "headers": {"Idempotency-Key": "ключ".encode()}},
+            422,
+            "Idempotency-Key",
+        ),
+        (
+            "/v1/forms/site",
+            {"json": FORM, "headers": {"Origin": "https://evil.example"}},
+            403,
+            "Origin",
+        ),
+        ("/v1/nowhere", {"json": FORM}, 404, None),
+    ],
+)
+async def test_a_refusal_is_a_problem_that_names_the_field_and_stores_nothing(
+    http: httpx.AsyncClient,
+    spool: MemorySpool,
+    path: str,
+    kwargs: dict[str, Any],
+    status: int,
+    named: str | None,
+) -> None:
+    assert_problem(await http.post(path, **kwargs), status, named)
+    assert spool.items == []
+
+
+async def test_a_body_without_a_length_is_refused_where_it_passes_the_limit(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(10_000):
+            yield b"x" * 1_000
+
+    headers = {"Content-Type": "application/json"}
+    assert_problem(
+        await http.post("/v1/forms/contact", content=endless(), headers=headers), 413, "body"
+    )
+    assert spool.items == []
+
+
+async def test_a_body_at_the_limit_is_taken(http: httpx.AsyncClient) -> None:
+    empty = len(json.dumps({**FORM, "message": ""}).encode())
+    for size, status in ((4_096, 202), (4_097, 413)):
+        body = json.dumps({**FORM, "message": "x" * (size - empty)}).encode()
+        assert len(body) == size
+        response = await http.post(
+            "/v1/forms/contact", content=body, headers={"Content-Type": "application/json"}
+        )
+        assert response.status_code == status
+
+
+async def test_a_sender_that_never_finishes_is_told_408(spool: MemorySpool, tmp_path: Path) -> None:
+    (tmp_path / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    deps = api.Deps(
+        spool, policy.PolicyHolder(tmp_path, POLICY), Fixed(), Known(), body_seconds=0.05
+    )
+    app = api.create_app(deps)
+    sent: list[Any] = []
+    never = asyncio.Event()
+
+    async def receive() -> Any:
+        await never.wait()
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http", "method": "POST", "path": "/v1/forms/contact", "raw_path": b"", "query_string": b"",
+        "headers": [(b"content-type", b"application/json")], "http_version": "1.1", "scheme": "http",
+        "server": ("x", 1), "client": ("y", 2), "root_path": "",
+    }  # fmt: skip
+    await app(scope, receive, send)
+    assert sent[0]["status"] == 408
+
+
+async def test_a_site_that_may_send_the_form_is_told_so(http: httpx.AsyncClient) -> None:
+    origin = {"Origin": "https://lantern-oak.example"}
+    asked = await http.options("/v1/forms/site", headers=origin)
+    assert asked.headers["access-control-allow-origin"] == origin["Origin"]
+    sent = await http.post("/v1/forms/site", json=FORM, headers=origin)
+    assert (sent.status_code, sent.headers["access-control-allow-origin"]) == (
+        202,
+        origin["Origin"],
+    )
+    assert (
+        "access-control-allow-origin"
+        not in (
+            await http.options("/v1/forms/site", headers={"Origin": "https://evil.example"})
+        ).headers
+    )
+
+
+# ------------------------------------------------------------------------------------- idempotency
+
+
+async def test_the_same_key_and_body_get_the_first_answer_and_are_stored_once(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    headers = {"Idempotency-Key": "7f9c"}
+    first = await http.post("/v1/forms/contact", json=FORM, headers=headers)
+    again = await http.post("/v1/forms/contact", json=FORM, headers=headers)
+    assert first.json() == again.json()
+    assert (again.status_code, again.headers["idempotent-replayed"]) == (202, "true")
+    assert "idempotent-replayed" not in first.headers
+    assert len(spool.items) == 1
+
+
+async def test_eight_at_once_under_one_key_are_one(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    posts = [
+        http.post("/v1/forms/contact", json=FORM, headers={"Idempotency-Key": "k"})
+        for _ in range(8)
+    ]
+    answers = await asyncio.gather(*posts)
+    assert {answer.status_code for answer in answers} == {202}
+    assert len({answer.json()["id"] for answer in answers}) == len(spool.items) == 1
+
+
+async def test_the_same_key_with_another_body_is_refused_and_changes_nothing(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    headers = {"Idempotency-Key": "7f9c"}
+    await http.post("/v1/forms/contact", json=FORM, headers=headers)
+    other = await http.post("/v1/forms/contact", json={**FORM, "message": "Other"}, headers=headers)
+    assert_problem(other, 422, "Idempotency-Key")
+    assert len(spool.items) == 1
+
+
+async def test_a_key_counts_within_its_form_only(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    for form in ("contact", "site"):
+        assert (
+            await http.post(f"/v1/forms/{form}", json=FORM, headers={"Idempotency-Key": "k"})
+        ).status_code == 202
+    assert len(spool.items) == 2
+
+
+async def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    spool.is_away = True
+    response = await http.post("/v1/forms/contact", json=FORM)
+    assert_problem(response, 503)
+    assert response.headers["retry-after"] == "3"
+
+
+# -------------------------------------------------------------------------------------------- keys
+
+
+ROUTES = [
+    ("POST", "/v1/messages", SYSTEMS),
+    ("POST", "/v1/events", SYSTEMS),
+    *(
+        ("POST", f"{TICKET}/{action}", AGENTS)
+        for action in ("reply", "note", "solve", "escalate", "reassign", "tag")
+    ),
+    ("POST", "/v1/agents/ada/presence", AGENTS),
+    ("PUT", "/v1/agents/ada", AGENTS),
+    ("DELETE", "/v1/agents/ada", AGENTS),
+    ("POST", "/v1/offers/r-1/accept", AGENTS),
+    ("POST", "/v1/offers/r-1/decline", AGENTS),
+]
+
+
+@pytest.mark.parametrize(("method", "path", "right"), ROUTES)
+async def test_every_route_but_forms_asks_for_a_key_with_its_scope(
+    http: httpx.AsyncClient, spool: MemorySpool, method: str, path: str, right: dict[str, Any]
+) -> None:
+    wrong: list[Any] = [
+        {}, {"Authorization": "Bearer nope"}, {"Authorization": "Bearer "}, {"Authorization": "Basic agents-key"},
+        {"Authorization": b"Bearer \xff\xfe\xe2"}, {"Authorization": "Bearer agents-keyx"}, {"Authorization": b"Bearer \x00"},
+    ]  # fmt: skip
+    for headers in wrong:
+        response = await http.request(method, path, json={}, headers=headers)
+        assert_problem(response, 401, "Authorization")
+        assert response.headers["www-authenticate"] == "Bearer"
+    other = AGENTS if right is SYSTEMS else SYSTEMS
+    assert_problem(await http.request(method, path, json={}, headers=other), 403, "Authorization")
+    assert spool.items == []
+
+
+def test_every_route_is_known_to_the_test_of_keys(spool: MemorySpool, tmp_path: Path) -> None:
+    (tmp_path / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    app = api.create_app(api.Deps(spool, policy.PolicyHolder(tmp_path, POLICY), Fixed(), Known()))
+    declared = {
+        (method.upper(), path)
+        for path, methods in app.openapi()["paths"].items()
+        for method in methods
+    } - {("POST", "/v1/forms/{key}")}
+    assert declared == {
+        ("POST", "/v1/messages"),
+        ("POST", "/v1/events"),
+        ("POST", "/v1/conversations/{conversation_id}/tickets/{ticket_id}/{action}"),
+        ("POST", "/v1/agents/{agent_id}/presence"),
+        ("PUT", "/v1/agents/{agent_id}"),
+        ("DELETE", "/v1/agents/{agent_id}"),
+        ("POST", "/v1/offers/{reservation_id}/{answer}"),
+    }
+
+
+# ------------------------------------------------------------------------------- messages and events
+
+
+async def test_a_generic_message_is_keyed_by_its_sender_and_verified_by_its_key(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    response = await http.post("/v1/messages", json=MESSAGE, headers=SYSTEMS)
+    assert response.status_code == 202
+    assert (spool.event.channel, spool.event.account, spool.event.verified) == (
+        "crm",
+        "sales",
+        True,
+    )
+    assert spool.only.key == "crm/sales/ada@example.com"
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"account": "none"}, "account"),
+        ({"channel": "email"}, "account"),
+        ({"sender": {"address": "x"}}, "sender.kind"),
+        ({"text": ""}, "text"),
+    ],
+)
+async def test_a_wrong_generic_message_is_refused(
+    http: httpx.AsyncClient, spool: MemorySpool, changes: dict[str, Any], named: str
+) -> None:
+    assert_problem(
+        await http.post("/v1/messages", json=MESSAGE | changes, headers=SYSTEMS), 422, named
+    )
+    assert spool.items == []
+
+
+CE = {
+    "Content-Type": "application/json", "ce-specversion": "1.0", "ce-type": "message.submitted.v1",
+    "ce-source": "/shop", "ce-id": "e-1",
+}  # fmt: skip
+DATA = {"sender": {"address": "ada@example.com"}, "text": "Where is my order?"}
+
+
+async def test_an_event_is_taken_in_both_modes(http: httpx.AsyncClient, spool: MemorySpool) -> None:
+    binary = await http.post("/v1/events", content=json.dumps(DATA), headers=CE | SYSTEMS)
+    whole = {name[3:]: value for name, value in CE.items() if name.startswith("ce-")} | {
+        "data": DATA
+    }
+    structured = await http.post(
+        "/v1/events",
+        content=json.dumps(whole),
+        headers={"Content-Type": "application/cloudevents+json"} | SYSTEMS,
+    )
+    assert (binary.status_code, structured.status_code) == (202, 202)
+    assert {item.key for item in spool.items} == {"event/systems/ada@example.com"}
+
+
+async def test_an_event_of_another_type_is_refused(http: httpx.AsyncClient) -> None:
+    response = await http.post(
+        "/v1/events", content=json.dumps(DATA), headers=CE | {"ce-type": "other"} | SYSTEMS
+    )
+    assert_problem(response, 422, "type")
+
+
+def signed(
+    body: bytes, secret: bytes = WHSEC.encode(), stamp: int = STAMP, webhook_id: str = "msg_1"
+) -> dict[str, Any]:
+    return {
+        "webhook-id": webhook_id,
+        "webhook-timestamp": str(stamp),
+        "webhook-signature": standard_webhooks.sign(secret, webhook_id, stamp, body),
+    }
+
+
+def test_a_signature_matches_the_specifications_arithmetic() -> None:
+    secret = b"whsec_b21uaXRpY2stZ2VuZXJpYy1mb3JtLXNlY3JldA=="
+    body = b'{"type":"ticket.submitted","data":{"email":"ada@example.com","message":"hi"}}'
+    signature = standard_webhooks.sign(secret, "msg_01JD0000000000000000000000", 1763630100, body)
+    assert signature == "v1,qCBXdJWPR5f0SlI2sccQOZOfvHsVHJn5P9xdyXEOUvU="
+
+
+async def test_a_signed_event_needs_no_key_and_its_id_is_its_name(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    body = json.dumps(DATA).encode()
+    first = await http.post("/v1/events", content=body, headers=CE | signed(body))
+    again = await http.post("/v1/events", content=body, headers=CE | signed(body, stamp=STAMP + 60))
+    assert first.status_code == again.status_code == 202
+    assert first.json() == again.json()
+    assert spool.event.account == "shop"
+
+
+@pytest.mark.parametrize("offset", [-300, 300])
+async def test_a_signature_five_minutes_away_is_still_good(
+    http: httpx.AsyncClient, offset: int
+) -> None:
+    body = json.dumps(DATA).encode()
+    assert (
+        await http.post("/v1/events", content=body, headers=CE | signed(body, stamp=STAMP + offset))
+    ).status_code == 202
+
+
+async def test_of_several_signatures_one_has_to_be_right(http: httpx.AsyncClient) -> None:
+    body = json.dumps(DATA).encode()
+    headers = signed(body)
+    headers["webhook-signature"] = "v1,AAAA v2,BBBB " + headers["webhook-signature"]
+    assert (await http.post("/v1/events", content=body, headers=CE | headers)).status_code == 202
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"webhook-signature": "v1,AAAA"}, "webhook-signature"),
+        ({"webhook-signature": ""}, "webhook-signature"),
+        ({"webhook-signature": b"v1,\xff\xfe"}, "webhook-signature"),
+        ({"webhook-id": "msg_2"}, "webhook-signature"),
+        ({"webhook-id": ""}, "webhook-id"),
+        ({"webhook-id": b"\xff"}, "webhook-id"),
+        ({"webhook-timestamp": "soon"}, "webhook-timestamp"),
+        ({"webhook-timestamp": "9" * 30}, "webhook-timestamp"),
+        ({"webhook-timestamp": str(STAMP + 1)}, "webhook-signature"),
+    ],
+)
+async def test_a_wrong_signature_is_401_whatever_it_is_made_of(
+    http: httpx.AsyncClient, spool: MemorySpool, changes: dict[str, Any], named: str
+) -> None:
+    body = json.dumps(DATA).encode()
+    response = await http.post("/v1/events", content=body, headers=CE | signed(body) | changes)
+    assert_problem(response, 401, named)
+    assert spool.items == []
+
+
+@pytest.mark.parametrize("offset", [-301, 301])
+async def test_a_right_signature_that_is_too_old_or_too_new_is_401(
+    http: httpx.AsyncClient, offset: int
+) -> None:
+    body = json.dumps(DATA).encode()
+    response = await http.post(
+        "/v1/events", content=body, headers=CE | signed(body, stamp=STAMP + offset)
+    )
+    assert_problem(response, 401, "webhook-timestamp")
+
+
+async def test_a_changed_or_written_again_body_is_401(http: httpx.AsyncClient) -> None:
+    body = json.dumps(DATA).encode()
+    for other in (body + b" ", json.dumps(DATA, indent=1).encode()):
+        assert_problem(await http.post("/v1/events", content=other, headers=CE | signed(body)), 401)
+
+
+async def test_a_form_that_its_server_signs_is_verified(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    body = json.dumps(FORM).encode()
+    headers = {"Content-Type": "application/json"} | signed(body)
+    assert (await http.post("/v1/forms/site", content=body, headers=headers)).status_code == 202
+    assert spool.event.verified is True
+    assert_problem(await http.post("/v1/forms/contact", content=body, headers=headers), 401)
+
+
+# ---------------------------------------------------------------------------------- agents' commands
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "event_type"),
+    [
+        ("reply", {"agent_id": "ada", "text": "On its way."}, "command.reply.v1"),
+        ("note", {"agent_id": "ada", "text": "Called them."}, "command.note.v1"),
+        ("solve", {"agent_id": "ada"}, "command.solve.v1"),
+        (
+            "escalate",
+            {"agent_id": "ada", "reason": "needs logs", "facts": {"tried": "x"}},
+            "command.escalate.v1",
+        ),
+        ("reassign", {"agent_id": "ada", "queue": "technical"}, "command.reassign.v1"),
+        ("tag", {"agent_id": "ada", "add": ["late_by_shipper"]}, "command.tag.v1"),
+    ],
+)
+async def test_a_command_goes_to_its_conversation(
+    http: httpx.AsyncClient, spool: MemorySpool, action: str, body: dict[str, Any], event_type: str
+) -> None:
+    response = await http.post(f"{TICKET}/{action}", json=body, headers=AGENTS)
+    event = spool.event
+    assert response.json() == {"id": event.command_id}
+    assert (spool.only.topic.name, spool.only.key, event.TYPE) == ("commands", "c-1", event_type)
+    assert (event.conversation_id, event.ticket_id, event.agent_id) == ("c-1", "t-1", "ada")
+    assert spool.only.envelope.id == event.command_id
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "named"),
+    [
+        (f"{TICKET}/close", {"agent_id": "ada"}, 404, "action"),
+        (f"{TICKET}/reply", {"agent_id": "ada"}, 422, "text"),
+        (f"{TICKET}/reply", {"text": "x"}, 422, "agent_id"),
+        (f"{TICKET}/reply", {"agent_id": "ada", "text": ""}, 422, "text"),
+        (f"{TICKET}/reply", {"agent_id": "ada", "text": "a\x00b"}, 422, "text"),
+        (
+            f"{TICKET}/reply",
+            {"agent_id": "ada", "text": "x", "ticket_id": "other"},
+            422,
+            "ticket_id",
+        ),
+        (f"{TICKET}/reply", {"agent_id": "ada", "text": "x", "solves": "perhaps"}, 422, "solves"),
+        (
+            f"{TICKET}/escalate",
+            {"agent_id": "ada", "reason": "x", "facts": {"a\x00": "b"}},
+            422,
+            "facts",
+        ),
+        (
+            f"{TICKET}/escalate",
+            {"agent_id": "ada", "reason": "x", "facts": {"a": 1}},
+            422,
+            "facts.a",
+        ),
+        (f"{TICKET}/reassign", {"agent_id": "ada"}, 422, "queue"),
+        (f"{TICKET}/tag", {"agent_id": "ada", "add": ["Not A Tag"]}, 422, "add.0"),
+        (f"{TICKET}/tag", {"agent_id": "ada", "add": []}, 422, "add"),
+        ("/v1/conversations/c%20x/tickets/t-1/solve", {"agent_id": "ada"}, 422, "conversation_id"),
+        ("/v1/conversations/c-1/tickets/%00/solve", {"agent_id": "ada"}, 422, "ticket_id"),
+        (
+            f"/v1/conversations/{'c' * 201}/tickets/t-1/solve",
+            {"agent_id": "ada"},
+            422,
+            "conversation_id",
+        ),
+        ("/v1/agents/ada/presence", {"presence": "asleep"}, 422, "presence"),
+        ("/v1/offers/r-1/perhaps", {"agent_id": "ada", "ticket_id": "t"}, 404, "answer"),
+        ("/v1/offers/r-1/accept", {"agent_id": "ada"}, 422, "ticket_id"),
+    ],
+)
+async def test_a_wrong_command_is_refused_by_its_field(
+    http: httpx.AsyncClient,
+    spool: MemorySpool,
+    path: str,
+    body: dict[str, Any],
+    status: int,
+    named: str,
+) -> None:
+    assert_problem(await http.post(path, json=body, headers=AGENTS), status, named)
+    assert spool.items == []
+
+
+@pytest.mark.parametrize(
+    "body", [b"[]", b"{", b"\xff", b'{"text":"\\ud800","agent_id":"a"}', b'{"a":' * 600]
+)
+async def test_a_command_that_is_no_json_object_is_422(
+    http: httpx.AsyncClient, body: bytes
+) -> None:
+    headers = AGENTS | {"Content-Type": "application/json"}
+    assert_problem(await http.post(f"{TICKET}/reply", content=body, headers=headers), 422)
+
+
+async def test_a_command_under_one_key_is_one_command(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    headers = AGENTS | {"Idempotency-Key": "c-77"}
+    body = {"agent_id": "ada", "text": "On its way."}
+    first = await http.post(f"{TICKET}/reply", json=body, headers=headers)
+    again = await http.post(f"{TICKET}/reply", json=body, headers=headers)
+    assert first.json() == again.json()
+    assert len(spool.items) == 1
+    elsewhere = await http.post(
+        "/v1/conversations/c-1/tickets/t-2/reply", json=body, headers=headers
+    )
+    assert elsewhere.json() != first.json()
+
+
+async def test_the_roster_is_changed_in_its_domain(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    agent = {
+        "name": "Ada",
+        "queues": ["service"],
+        "skills": {"orders": 6},
+        "languages": {"en": 9},
+        "capacity": 100,
+    }
+    offer = {"agent_id": "ada", "ticket_id": "t-1"}
+    answers = [
+        await http.put("/v1/agents/ada", json=agent, headers=AGENTS),
+        await http.post("/v1/agents/ada/presence", json={"presence": "available"}, headers=AGENTS),
+        await http.post("/v1/offers/r-1/accept", json=offer, headers=AGENTS),
+        await http.post(
+            "/v1/offers/r-2/decline",
+            json={**offer, "reason": "not mine", "domain": "vip"},
+            headers=AGENTS,
+        ),
+        await http.delete("/v1/agents/ada?domain=vip", headers=AGENTS),
+    ]
+    assert [answer.status_code for answer in answers] == [202] * 5
+    assert [item.envelope.type for item in spool.items] == [
+        "agent.set.v1", "agent.presence_set.v1", "offer.accept.v1", "offer.decline.v1", "agent.removed.v1",
+    ]  # fmt: skip
+    assert [item.key for item in spool.items] == ["main", "main", "main", "vip", "vip"]
+    assert {item.topic.name for item in spool.items} == {"roster"}
+
+
+async def test_a_wrong_method_is_a_problem_too(http: httpx.AsyncClient) -> None:
+    assert_problem(await http.get("/v1/messages"), 405)
+
+
+async def test_a_trace_goes_along_where_it_is_one(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    good = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    await http.post("/v1/forms/contact", json=FORM, headers={"traceparent": good})
+    await http.post("/v1/forms/contact", json=FORM, headers={"traceparent": "junk"})
+    assert [item.envelope.traceparent for item in spool.items] == [good, None]
