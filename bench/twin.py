@@ -56,9 +56,7 @@ async def serve(settings: Settings) -> None:
             await connection.execute(
                 "INSERT INTO twin_outbox VALUES ($1, $2) ON CONFLICT DO NOTHING", event.n, value
             )
-        await broker.publish(
-            value, settings.topic("notifications"), key=event.key.encode()
-        )
+        await broker.publish(value, settings.topic("notifications"), key=event.key.encode())
 
     await broker.start()
     await asyncio.Event().wait()

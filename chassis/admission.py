@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from chassis import deadletters, logs, metrics
-from chassis.batch import Batch
+from chassis.batch import Batch, Reread
 from chassis.bus import Record, UndecodableRecord
 from chassis.clock import Clock
 from chassis.deadletters import ParkedRecord, Reason, unpack_headers
@@ -13,10 +13,13 @@ from chassis.errors import InvalidEvent
 from chassis.settings import Settings
 from chassis.stage import Received, Stage
 from schemas.envelope import OWN_SOURCE_PREFIX, Envelope, EnvelopeError, read_record
-from schemas.registry import REGISTRY
+from schemas.registry import REGISTRY, Payload
 from schemas.topics import BY_NAME
 
 S = TypeVar("S")
+ATTRIBUTE_LENGTH_MAX = 1_000
+"""Characters of an envelope's attribute or of a key: they go into headers and index entries, which have their limits."""
+
 log = logs.get("admission")
 
 
@@ -101,6 +104,10 @@ class Admission(Generic[S]):
         except EnvelopeError as error:
             self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, str(error), None)
             return True
+        if (problem := _unstorable(envelope.source)) is not None:
+            detail = f"source: {problem}"
+            self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, detail, envelope)
+            return True
         if envelope.source.startswith(OWN_SOURCE_PREFIX):
             if envelope.sequence is None:
                 self.park_record(
@@ -110,10 +117,11 @@ class Admission(Generic[S]):
             stream = f"{envelope.source} {topic}"
             last = position.applied.get(stream)
             if last is None:
+                if self._follows_a_restore(batch, topic, envelope):
+                    return False
                 last = 0 if batch.task.log_start.get(topic, 0) == 0 else envelope.sequence - 1
             if envelope.sequence <= last:
                 position.n_duplicate += 1
-                metrics.RECORDS.labels(self.stage.name, "duplicate").inc()
                 return True
             if envelope.sequence != last + 1:
                 batch.halt = {
@@ -126,6 +134,11 @@ class Admission(Generic[S]):
                 }
                 return False
             position.applied[stream] = envelope.sequence
+            if batch.task.superseded and envelope.id in batch.task.superseded:
+                position.n_duplicate += (
+                    1  # Told before the restore; its source does not know that any more.
+                )
+                return True
         elif not BY_NAME[topic].is_open:
             self.park_record(
                 batch, topic, record, Reason.NO_SEQUENCE, "source: is none of ours", envelope
@@ -134,13 +147,37 @@ class Admission(Generic[S]):
         self._decode(batch, topic, record, envelope, data)
         return True
 
+    def _follows_a_restore(self, batch: Batch[S], topic: str, envelope: Envelope) -> bool:
+        """Whether a source begins anew after a restore and may tell again what it has forgotten telling.
+
+        Then the batch stops before this record until the ids of what was forgotten have been read back.
+        """
+        base, _, incarnation = envelope.source.partition("#")
+        if not incarnation or envelope.sequence != 1:
+            return False
+        known, _, sequence = (envelope.continues or "1:0").partition(":")
+        forgotten: dict[str, int] = {}
+        for stream, last in batch.overlay.position.applied.items():
+            old = _incarnation_of(stream, base)
+            if old is None or old == incarnation or stream.rpartition(" ")[2] != topic:
+                continue
+            told = int(sequence) if int(old or 1) == int(known) else 0
+            if int(old or 1) >= int(known) and last > told:
+                forgotten[stream.rpartition(" ")[0]] = told
+        if not forgotten:
+            return False
+        batch.reread = Reread(topic, f"{envelope.source} {topic}", forgotten)
+        return True
+
     def _decode(
         self, batch: Batch[S], topic: str, record: Record, envelope: Envelope, data: bytes
     ) -> None:
+        if (detail := _wrong_attribute(envelope)) is not None:
+            self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, detail, envelope)
+            return
         if not self.stage.understands_type(topic, envelope.type):
             if envelope.type in REGISTRY:
                 batch.overlay.position.n_ignored += 1
-                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
             else:
                 self.park_record(
                     batch,
@@ -152,14 +189,20 @@ class Admission(Generic[S]):
                 )
             return
         try:
-            event = self.stage.decode(envelope, data)
-            key = self.stage.key(envelope, event)
+            event, key = self._read(envelope, data)
         except InvalidEvent as error:
             self.park_record(batch, topic, record, error.reason, error.detail, envelope)
             return
         cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
         item = Received(envelope=envelope, event=event, key=key, topic=topic, cause=cause)
         batch.inputs.append((item, record))
+
+    def _read(self, envelope: Envelope, data: bytes) -> tuple[Payload, str]:
+        event = self.stage.decode(envelope, data)
+        key = self.stage.key(envelope, event)
+        if (problem := _unstorable(key)) is not None:
+            raise InvalidEvent(Reason.INVALID_PAYLOAD, f"key: {problem}")
+        return event, key
 
     def park_record(
         self,
@@ -190,7 +233,6 @@ class Admission(Generic[S]):
         )
         self._emission.park(batch, parked)
         batch.overlay.position.n_parked += 1
-        metrics.RECORDS.labels(self.stage.name, "parked").inc()
 
     def readmit(self, batch: Batch[S], parked: ParkedRecord) -> None:
         """Let a parked record in again, by the same ways as the first time."""
@@ -200,10 +242,11 @@ class Admission(Generic[S]):
                     Reason.TOO_LARGE, "only its beginning was kept; let its sender publish it again"
                 )
             envelope, data = read_record(unpack_headers(parked.headers), parked.value)
+            if (wrong := _wrong_attribute(envelope)) is not None:
+                raise InvalidEvent(Reason.INVALID_ENVELOPE, wrong)
             if not self.stage.understands_type(parked.topic, envelope.type):
                 raise InvalidEvent(Reason.UNKNOWN_TYPE, f"type: {envelope.type[:100]}")
-            event = self.stage.decode(envelope, data)
-            key = self.stage.key(envelope, event)
+            event, key = self._read(envelope, data)
         except (EnvelopeError, InvalidEvent) as error:
             reason = error.reason if isinstance(error, InvalidEvent) else Reason.INVALID_ENVELOPE
             detail = error.detail if isinstance(error, InvalidEvent) else str(error)
@@ -228,3 +271,32 @@ class Admission(Generic[S]):
         cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
         batch.resolves[len(batch.inputs)] = parked.id
         batch.inputs.append((Received(envelope, event, key, parked.topic, cause), parked))
+
+
+def _incarnation_of(stream: str, base: str) -> str | None:
+    """Return the incarnation ("" for the first) of a stream of the source `base`; None for another source's."""
+    source = stream.rpartition(" ")[0]
+    name, _, incarnation = source.partition("#")
+    return incarnation if name == base else None
+
+
+def _wrong_attribute(envelope: Envelope) -> str | None:
+    """Return what is wrong with an attribute, by its name, that would keep the batch from being stored or published."""
+    for name, text in (
+        ("type", envelope.type),
+        ("source", envelope.source),
+        ("id", envelope.id),
+        ("workspace", envelope.workspace),
+        ("partitionkey", envelope.partitionkey),
+        ("correlationid", envelope.correlationid),
+        ("traceparent", envelope.traceparent),
+    ):
+        if text is not None and (problem := _unstorable(text)) is not None:
+            return f"{name}: {problem}"
+    return None
+
+
+def _unstorable(text: str) -> str | None:
+    if len(text) > ATTRIBUTE_LENGTH_MAX:
+        return f"is longer than {ATTRIBUTE_LENGTH_MAX} characters"
+    return "contains U+0000" if "\x00" in text else None

@@ -48,7 +48,8 @@ class Task(Generic[S]):
     position: Position = field(default_factory=Position)
     states: dict[str, S] = field(default_factory=dict)
     timers: TimerHeap = field(default_factory=TimerHeap)
-    parked_keys: dict[str, str] = field(default_factory=dict)
+    parked_keys: dict[str, list[str]] = field(default_factory=dict)
+    """Keys with records set aside and not resolved, and the dead letters' ids, oldest first."""
     log_start: dict[str, int] = field(default_factory=dict)
     looked_again: dict[str, int] = field(default_factory=dict)
     relay: Relay | None = None
@@ -59,6 +60,17 @@ class Task(Generic[S]):
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_throttled: bool = False
     is_all_loaded: bool = False
+    superseded: set[str] = field(default_factory=set)
+    """Ids that sources told and forgot by a restore; told again, they are duplicates."""
+
+
+@dataclass(frozen=True, slots=True)
+class Reread:
+    """A source has begun a new incarnation on `topic`; of its old ones, what lies above these sequences is forgotten."""
+
+    topic: str
+    stream: str
+    forgotten: dict[str, int]
 
 
 @dataclass(slots=True)
@@ -72,5 +84,10 @@ class Batch(Generic[S]):
     )
     relayed: int = 0
     halt: dict[str, Any] | None = None
+    reread: Reread | None = None
+    deciding: int | None = None
+    """Which of the inputs is being decided; None while records are admitted."""
+    parked_keys: dict[str, tuple[int, str]] = field(default_factory=dict)
+    """Keys with a record set aside in this very batch: the first input behind it, and the dead letter's id."""
     resolves: dict[int, str] = field(default_factory=dict)
     started: list[Effect] = field(default_factory=list)

@@ -16,12 +16,14 @@ import msgspec
 from chassis.stage import Connection
 from schemas import ids
 from schemas.deadletters import DeadLetterParked
-from schemas.envelope import Headers
 
 KEPT_BYTES_MAX = 600_000
 """Bytes of a value that a dead letter keeps: base64 makes four of three, and the event must fit into a record."""
 
 ERROR_LENGTH_MAX = 500
+STATE_KEY_LENGTH_MAX = 1_000
+TOLD_KEY_BYTES_MAX = 4_096
+"""Bytes of a record's key that the event tells of; the row has all of them."""
 
 
 class Reason(StrEnum):
@@ -65,7 +67,7 @@ class ParkedRecord:
             topic=self.topic,
             partition=self.partition,
             offset=self.offset,
-            key_base64=base64.b64encode(self.key or b"").decode(),
+            key_base64=base64.b64encode((self.key or b"")[:TOLD_KEY_BYTES_MAX]).decode(),
             value_base64=base64.b64encode(self.value or b"").decode(),
             is_cut=self.is_cut,
             reason=self.reason,
@@ -95,9 +97,9 @@ def unpack_headers(raw: bytes) -> tuple[tuple[str, bytes | None], ...]:
     )
 
 
-def pack_own_headers(headers: Headers) -> bytes:
-    """Return headers that we made (UTF-8 text) as compact JSON for the outbox."""
-    return msgspec.json.encode([(name, value.decode()) for name, value in headers])
+def pack_own_headers(headers: list[tuple[str, str]]) -> bytes:
+    """Return headers that we made (`Envelope.to_text_headers`) as compact JSON for the outbox."""
+    return msgspec.json.encode(headers)
 
 
 _OWN_HEADERS = msgspec.json.Decoder(list[tuple[str, str]])
@@ -137,10 +139,15 @@ def park(
         value=value[:KEPT_BYTES_MAX] if is_cut and value is not None else value,
         is_cut=is_cut,
         reason=str(reason),
-        error=error[:ERROR_LENGTH_MAX],
-        state_key=state_key,
+        error=_storable(error, ERROR_LENGTH_MAX),
+        state_key=None if state_key is None else _storable(state_key, STATE_KEY_LENGTH_MAX),
         parked_at=now,
     )
+
+
+def _storable(text: str, length: int) -> str:
+    """Return text that a row and a header can hold, whatever a record said: no U+0000, and short enough."""
+    return text[:length].replace("\x00", "\ufffd")
 
 
 INSERT = """

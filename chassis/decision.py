@@ -41,6 +41,7 @@ class Deciding(Generic[S]):
     def decide(self, batch: Batch[S], loaded: dict[str, S], now: datetime) -> None:
         task, overlay = batch.task, batch.overlay
         for index, (item, origin) in enumerate(batch.inputs):
+            batch.deciding = index
             if isinstance(item, Tick):
                 assert isinstance(origin, TimerRow)
                 if (item.key, item.name) in overlay.timers:
@@ -53,6 +54,7 @@ class Deciding(Generic[S]):
                 found = task.states.get(key)
                 state = found if found is not None else loaded.get(key)
             if self._suspects and self._suspects.get(item.cause, 0) >= ATTEMPTS_MAX:
+                del self._suspects[item.cause]  # A replay is tried as often again.
                 outcome: Outcome[S] = Outcome(
                     is_changed=False,
                     park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
@@ -96,10 +98,8 @@ class Deciding(Generic[S]):
                 position.n_parked -= 1
             if outcome.ignored is not None:
                 position.n_ignored += 1
-                metrics.RECORDS.labels(self.stage.name, "ignored").inc()
             else:
                 position.n_applied += 1
-                metrics.RECORDS.labels(self.stage.name, "applied").inc()
         self._suspects.pop(item.cause, None)
         overlay.rows.extend(outcome.rows)
         if outcome.events:

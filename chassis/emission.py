@@ -1,6 +1,7 @@
 """Emission: an outcome's events get their place, their number and their headers, before anything is committed."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -30,6 +31,9 @@ class Emission(Generic[S]):
 
     def park(self, batch: Batch[S], parked: ParkedRecord) -> None:
         batch.overlay.parked.append(parked)
+        if parked.state_key is not None:
+            behind = len(batch.inputs) if batch.deciding is None else batch.deciding + 1
+            batch.parked_keys.setdefault(parked.state_key, (behind, parked.id))
         metrics.PARKED.labels(self.stage.name, parked.reason).inc()
         log.warning(
             "record_parked",
@@ -63,13 +67,16 @@ class Emission(Generic[S]):
             correlation = item.envelope.correlationid or item.key
         else:
             parent, causation, correlation = None, item.cause, item.key
-        after_parked = batch.task.parked_keys.get(item.key) if batch.task.parked_keys else None
+        after_parked = _parked_before(batch, item.key)
         if after_parked is not None:
             metrics.AFTER_PARKED.labels(self.stage.name).inc()
-        with self._tracing.handling(
-            f"{self.stage.name} {type(item).__name__}", parent, item.key
+        with (
+            self._tracing.handling(f"{self.stage.name} {type(item).__name__}", parent, item.key)
+            if self._tracing.is_on
+            else nullcontext(parent)
         ) as traceparent:
             for index, event in enumerate(events):
+                is_told = "conversation_id" in type(event).model_fields
                 self.emit(
                     batch,
                     event,
@@ -77,7 +84,7 @@ class Emission(Generic[S]):
                     cause=item.cause,
                     index=index,
                     causation=causation,
-                    correlation=str(getattr(event, "conversation_id", "")) or correlation,
+                    correlation=str(event.conversation_id) if is_told else correlation,  # type: ignore[attr-defined]
                     traceparent=traceparent,
                     after_parked=after_parked,
                     now=now,
@@ -139,6 +146,7 @@ class Emission(Generic[S]):
             traceparent=traceparent,
             sequence=sequence,
             afterparked=after_parked,
+            continues=position.continues_from(slot, sequence),
         )
         batch.overlay.outbox.append(
             OutboxRow(
@@ -147,7 +155,7 @@ class Emission(Generic[S]):
                 partition,
                 sequence,
                 partition_key.encode(),
-                pack_own_headers(envelope.to_headers()),
+                pack_own_headers(envelope.to_text_headers()),
                 value,
             )
         )
@@ -165,3 +173,12 @@ class Emission(Generic[S]):
                 return
         overlay.timers[reference] = TimerRow(key, name, overlay.position.next_timer, due_at)
         overlay.position.next_timer += 1
+
+
+def _parked_before(batch: Batch[S], key: str) -> str | None:
+    """Return the dead letter that a record of `key` before the input now decided was parked as, if there is one."""
+    known = batch.task.parked_keys.get(key)
+    if known:
+        return known[0]
+    behind, parked_id = batch.parked_keys.get(key, (0, None))
+    return parked_id if batch.deciding is None or batch.deciding >= behind else None

@@ -8,7 +8,7 @@ of one poll share a transaction and are fenced one by one.
 import contextlib
 import json
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
@@ -75,21 +75,19 @@ class Position:
     n_ignored: int = 0
     n_parked: int = 0
     halted: dict[str, Any] | None = None
+    continues: dict[str, str] = field(default_factory=dict)
+    """"topic/partition" -> `incarnation:sequence` of the last event of an earlier incarnation; set by a restore."""
+
+    def continues_from(self, slot: str, sequence: int) -> str | None:
+        """Return what the first event of a new incarnation says of the old one; None for all others."""
+        if self.incarnation == 1 or sequence != 1:
+            return None
+        return self.continues.get(slot, "1:0")
 
     def copy(self) -> "Position":
         """Return an independent copy, for a batch that may come to nothing."""
-        return Position(
-            self.incarnation,
-            dict(self.offsets),
-            dict(self.emitted),
-            dict(self.applied),
-            self.next_oid,
-            self.next_timer,
-            self.n_applied,
-            self.n_duplicate,
-            self.n_ignored,
-            self.n_parked,
-            self.halted,
+        return replace(
+            self, offsets=dict(self.offsets), emitted=dict(self.emitted), applied=dict(self.applied)
         )
 
 
@@ -108,6 +106,7 @@ class Overlay(Generic[S]):
     effects_settled: list[str] = field(default_factory=list)
     parked: list[ParkedRecord] = field(default_factory=list)
     resolved: list[tuple[str, str]] = field(default_factory=list)
+    superseded: list[str] = field(default_factory=list)
     acked_oid: int = 0
 
 
@@ -220,6 +219,11 @@ UPDATE lease SET halted = NULL, offsets = $3::jsonb, applied = $4::jsonb WHERE s
 """
 
 
+INSERT_SUPERSEDED = """
+INSERT INTO superseded (stage, task, id) SELECT $1, * FROM unnest($2::int[], $3::text[]) ON CONFLICT DO NOTHING
+"""
+
+
 class TimerMissing(Exception):
     """A fired timer's row is gone: memory and table differ, so memory is dropped and read again."""
 
@@ -324,16 +328,24 @@ class Ledger(Generic[S]):
             for row in rows
         ]
 
-    async def load_parked_keys(self, task: int) -> dict[str, str]:
-        """Return the keys that have a record parked and not resolved, each with the dead letter's id."""
+    async def load_parked_keys(self, task: int) -> dict[str, list[str]]:
+        """Return the keys that have records parked and not resolved, each with the dead letters' ids, oldest first."""
         async with self.reading() as connection:
             rows = await connection.fetch(
-                "SELECT state_key, min(id) AS id FROM parked WHERE stage = $1 AND task = $2 AND resolved_at IS NULL"
+                "SELECT state_key, array_agg(id ORDER BY parked_at, log_offset) AS ids FROM parked WHERE stage = $1 AND task = $2 AND resolved_at IS NULL"
                 " AND state_key IS NOT NULL GROUP BY state_key",
                 self._stage,
                 task,
             )
-        return {row["state_key"]: row["id"] for row in rows}
+        return {row["state_key"]: row["ids"] for row in rows}
+
+    async def load_superseded(self, task: int) -> set[str]:
+        """Return the ids of events that a source told in a past it has lost; told again, they are duplicates."""
+        async with self.reading() as connection:
+            rows = await connection.fetch(
+                "SELECT id FROM superseded WHERE stage = $1 AND task = $2", self._stage, task
+            )
+        return {row["id"] for row in rows}
 
     async def load_replays(self, tasks: Sequence[int]) -> list[ParkedRecord]:
         """Return the parked records of `tasks` that someone asked to try again, oldest first."""
@@ -440,6 +452,14 @@ class Ledger(Generic[S]):
         if parked:
             await deadletters.insert(connection, parked)
         resolved = [item for write in writes for item in write.overlay.resolved]
+        superseded = [(w.task, event_id) for w in writes for event_id in w.overlay.superseded]
+        if superseded:
+            await connection.execute(
+                INSERT_SUPERSEDED,
+                self._stage,
+                [t for t, _ in superseded],
+                [i for _, i in superseded],
+            )
         if resolved:
             await connection.execute(
                 RESOLVE_PARKED, [i for i, _ in resolved], [r for _, r in resolved]
@@ -589,6 +609,7 @@ def _lease_of(row: asyncpg.Record, now: datetime) -> Lease:
             n_ignored=row["n_ignored"],
             n_parked=row["n_parked"],
             halted=json.loads(row["halted"]) if row["halted"] is not None else None,
+            continues=json.loads(row["continues"]),
         ),
         skew_seconds=(now - row["database_now"]).total_seconds(),
     )

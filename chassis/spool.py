@@ -359,7 +359,12 @@ class Numberer:
         source = f"signalbox/{GATEWAY}/{partition}"
         if position.incarnation > 1:
             source = f"{source}#{position.incarnation}"
-        envelope = replace(envelope, source=source, sequence=sequence)
+        envelope = replace(
+            envelope,
+            source=source,
+            sequence=sequence,
+            continues=position.continues_from(slot, sequence),
+        )
         overlay.outbox.append(
             OutboxRow(
                 position.next_oid,
@@ -367,7 +372,7 @@ class Numberer:
                 partition,
                 sequence,
                 row["key"],
-                pack_own_headers(envelope.to_headers()),
+                pack_own_headers(envelope.to_text_headers()),
                 row["value"],
             )
         )

@@ -6,6 +6,7 @@ A stage holds no clock, no connection and no memory of its own. Its `decide` cal
 answer into an `Outcome`.
 """
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -22,6 +23,9 @@ from schemas.topics import Topic
 S = TypeVar("S")
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection inside the batch's transaction, or one for reading before it."""
+
+_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+"""U+0000 in a JSON string; an even number of backslashes before it are text."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,14 +181,19 @@ class Stage(Generic[S]):
         """Read the data of an event of a type in `understands`.
 
         Raises:
-            InvalidEvent: it does not fit the schema; the first wrong field is named, its value never.
+            InvalidEvent: it does not fit the schema; the first wrong field is named, its value never. Or it holds
+                U+0000, which PostgreSQL can store in no text and no JSON: the batch could never be committed.
         """
         try:
-            return REGISTRY[envelope.type].model_validate_json(data)
+            event = REGISTRY[envelope.type].model_validate_json(data)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False, include_context=False)[0]
             where = ".".join(str(part) for part in first["loc"]) or "data"
             raise InvalidEvent("invalid_payload", f"{where}: {first['msg']}") from None
+        if b"\\u0000" in data and _ESCAPED_NUL.search(data):
+            where = next((n for n, v in event if "\\x00" in repr(v)), "data")
+            raise InvalidEvent("invalid_payload", f"{where}: contains U+0000")
+        return event
 
     def key(self, envelope: Envelope, event: Payload) -> str:
         """Return the key of the state that `event` changes: the conversation's id unless overridden."""

@@ -21,7 +21,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 
 from chassis import logs, metrics
 from chassis.admission import Admission
-from chassis.batch import Batch, Task, TaskState
+from chassis.batch import Batch, Reread, Task, TaskState
 from chassis.bus import Bus, Record, SafeConsumer, group_id
 from chassis.clock import Clock, monotonic
 from chassis.deadletters import ParkedRecord
@@ -32,11 +32,13 @@ from chassis.failpoints import FailpointError, Failpoints
 from chassis.ledger import (
     Ledger,
     Overlay,
+    Position,
     TimerMissing,
     Write,
     horizon_end,
 )
 from chassis.relay import QUEUE_ROWS_MAX, QUEUE_ROWS_RESUME, Relay
+from chassis.restore import forgotten_ids
 from chassis.settings import Settings
 from chassis.stage import Effect, EffectDone, EffectResult, Stage, Tick
 from chassis.timers import HORIZON
@@ -294,6 +296,7 @@ class Worker(Generic[S]):
         timers = await self._ledger.load_timers(task.number, None, until)
         effects = await self._ledger.load_effects(task.number)
         parked_keys = await self._ledger.load_parked_keys(task.number)
+        superseded = await self._ledger.load_superseded(task.number)
         states: dict[str, S] = {}
         if self.stage.loads_all:
             async with self._ledger.reading() as connection:
@@ -322,6 +325,7 @@ class Worker(Generic[S]):
         task.states, task.is_all_loaded = states, self.stage.loads_all
         task.timers.load(timers, until)
         task.parked_keys = parked_keys
+        task.superseded = superseded
         for effect, was_started in effects:
             self._resume_effect(task, effect, was_started)
         self._note_skew(lease.skew_seconds)
@@ -519,6 +523,7 @@ class Worker(Generic[S]):
             batch.inputs
             or overlay.parked
             or batch.halt
+            or batch.reread
             or overlay.effects_started
             or overlay.position != batch.task.position
         )
@@ -564,6 +569,7 @@ class Worker(Generic[S]):
     def _take_over(self, batch: Batch[S]) -> None:
         """The commit stands: memory follows."""
         task, overlay = batch.task, batch.overlay
+        self._count(task.position, overlay.position)
         task.position = overlay.position
         self._remember(task, overlay)
         now = self._clock.now()
@@ -575,10 +581,16 @@ class Worker(Generic[S]):
         task.timers.apply(overlay.timers.items())
         for parked in overlay.parked:
             if parked.state_key is not None:
-                task.parked_keys.setdefault(parked.state_key, parked.id)
+                known = task.parked_keys.setdefault(parked.state_key, [])
+                if parked.id not in known:
+                    known.append(parked.id)
         resolved = {parked_id for parked_id, _ in overlay.resolved}
         if resolved:
-            task.parked_keys = {k: i for k, i in task.parked_keys.items() if i not in resolved}
+            task.parked_keys = {
+                key: left
+                for key, known in task.parked_keys.items()
+                if (left := [one for one in known if one not in resolved])
+            }
         task.effects.extend(effect for _, effect in overlay.effects.values())
         if overlay.effects:
             self._wake.set()
@@ -589,10 +601,53 @@ class Worker(Generic[S]):
             task.relay.append(overlay.outbox)
             task.relay.ack_noted(overlay.acked_oid)
             self._throttle(task)
+        if batch.reread is not None:
+            self._spawn(
+                self._read_back(task, batch.reread), f"restore {self.stage.name}/{task.number}"
+            )
         if batch.halt is not None:
             self._spawn(
                 self._record_halt(task, batch.halt), f"halt {self.stage.name}/{task.number}"
             )
+
+    def _count(self, before: Position, after: Position) -> None:
+        """Count what became of the records, once it is true."""
+        for outcome in ("applied", "duplicate", "ignored", "parked"):
+            change = getattr(after, f"n_{outcome}") - getattr(before, f"n_{outcome}")
+            if change > 0:
+                metrics.RECORDS.labels(self.stage.name, outcome).inc(change)
+
+    async def _read_back(self, task: Task[S], reread: Reread) -> None:
+        """A source was restored: learn which ids it has forgotten, then go on."""
+        consumer = self.consumer
+        if consumer is not None and self._is_current(task):
+            consumer.pause(*(p for p in task.partitions if p in consumer.assignment()))
+        log.warning(
+            "source_restored", stage=self.stage.name, task=task.number, stream=reread.stream
+        )
+        partition = TopicPartition(self._settings.topic(reread.topic), task.number)
+        try:
+            found = await forgotten_ids(
+                self._settings.kafka,
+                partition,
+                task.position.offsets[reread.topic],
+                reread.forgotten,
+            )
+        except (KafkaError, OSError, TimeoutError) as error:
+            log.warning("read_back_failed", error=type(error).__name__)
+            await self._lose(task, "restore", 1.0)
+            return
+        async with task.lock:
+            if task.state is not TaskState.OWNED or not self._is_current(task):
+                return
+            overlay: Overlay[S] = Overlay(task.position.copy(), superseded=sorted(found))
+            overlay.position.applied[reread.stream] = 0
+            try:
+                await self._ledger.commit([Write(task.number, task.epoch, overlay)])
+            except (*DATABASE_ERRORS, Fenced) as error:
+                log.warning("read_back_not_recorded", error=type(error).__name__)
+            # Either way memory is read anew, and the record that began this is met again.
+            await self._lose(task, "restore", 0.0)
 
     def _remember(self, task: Task[S], overlay: Overlay[S]) -> None:
         """Keep the states just written, the youngest last; drop the oldest above the limit."""
@@ -763,11 +818,7 @@ class Worker(Generic[S]):
         if monotonic() < self._next_replay:
             return {}
         self._next_replay = monotonic() + REPLAY_SECONDS
-        owned = [
-            task.number
-            for task in self.tasks.values()
-            if task.state is TaskState.OWNED and task.parked_keys
-        ]
+        owned = [t.number for t in self.tasks.values() if t.state is TaskState.OWNED]
         if not owned:
             return {}
         try:

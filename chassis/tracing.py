@@ -35,6 +35,11 @@ class Tracing:
             )
             self._tracer = self._provider.get_tracer("signalbox")
 
+    @property
+    def is_on(self) -> bool:
+        """Whether spans are made at all."""
+        return self._tracer is not None
+
     @contextmanager
     def handling(self, name: str, parent: str | None, subject: str) -> Iterator[str | None]:
         """Run a decision inside a span; yields the `traceparent` that what it emits shall carry."""

@@ -8,6 +8,7 @@ the value, with content type `application/cloudevents+json`).
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -38,7 +39,9 @@ class Envelope:
     over retries; `time` is when it happened; `partitionkey` decides the partition; `correlationid` is the whole
     story (the conversation), `causationid` the id of the event before; `sequence` counts without gaps per
     (source, topic, partition) and is absent only on events that foreign systems publish; `afterparked` is set to a
-    dead letter's id where an earlier record of the same key was parked before this one was handled.
+    dead letter's id where an earlier record of the same key was parked before this one was handled. `continues` stands
+    on the first event of a source's new incarnation in a partition: `incarnation:sequence` of the last old event that
+    the source still knows of.
     """
 
     type: str
@@ -53,37 +56,46 @@ class Envelope:
     traceparent: str | None = None
     sequence: int | None = None
     afterparked: str | None = None
+    continues: str | None = None
 
     def to_headers(self) -> Headers:
         """Return the Kafka headers of binary mode, in a fixed order."""
-        pairs: list[tuple[str, bytes]] = [
-            ("ce_specversion", b"1.0"),
-            ("ce_type", self.type.encode()),
-            ("ce_source", self.source.encode()),
-            ("ce_id", self.id.encode()),
-            ("ce_time", format_time(self.time).encode()),
-            ("content-type", b"application/json"),
-            ("ce_workspace", self.workspace.encode()),
-            ("ce_partitionkey", self.partitionkey.encode()),
-            ("ce_correlationid", self.correlationid.encode()),
-            ("ce_causationid", self.causationid.encode()),
+        return tuple((name, value.encode()) for name, value in self.to_text_headers())
+
+    def to_text_headers(self) -> list[tuple[str, str]]:
+        """Return the same headers before they are encoded as UTF-8."""
+        pairs = [
+            ("ce_specversion", SPEC_VERSION),
+            ("ce_type", self.type),
+            ("ce_source", self.source),
+            ("ce_id", self.id),
+            ("ce_time", format_time(self.time)),
+            ("content-type", CONTENT_TYPE),
+            ("ce_workspace", self.workspace),
+            ("ce_partitionkey", self.partitionkey),
+            ("ce_correlationid", self.correlationid),
+            ("ce_causationid", self.causationid),
         ]
         if self.subject is not None:
-            pairs.append(("ce_subject", self.subject.encode()))
+            pairs.append(("ce_subject", self.subject))
         if self.traceparent is not None:
-            pairs.append(("ce_traceparent", self.traceparent.encode()))
+            pairs.append(("ce_traceparent", self.traceparent))
         if self.sequence is not None:
-            pairs.append(("ce_sequence", str(self.sequence).encode()))
+            pairs.append(("ce_sequence", str(self.sequence)))
+        if self.continues is not None:
+            pairs.append(("ce_continues", self.continues))
         if self.afterparked is not None:
-            pairs.append(("ce_afterparked", self.afterparked.encode()))
-        return tuple(pairs)
+            pairs.append(("ce_afterparked", self.afterparked))
+        return pairs
 
 
+@lru_cache(maxsize=1024)
 def format_time(at: datetime) -> str:
     """Return `at` as RFC 3339 in UTC, as precise as it is."""
     return at.astimezone(UTC).isoformat().replace("+00:00", "Z")
 
 
+@lru_cache(maxsize=1024)
 def parse_time(text: str, field: str = "time") -> datetime:
     """Read an RFC 3339 instant; a missing offset is refused, since nobody can know what it meant."""
     try:
@@ -95,48 +107,57 @@ def parse_time(text: str, field: str = "time") -> datetime:
     return at.astimezone(UTC)
 
 
-def _decoded(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, str]:
-    found: dict[str, str] = {}
+def _decoded(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
     for name, value in headers:
-        if not (name.startswith("ce_") or name == "content-type") or value is None:
+        if value is None or not (name.startswith("ce_") or name == "content-type"):
             continue  # Foreign headers, and null ones, are legal Kafka and none of our business.
         try:
-            found[name.removeprefix("ce_")] = value.decode("utf-8")
+            found[name.removeprefix("ce_")] = value.decode()
         except UnicodeDecodeError:
             raise EnvelopeError(name, "is not UTF-8") from None
     return found
 
 
 def _envelope_of(attributes: Mapping[str, Any]) -> Envelope:
-    def required(name: str) -> str:
-        value = attributes.get(name)
-        if not isinstance(value, str) or not value:
+    for name in _REQUIRED:
+        if not isinstance(attributes.get(name), str) or not attributes[name]:
             raise EnvelopeError(name, "is missing or empty")
-        return value
-
-    def optional(name: str) -> str | None:
-        value = attributes.get(name)
-        if value is not None and not isinstance(value, str):
+    for name in _OPTIONAL:
+        if not isinstance(attributes.get(name), str | None):
             raise EnvelopeError(name, "must be a string")
-        return value or None
-
-    if required("specversion") != SPEC_VERSION:
+    if attributes["specversion"] != SPEC_VERSION:
         raise EnvelopeError("specversion", f"only {SPEC_VERSION} is understood")
-    sequence = attributes.get("sequence")
+    get = attributes.get
+    sequence = get("sequence")
     return Envelope(
-        type=required("type"),
-        source=required("source"),
-        id=required("id"),
-        time=parse_time(required("time")),
-        subject=optional("subject"),
-        workspace=optional("workspace") or "default",
-        partitionkey=optional("partitionkey") or "",
-        correlationid=optional("correlationid") or "",
-        causationid=optional("causationid") or "",
-        traceparent=optional("traceparent"),
+        type=attributes["type"],
+        source=attributes["source"],
+        id=attributes["id"],
+        time=parse_time(attributes["time"]),
+        subject=get("subject") or None,
+        workspace=get("workspace") or "default",
+        partitionkey=get("partitionkey") or "",
+        correlationid=get("correlationid") or "",
+        causationid=get("causationid") or "",
+        traceparent=get("traceparent") or None,
         sequence=None if sequence is None else read_sequence(sequence),
-        afterparked=optional("afterparked"),
+        afterparked=get("afterparked") or None,
+        continues=get("continues") or None,
     )
+
+
+_REQUIRED = ("specversion", "type", "source", "id", "time")
+_OPTIONAL = (
+    "subject",
+    "workspace",
+    "partitionkey",
+    "correlationid",
+    "causationid",
+    "traceparent",
+    "afterparked",
+    "continues",
+)
 
 
 def read_sequence(value: object) -> int:
@@ -155,7 +176,7 @@ def read_record(
     Raises:
         EnvelopeError: an attribute is missing or unreadable.
     """
-    attributes: dict[str, Any] = dict(_decoded(headers))
+    attributes = _decoded(headers)
     content_type = attributes.get("content-type", "")
     if not content_type.startswith(STRUCTURED_CONTENT_TYPE):
         return _envelope_of(attributes), value or b""

@@ -38,9 +38,15 @@ class ReplyToken:
 
 
 def _mac(secret: bytes, workspace: str, conversation: UUID, day: date, address: str) -> bytes:
-    said = b"\0".join([
-        PURPOSE, workspace.encode(), conversation.bytes, str((day - EPOCH).days).encode(), address.strip().lower().encode(),
-    ])
+    said = b"\0".join(
+        [
+            PURPOSE,
+            workspace.encode(),
+            conversation.bytes,
+            str((day - EPOCH).days).encode(),
+            address.strip().lower().encode(),
+        ]
+    )
     return hmac.new(secret, said, hashlib.sha256).digest()[:_MAC_BYTES]
 
 
@@ -48,7 +54,11 @@ def make(secret: bytes, workspace: str, conversation_id: str, address: str, now:
     """Return a token of 45 characters (lower case letters and digits) for a mail to `address`."""
     conversation = UUID(conversation_id)
     day = now.astimezone(UTC).date()
-    raw = conversation.bytes + (day - EPOCH).days.to_bytes(2, "big") + _mac(secret, workspace, conversation, day, address)
+    raw = (
+        conversation.bytes
+        + (day - EPOCH).days.to_bytes(2, "big")
+        + _mac(secret, workspace, conversation, day, address)
+    )
     return base64.b32encode(raw).decode().rstrip("=").lower()
 
 

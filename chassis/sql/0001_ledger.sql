@@ -6,7 +6,8 @@ CREATE TABLE lease (
     task         integer     NOT NULL CHECK (task >= 0),
     epoch        bigint      NOT NULL CHECK (epoch > 0),
     owner        text        NOT NULL,
-    incarnation  integer     NOT NULL DEFAULT 1 CHECK (incarnation > 0),
+    incarnation  bigint      NOT NULL DEFAULT 1 CHECK (incarnation > 0),
+    continues    jsonb       NOT NULL DEFAULT '{}',
     topology     integer     NOT NULL DEFAULT 1,
     offsets      jsonb       NOT NULL DEFAULT '{}',
     emitted      jsonb       NOT NULL DEFAULT '{}',
@@ -24,6 +25,7 @@ CREATE TABLE lease (
 COMMENT ON COLUMN lease.offsets IS 'topic -> offset of the next record to read';
 COMMENT ON COLUMN lease.emitted IS '"topic/partition" -> last sequence given out';
 COMMENT ON COLUMN lease.applied IS '"source topic" -> last sequence applied';
+COMMENT ON COLUMN lease.continues IS '"topic/partition" -> "incarnation:sequence" of the last event before a restore';
 COMMENT ON COLUMN lease.halted IS 'where a gap was met: {topic, source, last, got, offset}; null while all is well';
 
 CREATE TABLE state (
@@ -92,3 +94,12 @@ CREATE TABLE parked (
     resolution  text
 );
 CREATE INDEX parked_open ON parked (stage, task) WHERE resolved_at IS NULL;
+
+-- Ids of events that a source told and then lost with its database; told again in its new incarnation, they are dropped.
+CREATE TABLE superseded (
+    stage      text        NOT NULL,
+    task       integer     NOT NULL,
+    id         text        NOT NULL,
+    created_at timestamptz NOT NULL DEFAULT clock_timestamp(),
+    PRIMARY KEY (stage, task, id)
+);

@@ -400,11 +400,8 @@ class World:
             self._parked[parked.id] = parked
         for parked_id, _ in overlay.resolved:
             self._parked.pop(parked_id, None)
-        task.parked_keys = {
-            one.state_key: one.id
-            for one in reversed(self._parked.values())
-            if one.state_key is not None and one.stage == runner.stage.name and one.task == number
-        }
+        if overlay.parked or overlay.resolved:
+            task.parked_keys = self._parked_keys(runner.stage.name, number)
         for effect_id in overlay.effects_settled:
             task.effects_running.pop(effect_id, None)
         for _, effect in overlay.effects.values():
@@ -422,6 +419,13 @@ class World:
         if batch.halt is not None:
             task.position.halted = batch.halt
             task.state = TaskState.HALTED
+
+    def _parked_keys(self, stage: str, task: int) -> dict[str, list[str]]:
+        found: dict[str, list[str]] = defaultdict(list)
+        for one in self._parked.values():
+            if one.state_key is not None and (one.stage, one.task) == (stage, task):
+                found[one.state_key].append(one.id)
+        return dict(found)
 
     # -- looking -----------------------------------------------------------------------------------------------------
 
