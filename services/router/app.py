@@ -1,0 +1,29 @@
+"""Composition root: settings in, running parts out."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from chassis.lifecycle import Application, run
+from chassis.policy import PolicyHolder
+from services.router.handlers import POLICY, AssignmentStage, TicketsStage
+from services.router.settings import Settings
+
+
+def application(settings: Settings) -> Application:
+    """Put the service together.
+
+    Raises:
+        PolicyError: `routing.yaml` or `agents.yaml` is missing or wrong.
+    """
+    policies = PolicyHolder(settings.policy, POLICY)
+    return Application(
+        service="router",
+        sql=Path(__file__).with_name("sql"),
+        stages=(TicketsStage(policies), AssignmentStage(policies)),
+        policies=policies,
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the service from the command line; return the exit code."""
+    return run(application, Settings, argv)

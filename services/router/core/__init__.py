@@ -1,0 +1,1 @@
+"""The rules of the router: pure functions of state, event, instant and policy."""

@@ -1,0 +1,77 @@
+"""An agent: what they can do, whether they are there, and how much of their capacity is taken.
+
+`load` may be above `capacity` only where the capacity was lowered under it. `ceiling` is the most it may be: it never
+rises with the load, so a load above it is a bug, here and in the table's own check.
+"""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+
+from msgspec import Struct
+
+from schemas.roster import AgentSet, Presence
+
+NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+"""The last offer of someone who never had one: they have been idle longest."""
+
+
+class Agent(Struct):
+    """A person of the roster. `last_assigned_at` is when they were last offered a ticket (None: never)."""
+
+    agent_id: str
+    name: str = ""
+    queues: tuple[str, ...] = ()
+    skills: dict[str, int] = {}
+    languages: dict[str, int] = {}
+    capacity: int = 0
+    presence: Presence = "offline"
+    load: int = 0
+    ceiling: int = 0
+    last_assigned_at: datetime | None = None
+    misses: int = 0
+
+    @property
+    def is_available(self) -> bool:
+        """Whether they take work now. An allow-list: whatever is not `available` does not."""
+        return self.presence == "available"
+
+    @property
+    def idle_key(self) -> tuple[datetime, str]:
+        """Sorts agents by who has been idle longest; ties by id."""
+        return (self.last_assigned_at or NEVER, self.agent_id)
+
+    def can_carry(self, cost: int) -> bool:
+        """Whether `cost` more fits."""
+        return self.load + cost <= self.capacity
+
+    def take(self, cost: int) -> None:
+        """Carry `cost` more."""
+        assert self.can_carry(cost), (
+            f"{self.agent_id}: {self.load} + {cost} is above {self.capacity}"
+        )
+        self.load += cost
+
+    def release(self, cost: int) -> None:
+        """Carry `cost` less."""
+        assert self.load >= cost, f"{self.agent_id}: {self.load} - {cost} is below 0"
+        self.load -= cost
+        self.ceiling = max(self.capacity, min(self.ceiling, self.load))
+
+    def is_as(self, told: AgentSet) -> bool:
+        """Whether `told` says nothing new."""
+        return (
+            (self.name, self.queues, self.capacity) == (told.name, told.queues, told.capacity)
+            and self.skills == told.skills
+            and self.languages == told.languages
+        )
+
+    def become(self, told: AgentSet) -> None:
+        """Take over what the roster says. What they carry stays, even above a lowered capacity."""
+        self.name, self.queues = told.name, told.queues
+        self.skills, self.languages = _copy(told.skills), _copy(told.languages)
+        self.capacity = told.capacity
+        self.ceiling = max(told.capacity, self.load)
+
+
+def _copy(levels: Mapping[str, int]) -> dict[str, int]:
+    return dict(sorted(levels.items()))

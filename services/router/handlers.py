@@ -1,0 +1,261 @@
+"""Topics → decisions: glue between the loop and the cores of the two stages, and the policy's way in."""
+
+import json
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Final
+
+from chassis.errors import PolicyError
+from chassis.policy import PolicyFiles, PolicyHolder
+from chassis.stage import Input, Outcome, Received, Stage, Tick
+from schemas import commands, messages, notifications, roster, routing, sla, tickets
+from schemas.envelope import Envelope
+from schemas.payload import Payload
+from schemas.topics import COMMANDS, MESSAGES, NOTIFICATIONS, ROSTER, ROUTING, ROUTING_WORK, SLA
+from services.router.core import assign, decide
+from services.router.core.domain import Domain
+from services.router.core.policy import (
+    AGENTS_FILE,
+    ROUTING_FILE,
+    AgentsModel,
+    Policy,
+    PolicyMistake,
+    RoutingModel,
+    build,
+)
+from services.router.core.state import Conversation
+from services.router.store import DomainStore, RoutingRow, TicketRow, TicketStore
+
+
+def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
+    try:
+        return build(parsed, folder, version)
+    except PolicyMistake as mistake:
+        raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
+
+
+POLICY: Final = PolicyFiles(
+    files={ROUTING_FILE: RoutingModel, AGENTS_FILE: AgentsModel},
+    build=_build,
+    optional=frozenset({AGENTS_FILE}),
+)
+"""The files this service reads, and how they become its policy."""
+
+
+def without_nul(data: bytes) -> bytes:
+    """Return JSON with every NUL in its strings replaced by U+FFFD: PostgreSQL can store none.
+
+    What is no JSON is returned as it is, for the decoder to refuse.
+    """
+    if b"\\u0000" not in data:
+        return data
+    try:
+        return json.dumps(_scrubbed(json.loads(data)), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return data
+
+
+def _scrubbed(value: Any) -> Any:
+    match value:
+        case str():
+            return value.replace("\x00", "\ufffd")
+        case list():
+            return [_scrubbed(item) for item in value]
+        case dict():
+            return {_scrubbed(name): _scrubbed(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+class TicketsStage(Stage[Conversation]):
+    """The life of tickets; the state's key is the conversation."""
+
+    name = "router.tickets"
+    topics = (MESSAGES, COMMANDS, ROUTING, SLA, NOTIFICATIONS)
+    understands = frozenset(
+        {
+            messages.MessageReceived.TYPE,
+            commands.ReplyToCustomer.TYPE,
+            commands.AddNote.TYPE,
+            commands.SolveTicket.TYPE,
+            commands.EscalateTicket.TYPE,
+            commands.ReassignTicket.TYPE,
+            commands.TagTicket.TYPE,
+            routing.TicketQueued.TYPE,
+            routing.OfferMade.TYPE,
+            routing.TicketAssigned.TYPE,
+            routing.TicketRequeued.TYPE,
+            routing.AssignmentExhausted.TYPE,
+            sla.TargetAtRisk.TYPE,
+            sla.TargetBreached.TYPE,
+            notifications.NoticeFailed.TYPE,
+        }
+    )
+
+    def __init__(self, policies: PolicyHolder[Policy]) -> None:
+        self.store = TicketStore()
+        self._policies = policies
+
+    def decode(self, envelope: Envelope, data: bytes) -> Payload:
+        """Read the data of an event, without NULs."""
+        return super().decode(envelope, without_nul(data))
+
+    def partition_key(self, event: Payload) -> str:
+        """Return the routing domain for requests to assignment, the conversation for everything else."""
+        match event:
+            case routing.WorkRequested(domain=domain) | routing.WorkWithdrawn(domain=domain):
+                return domain
+            case _:
+                return super().partition_key(event)
+
+    def decide(
+        self, state: Conversation | None, item: Input, now: datetime
+    ) -> Outcome[Conversation]:
+        """Ask the core, and put its answer in the loop's words."""
+        policy = self._policies.current
+        match item:
+            case Received(event=event, envelope=envelope):
+                decision = decide.decide(state, _ticket_input(event), now, policy, envelope.time)
+            case Tick():
+                decision = decide.decide(state, decide.CloseDue(), now, policy, now)
+            case _:
+                raise TypeError(f"router.tickets asks for no effects and got {type(item).__name__}")
+        return Outcome(
+            state=decision.state,
+            is_changed=decision.state is not state,
+            events=decision.events,
+            timers=self._timers(state, decision.state, item),
+            rows=_rows(item.key, state, decision),
+            ignored=decision.ignored,
+        )
+
+    @staticmethod
+    def _timers(
+        before: Conversation | None, after: Conversation | None, item: Input
+    ) -> dict[str, datetime | None]:
+        due_at = decide.next_due(after)
+        if isinstance(item, Tick):
+            # A timer that fired is gone, so one that fired early is set again.
+            return {} if due_at is None else {decide.CLOSE: due_at}
+        return {} if due_at == decide.next_due(before) else {decide.CLOSE: due_at}
+
+
+def _ticket_input(event: Payload) -> decide.Event:
+    match event:
+        case (
+            messages.MessageReceived()
+            | commands.ReplyToCustomer()
+            | commands.AddNote()
+            | commands.SolveTicket()
+            | commands.EscalateTicket()
+            | commands.ReassignTicket()
+            | commands.TagTicket()
+            | routing.RoutingEvent()
+            | sla.TargetAtRisk()
+            | sla.TargetBreached()
+            | notifications.NoticeFailed()
+        ):
+            return event
+        case _:
+            raise TypeError(f"router.tickets does not understand {event.TYPE}")
+
+
+def _rows(
+    conversation_id: str, before: Conversation | None, decision: decide.Decision
+) -> tuple[Any, ...]:
+    rows: list[Any] = [*decision.messages]
+    rows.extend(
+        event
+        for event in decision.events
+        if isinstance(event, tickets.TicketEvent | tickets.CommandRefused)
+    )
+    rows.extend(TicketRow(conversation_id, ticket, "closed") for ticket in decision.closed)
+    ticket = decision.state.ticket if decision.state is not None else None
+    if ticket is not None and (before is None or ticket is not before.ticket):
+        rows.append(TicketRow(conversation_id, ticket, ticket.standing.status))
+    return tuple(rows)
+
+
+class AssignmentStage(Stage[Domain]):
+    """Agents and the offers made to them; the state's key is the routing domain, which is loaded whole.
+
+    Decisions change the domain in place; what was not committed is forgotten with the task's memory.
+    """
+
+    name = "router.assignment"
+    topics = (ROSTER, ROUTING_WORK)
+    understands = frozenset(
+        {
+            roster.AgentSet.TYPE,
+            roster.AgentRemoved.TYPE,
+            roster.PresenceSet.TYPE,
+            roster.OfferAccepted.TYPE,
+            roster.OfferDeclined.TYPE,
+            routing.WorkRequested.TYPE,
+            routing.WorkWithdrawn.TYPE,
+        }
+    )
+    loads_all = True
+
+    def __init__(self, policies: PolicyHolder[Policy]) -> None:
+        self.store = DomainStore()
+        self._policies = policies
+
+    def decode(self, envelope: Envelope, data: bytes) -> Payload:
+        """Read the data of an event, without NULs."""
+        return super().decode(envelope, without_nul(data))
+
+    def key(self, envelope: Envelope, event: Payload) -> str:
+        """Return the routing domain."""
+        del envelope
+        match event:
+            case routing.WorkRequested(domain=domain) | routing.WorkWithdrawn(domain=domain):
+                return domain
+            case _:
+                return _roster_input(event).domain
+
+    def decide(self, state: Domain | None, item: Input, now: datetime) -> Outcome[Domain]:
+        """Ask the core, which changes the domain in place."""
+        policy = self._policies.current
+        event: assign.Event
+        match item:
+            case Received(event=routing.WorkRequested() | routing.WorkWithdrawn() as asked):
+                event = asked
+            case Received(event=said):
+                event = _roster_input(said)
+                if state is None and item.key not in policy.routing.domains:
+                    # Work names domains of the policy; a roster may name anything.
+                    return Outcome(is_changed=False, ignored="domain_unknown")
+            case Tick():
+                event = assign.DueNow()
+            case _:
+                raise TypeError(
+                    f"router.assignment asks for no effects and got {type(item).__name__}"
+                )
+        domain = state if state is not None else Domain(item.key)
+        before = None if isinstance(item, Tick) else domain.next_due()
+        decision = assign.decide(domain, event, now, policy.offers)
+        due_at = domain.next_due()
+        return Outcome(
+            state=domain,
+            is_changed=domain.is_changed(),
+            events=decision.events,
+            timers={} if due_at == before else {assign.DUE: due_at},
+            rows=tuple(RoutingRow(event, now) for event in decision.events),
+            ignored=decision.ignored,
+        )
+
+
+def _roster_input(event: Payload) -> roster.AnyRosterEvent:
+    match event:
+        case (
+            roster.AgentSet()
+            | roster.AgentRemoved()
+            | roster.PresenceSet()
+            | roster.OfferAccepted()
+            | roster.OfferDeclined()
+        ):
+            return event
+        case _:
+            raise TypeError(f"router.assignment does not understand {event.TYPE}")

@@ -1,0 +1,351 @@
+"""State ↔ rows.
+
+Conversations are documents in the ledger's `state` table, with `ticket`, `ticket_event` and `ticket_message` beside
+them. A domain is its agents and its work, a row each; only rows that changed are written, and all of a task's are read
+when it is acquired.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final
+
+import msgspec
+
+from chassis.ledger import DocumentStore
+from chassis.stage import Change, Connection
+from schemas.routing import RoutingEvent
+from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
+from services.router import metrics
+from services.router.core.capacity import Agent
+from services.router.core.domain import Domain, Work
+from services.router.core.lifecycle import MessageRow
+from services.router.core.state import Conversation, Queued, Ticket
+
+# In the order of their numbers: a conversation's closed ticket goes before its follow-up, or the unique index of open
+# tickets would see two.
+_PUT_TICKETS: Final = """
+INSERT INTO ticket (
+    ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
+    customer_id, language, tags, opened_at, updated_at, version
+)
+SELECT ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
+       customer_id, language, string_to_array(tags, ' '), opened_at, updated_at, version
+FROM unnest(
+    $1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
+    $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
+    $15::timestamptz[], $16::bigint[]
+) AS given (
+    ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
+    customer_id, language, tags, opened_at, updated_at, version
+)
+ORDER BY number
+ON CONFLICT (ticket_id) DO UPDATE SET
+    status = excluded.status, queue = excluded.queue, desk = excluded.desk,
+    priority = excluded.priority, agent_id = excluded.agent_id, customer_id = excluded.customer_id,
+    language = excluded.language, tags = excluded.tags, updated_at = excluded.updated_at,
+    version = excluded.version
+"""
+
+_ADD_EVENTS: Final = """
+INSERT INTO ticket_event (ticket_id, version, conversation_id, type, at, data)
+SELECT * FROM unnest(
+    $1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[]
+)
+"""
+
+_ADD_MESSAGES: Final = """
+INSERT INTO ticket_message (
+    message_id, input_id, ticket_id, conversation_id, kind, outcome, at, text
+)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
+    $8::text[]
+)
+ON CONFLICT (message_id) DO NOTHING
+"""
+
+_PUT_AGENTS: Final = """
+INSERT INTO assignment_agent (
+    domain, agent_id, task, name, presence, capacity, load, ceiling, profile, last_assigned_at, misses
+)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[],
+    $9::jsonb[], $10::timestamptz[], $11::int[]
+)
+ON CONFLICT (domain, agent_id) DO UPDATE SET
+    task = excluded.task, name = excluded.name, presence = excluded.presence,
+    capacity = excluded.capacity, load = excluded.load, ceiling = excluded.ceiling,
+    profile = excluded.profile, last_assigned_at = excluded.last_assigned_at,
+    misses = excluded.misses
+"""
+
+_PUT_WORKS: Final = """
+INSERT INTO assignment_work (
+    domain, work_id, task, ticket_id, conversation_id, queue, priority, status, agent_id,
+    reservation_id, cost, entered_at, expires_at, body
+)
+SELECT * FROM unnest(
+    $1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::int[], $8::text[],
+    $9::text[], $10::text[], $11::int[], $12::timestamptz[], $13::timestamptz[], $14::jsonb[]
+)
+ON CONFLICT (domain, work_id) DO UPDATE SET
+    task = excluded.task, priority = excluded.priority, status = excluded.status,
+    agent_id = excluded.agent_id, reservation_id = excluded.reservation_id,
+    expires_at = excluded.expires_at, body = excluded.body
+"""
+
+_DROP_AGENTS: Final = """
+DELETE FROM assignment_agent AS a USING unnest($1::text[], $2::text[]) AS gone (domain, agent_id)
+WHERE a.domain = gone.domain AND a.agent_id = gone.agent_id
+"""
+
+_DROP_WORKS: Final = """
+DELETE FROM assignment_work AS w USING unnest($1::text[], $2::text[]) AS gone (domain, work_id)
+WHERE w.domain = gone.domain AND w.work_id = gone.work_id
+"""
+
+_ADD_ROUTING: Final = """
+INSERT INTO routing_event (ticket_id, work_id, type, at, data)
+SELECT ticket_id, work_id, type, at, data FROM unnest(
+    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[]
+) WITH ORDINALITY AS given (ticket_id, work_id, type, at, data, place)
+ORDER BY place
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class TicketRow:
+    """A ticket as it stands after a decision; `status` is its standing's, or closed."""
+
+    conversation_id: str
+    ticket: Ticket
+    status: TicketStatus
+
+
+class TicketStore(DocumentStore[Conversation]):
+    """The store of the stage `router.tickets`."""
+
+    def __init__(self) -> None:
+        super().__init__("router.tickets", Conversation)
+
+    async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Any]]) -> None:
+        """Write tickets as they stand last, their events, and what became of messages."""
+        tickets: dict[str, TicketRow] = {}
+        events: list[TicketEvent] = []
+        messages: list[MessageRow] = []
+        for _, row in rows:
+            match row:
+                case TicketRow():
+                    tickets[row.ticket.ticket_id] = row
+                case TicketEvent():
+                    events.append(row)
+                case MessageRow():
+                    messages.append(row)
+                    metrics.MESSAGES.labels(row.outcome).inc()
+                case CommandRefused():
+                    metrics.count_ticket_event(row)
+                case _:
+                    raise TypeError(f"no table for {type(row).__name__}")
+        await _put_tickets(connection, list(tickets.values()))
+        await _add_events(connection, events)
+        await _add_messages(connection, messages)
+
+
+def _agent_of(ticket: Ticket) -> str | None:
+    standing = ticket.standing
+    return ticket.last_agent_id if isinstance(standing, Queued) else standing.agent_id
+
+
+async def _put_tickets(connection: Connection, rows: Sequence[TicketRow]) -> None:
+    if not rows:
+        return
+    tickets = [row.ticket for row in rows]
+    await connection.execute(
+        _PUT_TICKETS,
+        [ticket.ticket_id for ticket in tickets],
+        [row.conversation_id for row in rows],
+        [ticket.number for ticket in tickets],
+        [ticket.reference for ticket in tickets],
+        [row.status for row in rows],
+        [ticket.queue for ticket in tickets],
+        [ticket.desk for ticket in tickets],
+        [ticket.priority for ticket in tickets],
+        [_agent_of(ticket) for ticket in tickets],
+        [ticket.subject for ticket in tickets],
+        [ticket.contact.customer_id for ticket in tickets],
+        [ticket.contact.language for ticket in tickets],
+        [" ".join(ticket.tags) for ticket in tickets],
+        [ticket.opened_at for ticket in tickets],
+        [ticket.updated_at for ticket in tickets],
+        [ticket.version for ticket in tickets],
+    )
+
+
+async def _add_events(connection: Connection, events: Sequence[TicketEvent]) -> None:
+    if events:
+        await connection.execute(
+            _ADD_EVENTS,
+            [event.ticket_id for event in events],
+            [event.version for event in events],
+            [event.conversation_id for event in events],
+            [event.TYPE for event in events],
+            [event.at for event in events],
+            [event.to_json().decode() for event in events],
+        )
+
+
+async def _add_messages(connection: Connection, messages: Sequence[MessageRow]) -> None:
+    if messages:
+        columns = zip(*messages, strict=True)
+        await connection.execute(_ADD_MESSAGES, *(list(column) for column in columns))
+
+
+@dataclass(frozen=True, slots=True)
+class RoutingRow:
+    """A fact of assignment, and when it was decided."""
+
+    event: RoutingEvent
+    at: datetime
+
+
+class _Profile(msgspec.Struct):
+    queues: tuple[str, ...]
+    skills: dict[str, int]
+    languages: dict[str, int]
+
+
+_PROFILE: Final = msgspec.json.Decoder(_Profile)
+_WORK: Final = msgspec.json.Decoder(Work)
+
+
+class DomainStore:
+    """The store of the stage `router.assignment`. Writes what a domain marked as changed, and clears the marks.
+
+    A transaction that fails leaves them cleared, and the task's memory is forgotten with it, so nothing is missed.
+    """
+
+    async def load(
+        self, connection: Connection, task: int, keys: Sequence[str]
+    ) -> dict[str, Domain]:
+        """Return all domains of the task, whatever the keys."""
+        del keys
+        agents = await connection.fetch("SELECT * FROM assignment_agent WHERE task = $1", task)
+        works = await connection.fetch(
+            "SELECT domain, body FROM assignment_work WHERE task = $1", task
+        )
+        agents_of: dict[str, list[Agent]] = {}
+        works_of: dict[str, list[Work]] = {}
+        for row in agents:
+            agents_of.setdefault(row["domain"], []).append(_agent(row))
+        for row in works:
+            works_of.setdefault(row["domain"], []).append(_WORK.decode(row["body"]))
+        return {
+            name: Domain(name, agents_of.get(name, ()), works_of.get(name, ()))
+            for name in sorted({*agents_of, *works_of})
+        }
+
+    async def save(
+        self,
+        connection: Connection,
+        changes: Sequence[Change[Domain]],
+        rows: Sequence[tuple[int, Any]],
+    ) -> None:
+        """Write the changed agents and works of each domain, and what was told of them."""
+        for change in changes:
+            if change.state is not None:
+                await self._save_domain(connection, change.task, change.state)
+        routed = [row for _, row in rows if isinstance(row, RoutingRow)]
+        if routed:
+            await connection.execute(
+                _ADD_ROUTING,
+                [row.event.ticket_id for row in routed],
+                [row.event.work_id for row in routed],
+                [row.event.TYPE for row in routed],
+                [row.at for row in routed],
+                [row.event.to_json().decode() for row in routed],
+            )
+            metrics.count_routing_events(row.event for row in routed)
+
+    async def _save_domain(self, connection: Connection, task: int, domain: Domain) -> None:
+        name = domain.name
+        if domain.gone_agents:
+            gone = sorted(domain.gone_agents)
+            await connection.execute(_DROP_AGENTS, [name] * len(gone), gone)
+        if domain.gone_works:
+            gone = sorted(domain.gone_works)
+            await connection.execute(_DROP_WORKS, [name] * len(gone), gone)
+        works = [domain.works[work_id] for work_id in sorted(domain.changed_works)]
+        live = {"offered", "assigned"}
+        # Whatever ended or waits again first: one ticket's old reservation must be gone before its new one comes.
+        await _put_works(connection, task, name, [w for w in works if w.status not in live])
+        await _put_works(connection, task, name, [w for w in works if w.status in live])
+        changed = [domain.agents[agent_id] for agent_id in sorted(domain.changed_agents)]
+        await _put_agents(connection, task, name, changed)
+        domain.clear_marks()
+        n_available = sum(agent.is_available for agent in domain.agents.values())
+        metrics.show_domain(name, domain.n_waiting(), n_available)
+
+
+def _agent(row: Any) -> Agent:
+    profile = _PROFILE.decode(row["profile"])
+    return Agent(
+        agent_id=row["agent_id"],
+        name=row["name"],
+        queues=profile.queues,
+        skills=profile.skills,
+        languages=profile.languages,
+        capacity=row["capacity"],
+        presence=row["presence"],
+        load=row["load"],
+        ceiling=row["ceiling"],
+        last_assigned_at=row["last_assigned_at"],
+        misses=row["misses"],
+    )
+
+
+def _json(values: Iterable[Any]) -> list[str]:
+    return [msgspec.json.encode(value).decode() for value in values]
+
+
+async def _put_agents(
+    connection: Connection, task: int, domain: str, agents: Sequence[Agent]
+) -> None:
+    if not agents:
+        return
+    await connection.execute(
+        _PUT_AGENTS,
+        [domain] * len(agents),
+        [agent.agent_id for agent in agents],
+        [task] * len(agents),
+        [agent.name for agent in agents],
+        [agent.presence for agent in agents],
+        [agent.capacity for agent in agents],
+        [agent.load for agent in agents],
+        [agent.ceiling for agent in agents],
+        _json(_Profile(agent.queues, agent.skills, agent.languages) for agent in agents),
+        [agent.last_assigned_at for agent in agents],
+        [agent.misses for agent in agents],
+    )
+
+
+async def _put_works(connection: Connection, task: int, domain: str, works: Sequence[Work]) -> None:
+    if not works:
+        return
+    await connection.execute(
+        _PUT_WORKS,
+        [domain] * len(works),
+        [work.work_id for work in works],
+        [task] * len(works),
+        [work.ticket_id for work in works],
+        [work.conversation_id for work in works],
+        [work.queue for work in works],
+        [work.priority for work in works],
+        [work.status for work in works],
+        [work.agent_id for work in works],
+        [work.reservation_id for work in works],
+        [work.cost for work in works],
+        [work.entered_at for work in works],
+        [work.expires_at for work in works],
+        _json(works),
+    )
