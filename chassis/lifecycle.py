@@ -124,12 +124,12 @@ async def _serve(application: Application, settings: Settings, stage: str) -> in
         asyncio.create_task(_supervise(part, runtime)) for part in application.background
     ]
     backgrounds.append(asyncio.create_task(_supervise(_health_server, runtime)))
+    endless = [asyncio.create_task(_join(worker, stopping)) for worker in workers]
     if application.policies is not None:
-        backgrounds.append(asyncio.create_task(application.policies.watch()))
-    joins = [asyncio.create_task(_join(worker, stopping)) for worker in workers]
+        endless.append(asyncio.create_task(application.policies.watch()))
     log.info("started", stages=[worker.stage.name for worker in workers])
     await stopping.wait()
-    return await _stop(runtime, workers, joins, backgrounds)
+    return await _stop(runtime, workers, endless, backgrounds)
 
 
 async def _open_database(
@@ -214,7 +214,7 @@ async def _health_server(runtime: Runtime) -> None:
 async def _stop(
     runtime: Runtime,
     workers: Sequence[Worker[Any]],
-    joins: Sequence[asyncio.Task[None]],
+    endless: Sequence[asyncio.Task[None]],
     backgrounds: Sequence[asyncio.Task[Any]],
 ) -> int:
     """Intake first, then the loops, then the pool; bounded by the grace time."""
@@ -222,12 +222,12 @@ async def _stop(
     log.info("stopping", grace_seconds=runtime.settings.grace_seconds)
     try:
         async with asyncio.timeout(runtime.settings.grace_seconds):
-            for join in joins:
-                join.cancel()
+            for one in endless:
+                one.cancel()
             await asyncio.wait(backgrounds, timeout=runtime.settings.grace_seconds / 3)
             for background in backgrounds:
                 background.cancel()
-            await asyncio.gather(*backgrounds, *joins, return_exceptions=True)
+            await asyncio.gather(*backgrounds, *endless, return_exceptions=True)
             await asyncio.gather(*(worker.stop() for worker in workers))
             runtime.tracing.close()
             await runtime.pool.close()

@@ -63,13 +63,15 @@ async def forgotten_ids(
     Raises:
         KafkaError, OSError, TimeoutError: the broker does not answer; ask again.
     """
-    consumer = AIOKafkaConsumer(bootstrap_servers=bootstrap, enable_auto_commit=False)
+    # "earliest", not a seek: the client's own first reset may come after a seek, and skip everything.
+    consumer = AIOKafkaConsumer(
+        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+    )
     found: set[str] = set()
     async with asyncio.timeout(READ_SECONDS):
         await consumer.start()
         try:
             consumer.assign([partition])
-            await consumer.seek_to_beginning(partition)
             position = await consumer.position(partition)
             while position < end_offset:
                 batches = await consumer.getmany(partition, timeout_ms=1_000)

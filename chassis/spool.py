@@ -9,6 +9,7 @@ its relay publishes them. A broker that is away costs nobody a 2xx.
 import asyncio
 import contextlib
 import os
+import secrets
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -42,6 +43,9 @@ QUEUE_ITEMS_MAX = 5_000
 """Callers waiting for their commit; more are turned away with 503."""
 
 GROUP_ITEMS_MAX = 500
+DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+"""What PostgreSQL or its driver says of a value, not of the moment: U+0000, a number too large."""
+
 IDEMPOTENCY_DAYS = 3
 BLOB_DAYS = 30
 
@@ -137,6 +141,10 @@ class Spool:
             with COMMIT_SECONDS.time():
                 results = await self._store([item for item, _ in group])
         except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+            if len(group) > 1 and isinstance(error, DATA_ERRORS):
+                for one in group:  # One of them cannot be stored; its neighbours can.
+                    await self._commit([one])
+                return
             log.warning("spool_unavailable", error=type(error).__name__, items=len(group))
             STORED.labels("unavailable").inc(len(group))
             for _, future in group:
@@ -268,7 +276,8 @@ class Numberer:
         self._stored = spool.stored if spool is not None else asyncio.Event()
         self._failpoints = failpoints or Failpoints()
         self._ledger: Ledger[Any] = Ledger(pool, GATEWAY, _SpoolStore(), self._failpoints)
-        self._owner = f"{socket.gethostname()}:{os.getpid()}"
+        # Not only host and process: two containers may share both names, and would share each other's leases.
+        self._owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
         self._held: dict[int, _Held] = {}
         self._next_try = 0.0
         self._next_sweep = monotonic() + 60

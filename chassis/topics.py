@@ -82,23 +82,26 @@ async def apply_topics(settings: Settings, replication: int | None = None) -> li
                 },
             )
             try:
-                response = await client.create_topics([new])
+                is_new = _was_created(await client.create_topics([new]))
             except TopicAlreadyExistsError:
-                response = None
-            _refuse_errors(response)
-            changes.append(TopicChange(topic.name, settings.partitions, is_new=True))
+                is_new = False
+            changes.append(TopicChange(topic.name, settings.partitions, is_new))
     finally:
         await client.close()
     return changes
 
 
-def _refuse_errors(response: object) -> None:
+def _was_created(response: object) -> bool:
+    """Whether the topic is new; false where it exists already: somebody else was quicker, or the metadata slower."""
     for entry in getattr(response, "topic_errors", None) or []:
         name, code, *rest = entry
-        if code not in (0, 36):  # 36: exists already; somebody else was quicker.
+        if code == TopicAlreadyExistsError.errno:
+            return False
+        if code != 0:
             raise KafkaError(
                 f"topic {name} was not created: error {code} {rest[0] if rest else ''}"
             )
+    return True
 
 
 async def check_topics(settings: Settings) -> list[TopicFinding]:

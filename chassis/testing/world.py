@@ -23,7 +23,7 @@ from typing import Any, Generic, Protocol, TypeVar, overload
 from pydantic import SecretStr
 
 from chassis.admission import Admission
-from chassis.batch import Batch, Task, TaskState, partition_of
+from chassis.batch import Batch, Reread, Task, TaskState, partition_of
 from chassis.deadletters import ParkedRecord, unpack_own_headers
 from chassis.decision import Deciding, Suspect
 from chassis.emission import Emission
@@ -416,9 +416,24 @@ class World:
                 value=row.value,
                 partition=row.partition,
             )
+        if batch.reread is not None:
+            self._read_back(task, batch.reread)
         if batch.halt is not None:
             task.position.halted = batch.halt
             task.state = TaskState.HALTED
+
+    def _read_back(self, task: Task[S], reread: Reread) -> None:
+        """A source was restored: learn which ids it has forgotten, as the loop does from the log."""
+        end = task.position.offsets.get(reread.topic, 0)
+        for record in self._logs[reread.topic][task.number][:end]:
+            try:
+                envelope, _ = read_record(record.headers, record.value)
+            except EnvelopeError:
+                continue  # It was parked when it came; no source of ours wrote it.
+            told = reread.forgotten.get(envelope.source)
+            if told is not None and (envelope.sequence or 0) > told:
+                task.superseded.add(envelope.id)
+        task.position.applied[reread.stream] = 0
 
     def _parked_keys(self, stage: str, task: int) -> dict[str, list[str]]:
         found: dict[str, list[str]] = defaultdict(list)

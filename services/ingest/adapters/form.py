@@ -1,0 +1,144 @@
+"""Our own web form: `POST /v1/forms/{key}`, as JSON or as a browser's `application/x-www-form-urlencoded`.
+
+Fields: `name`, `email`, `subject`, `message`, `language` (ISO 639-1), `order`, and `extra`, an object of further names
+and values. A browser's form may hold any other field too; those become `extra`. JSON with an unknown field is refused,
+for it is a mistake in a program.
+
+The origin proves nothing about the address somebody types, so a form's message is never verified, unless the form's own
+server signed it (Standard Webhooks), and then it proves the server.
+"""
+
+import re
+from typing import Annotated, Final
+from urllib.parse import parse_qsl
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    field_validator,
+)
+
+from schemas.messages import MessageContent, Sender
+from services.ingest.adapters import addresses, json_body
+from services.ingest.adapters.channel import Channel, Delivery, Parsed, ParseError
+from services.ingest.core import language
+from services.ingest.core.normalise import clean_text, clean_value
+
+FIELDS_MAX: Final = 60
+MESSAGE_LENGTH_MAX: Final = 100_000
+KNOWN: Final = ("name", "email", "subject", "message", "language", "order")
+LANGUAGE: Final = re.compile(r"^[A-Za-z]{2,3}(?:[-_][A-Za-z0-9]{2,8})*$")
+
+Short = Annotated[str, StringConstraints(max_length=998)]
+
+
+class FormFields(BaseModel):
+    """What a form holds. `email` must be one address; `message` must say something."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: Annotated[str, StringConstraints(max_length=255)] = ""
+    email: Annotated[str, StringConstraints(max_length=320)]
+    subject: Short = ""
+    message: Annotated[str, StringConstraints(max_length=MESSAGE_LENGTH_MAX)]
+    language: Annotated[str, StringConstraints(max_length=35)] = ""
+    order: Annotated[str, StringConstraints(max_length=100)] = ""
+    extra: dict[
+        Annotated[str, StringConstraints(max_length=100)],
+        Annotated[str, StringConstraints(max_length=5_000)],
+    ] = Field(default_factory=dict, max_length=50)
+
+    @field_validator("email")
+    @classmethod
+    def _one_address(cls, value: str) -> str:
+        if not addresses.is_address(value.strip()):
+            raise ValueError("is not one mail address")
+        return value.strip()
+
+    @field_validator("message")
+    @classmethod
+    def _says_something(cls, value: str) -> str:
+        if not clean_text(value).strip():
+            raise ValueError("is empty")
+        return value
+
+    @field_validator("language")
+    @classmethod
+    def _is_a_code(cls, value: str) -> str:
+        if value and not LANGUAGE.match(value):
+            raise ValueError("is not a language code such as `en` or `pt-BR`")
+        return value
+
+
+def media_type(headers: object) -> str:
+    """Return the bare media type out of a Content-Type value, in lower case."""
+    return str(headers or "").partition(";")[0].strip().lower()
+
+
+def read_fields(body: bytes, content_type: str) -> FormFields:
+    """Return a form's fields.
+
+    Raises:
+        ParseError: the body cannot be read, or a field is wrong; `field` names it.
+    """
+    if media_type(content_type) != "application/x-www-form-urlencoded":
+        return json_body.read(body, FormFields)
+    try:
+        pairs = parse_qsl(
+            body.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict"
+        )
+    except UnicodeDecodeError:
+        raise ParseError("invalid_encoding", "body: is not UTF-8", "body") from None
+    except ValueError:
+        raise ParseError(
+            "too_many_fields", f"body: has more than {FIELDS_MAX} fields", "body"
+        ) from None
+    fields: dict[str, object] = {}
+    extra: dict[str, str] = {}
+    for name, value in pairs:
+        if name in KNOWN:
+            fields.setdefault(name, value)
+        else:
+            extra.setdefault(name, value)
+    try:
+        return FormFields.model_validate({**fields, "extra": extra})
+    except ValidationError as error:
+        field, message = json_body.field_of(error)
+        raise ParseError("invalid_field", f"{field}: {message}", field) from None
+
+
+def parse(delivery: Delivery) -> Parsed:
+    """Read a form. Its order number and further fields stand below the message, one a line, for people to see."""
+    fields = read_fields(delivery.body, delivery.headers.get("content-type", ""))
+    sender = Sender(name=clean_value(fields.name, 255), address=fields.email, kind="email")
+    if sender.address.lower() in delivery.own_addresses:
+        return Parsed(ignored="loop")
+    message = clean_text(fields.message)
+    below = [("order", fields.order), *sorted(fields.extra.items())]
+    told = [
+        f"{clean_value(name, 100)}: {clean_value(value)}" for name, value in below if value.strip()
+    ]
+    declared = fields.language[:2].lower()
+    return Parsed(
+        messages=(
+            MessageContent(
+                channel=delivery.channel,
+                account=delivery.account,
+                vendor_message_id=delivery.input_id or "form",
+                kind="form",
+                sender=sender,
+                subject=clean_value(fields.subject),
+                text="\n\n".join([message, "\n".join(told)]) if told else message,
+                text_new=message,
+                language=language.detect(message) or declared or language.detect(fields.subject),
+                occurred_at=delivery.received_at,
+            ),
+        ),
+        verified=delivery.verified,
+    )
+
+
+CHANNEL = Channel(name="form", parse=parse)

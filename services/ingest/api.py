@@ -1,0 +1,715 @@
+"""The gateway's HTTP: every route checks who asks, bounds and reads the body, stores, and only then says 202.
+
+    POST   /v1/forms/{key}                                               a web form; public
+    POST   /v1/messages                                                  a message of a generic channel; scope `messages`
+    POST   /v1/events                                                    a CloudEvent; scope `events`, or signed
+    POST   /v1/conversations/{conversation}/tickets/{ticket}/{action}    reply, note, solve, escalate, reassign, tag
+    PUT    /v1/agents/{agent}    DELETE /v1/agents/{agent}    POST /v1/agents/{agent}/presence
+    POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline       the last four: scope `agents`
+
+Answers: 202 `{"id": …}` once durable; the same `Idempotency-Key` with the same body gets the first answer again (and the
+header `Idempotent-Replayed: true`), with another body 422. What the sender did wrong is 4xx as RFC 9457 problem JSON
+that names the field; a database that is away is 503 with `Retry-After`. Values are never echoed.
+"""
+
+import asyncio
+import hmac
+import math
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Protocol
+from urllib.parse import urlsplit
+
+import msgspec
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
+
+from chassis import logs
+from chassis.clock import Clock, monotonic
+from chassis.errors import Unavailable
+from chassis.spool import SpoolItem
+from schemas import commands, roster
+from schemas.inbound import InboundReceived
+from schemas.payload import Payload
+from services.ingest import metrics
+from services.ingest.adapters import event as foreign
+from services.ingest.adapters import form, intake, json_body, standard_webhooks
+from services.ingest.adapters.channel import ParseError
+from services.ingest.adapters.intake import FrontDoor, PolicySource
+from services.ingest.adapters.message_api import SubmittedMessage
+from services.ingest.adapters.standard_webhooks import SignatureRefused
+from services.ingest.core.policy import Channels, Scope
+
+JSON_TYPES: Final = frozenset({"application/json", ""})
+FORM_TYPES: Final = frozenset({"application/json", "application/x-www-form-urlencoded"})
+IDEMPOTENCY_KEY_LENGTH_MAX: Final = 200
+HEADERS_KEPT: Final = frozenset(
+    {"content-type", "user-agent", "origin", "idempotency-key", "webhook-id", "webhook-timestamp"}
+)
+HEADER_LENGTH_MAX: Final = 2_000
+PROBLEM: Final = "application/problem+json"
+
+COMMANDS: Final[Mapping[str, type[commands.Command]]] = {
+    "reply": commands.ReplyToCustomer,
+    "note": commands.AddNote,
+    "solve": commands.SolveTicket,
+    "escalate": commands.EscalateTicket,
+    "reassign": commands.ReassignTicket,
+    "tag": commands.TagTicket,
+}
+NEEDS_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
+    "reassign": ("queue", "to_agent_id"),
+    "tag": ("add", "remove"),
+}
+
+log = logs.get("ingest.gateway")
+
+
+class SecretSource(Protocol):
+    """Where secrets are read by reference; `adapters.secrets.Secrets` is one."""
+
+    def get(self, reference: str) -> bytes | None:
+        """Return a secret's bytes, or None where there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Deps:
+    """What the gateway stands on."""
+
+    spool: FrontDoor
+    policies: PolicySource
+    clock: Clock
+    secrets: SecretSource
+    workspace: str = "default"
+    body_bytes_max: int = 256 * 1024
+    body_seconds: float = 15.0
+
+
+class Problem(Exception):
+    """An answer other than 2xx, as RFC 9457 has it. `reason` is one of `metrics.REFUSALS`, or `unavailable`."""
+
+    def __init__(
+        self,
+        status: int,
+        reason: str,
+        title: str,
+        detail: str,
+        *,
+        field: str | None = None,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.reason = reason
+        self.title = title
+        self.detail = detail
+        self.field = field
+        self.headers = dict(headers or {})
+
+    def response(self) -> Response:
+        """Return the HTTP answer."""
+        body: dict[str, Any] = {
+            "type": f"urn:signalbox:problem:{self.reason}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+        }
+        if self.field is not None:
+            body["field"] = self.field
+        return JSONResponse(body, self.status, self.headers, media_type=PROBLEM)
+
+
+def _invalid(error: ParseError) -> Problem:
+    return Problem(422, "invalid", "The request is not valid", error.detail, field=error.field)
+
+
+def _unauthorized(detail: str) -> Problem:
+    return Problem(
+        401,
+        "unauthorized",
+        "Not authorized",
+        detail,
+        field="Authorization",
+        headers={"WWW-Authenticate": "Bearer"},
+    )
+
+
+# ------------------------------------------------------------------------------------- reading a request
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """A sender's name for a request, and the digest of what it asks."""
+
+    name: str | None
+    digest: str
+
+    def id(self, kind: str, workspace: str) -> str:
+        """Return the input's id: derived from name and body where there is a name, else fresh."""
+        if self.name is None:
+            return intake.new_id()
+        return intake.named_id(kind, workspace, self.name, self.digest)
+
+    @property
+    def idempotency(self) -> tuple[str, str] | None:
+        """What the spool keeps of it."""
+        return None if self.name is None else (self.name, self.digest)
+
+
+def _raw_headers(request: Request) -> dict[bytes, bytes]:
+    return dict(request.scope["headers"])
+
+
+def _content_type(request: Request, allowed: frozenset[str]) -> str:
+    given = form.media_type(request.headers.get("content-type", ""))
+    if given not in allowed:
+        known = ", ".join(sorted(kind for kind in allowed if kind))
+        raise Problem(
+            415,
+            "unsupported_type",
+            "Unsupported media type",
+            f"Content-Type: must be one of {known}",
+            field="Content-Type",
+        )
+    return given
+
+
+async def _body(request: Request, deps: Deps) -> bytes:
+    """Return the body, or refuse it as soon as it is too large or too slow."""
+    limit = deps.body_bytes_max
+    too_large = Problem(
+        413, "too_large", "Too large", f"body: has more than {limit} bytes", field="body"
+    )
+    length = request.headers.get("content-length", "")
+    if length.isascii() and length.isdigit() and int(length[:15]) > limit:
+        raise too_large
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(deps.body_seconds):
+            async for chunk in request.stream():
+                size += len(chunk)
+                if size > limit:
+                    raise too_large
+                chunks.append(chunk)
+    except TimeoutError:
+        raise Problem(
+            408,
+            "too_slow",
+            "Too slow",
+            f"body: did not arrive within {deps.body_seconds:g} seconds",
+            field="body",
+        ) from None
+    except ClientDisconnect:
+        raise Problem(
+            400, "disconnected", "Disconnected", "body: ended early", field="body"
+        ) from None
+    return b"".join(chunks)
+
+
+def _named(request: Request, scope: str, body: bytes) -> Named:
+    """Return the request's name within `scope`, from `Idempotency-Key`."""
+    raw = _raw_headers(request).get(b"idempotency-key")
+    digest = intake.digest(
+        request.method.encode(), request.url.path.encode("utf-8", "replace"), body
+    )
+    if raw is None:
+        return Named(None, digest)
+    text = raw.strip().decode("ascii", "replace")
+    if (
+        not text
+        or len(text) > IDEMPOTENCY_KEY_LENGTH_MAX
+        or not text.isprintable()
+        or "\ufffd" in text
+    ):
+        raise Problem(
+            422,
+            "invalid",
+            "The request is not valid",
+            f"Idempotency-Key: must be 1 to {IDEMPOTENCY_KEY_LENGTH_MAX} printable ASCII characters",
+            field="Idempotency-Key",
+        )
+    return Named(f"{scope}/{text}", digest)
+
+
+def _authorize(request: Request, deps: Deps, scope: Scope) -> str:
+    """Return the name of the key that the request shows; its secret is compared as bytes, in constant time."""
+    given = _raw_headers(request).get(b"authorization", b"")
+    kind, _, token = given.partition(b" ")
+    token = token.strip()
+    if kind.lower() != b"bearer" or not token:
+        raise _unauthorized("Authorization: a bearer key is required")
+    found = None
+    for key in deps.policies.current.file.api_keys:
+        secret = deps.secrets.get(key.secret)
+        if secret is not None and hmac.compare_digest(secret, token):
+            found = key
+    if found is None:
+        raise _unauthorized("Authorization: the key is not known")
+    if scope not in found.scopes:
+        raise Problem(
+            403,
+            "forbidden",
+            "Forbidden",
+            f"Authorization: the key lacks the scope {scope}",
+            field="Authorization",
+        )
+    return found.name
+
+
+def _kept_headers(request: Request) -> dict[str, str]:
+    return {
+        name: value[:HEADER_LENGTH_MAX].replace("\x00", "")
+        for name, value in request.headers.items()
+        if name in HEADERS_KEPT or name.startswith("ce-")
+    }
+
+
+def _identifier(value: str, field: str) -> str:
+    if not 1 <= len(value) <= 200 or not value.isascii() or not value.isprintable() or " " in value:
+        raise Problem(
+            422,
+            "invalid",
+            "The request is not valid",
+            f"{field}: must be 1 to 200 printable ASCII characters",
+            field=field,
+        )
+    return value
+
+
+def _object(body: bytes) -> dict[str, Any]:
+    """Return a JSON object; an empty body is an empty one."""
+    if not body.strip():
+        return {}
+    try:
+        json_body.check(body)
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except ParseError as error:
+        raise _invalid(error) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise Problem(
+            422, "invalid", "The request is not valid", "body: is not a JSON object", field="body"
+        ) from None
+
+
+def _find_nul(value: Any, path: str = "") -> str | None:
+    """Return the path of the first text with a NUL in it, which PostgreSQL cannot hold."""
+    if isinstance(value, str):
+        return path if "\x00" in value else None
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            where = f"{path}.{name}".lstrip(".")
+            found = (path or "body") if "\x00" in str(name) else _find_nul(inner, where)
+            if found is not None:
+                return found
+    if isinstance(value, (list, tuple)):
+        for index, inner in enumerate(value):
+            found = _find_nul(inner, f"{path}.{index}")
+            if found is not None:
+                return found
+    return None
+
+
+def _payload(kind: type[Payload], body: dict[str, Any], fixed: Mapping[str, Any]) -> Payload:
+    """Return an event of `kind` out of a body and what the path says; unknown fields are refused, none is overridden."""
+    allowed = set(kind.model_fields) - set(fixed)
+    for name in body:
+        if name not in allowed:
+            shown = name if len(name) <= 64 and name.isprintable() else "a field"
+            raise Problem(
+                422,
+                "invalid",
+                "The request is not valid",
+                f"{shown}: is not known here; known: {', '.join(sorted(allowed))}",
+                field=shown,
+            )
+    nul = _find_nul(body)
+    if nul is not None:
+        raise Problem(
+            422, "invalid", "The request is not valid", f"{nul}: holds a NUL character", field=nul
+        )
+    try:
+        return kind.model_validate_json(msgspec.json.encode({**body, **fixed}))
+    except ValidationError as error:
+        field, message = json_body.field_of(error)
+        raise Problem(
+            422, "invalid", "The request is not valid", f"{field}: {message}", field=field
+        ) from None
+
+
+# --------------------------------------------------------------------------------------------- answering
+
+
+async def _store(deps: Deps, item: SpoolItem) -> tuple[Response, bool]:
+    """Store, then answer; also whether it was a repeat.
+
+    Raises:
+        Problem: 422 where the idempotency key was used for another body.
+    """
+    result = await deps.spool.put(item)
+    if result.conflicting:
+        raise Problem(
+            422,
+            "conflict",
+            "The key was used before",
+            "Idempotency-Key: was used before for another request; use a new one",
+            field="Idempotency-Key",
+        )
+    headers = {"Idempotent-Replayed": "true"} if result.repeated else None
+    return JSONResponse({"id": result.answer or item.answer}, 202, headers), result.repeated
+
+
+Handler = Callable[[Request], Awaitable[tuple[Response, bool]]]
+
+
+async def _answered(way: str, handler: Handler, request: Request) -> Response:
+    """Run a route and count what came of it."""
+    began = monotonic()
+    try:
+        response, is_repeated = await handler(request)
+    except Problem as problem:
+        metrics.REFUSED.labels(way, problem.reason).inc()
+        return problem.response()
+    except ParseError as error:
+        metrics.REFUSED.labels(way, "invalid").inc()
+        return _invalid(error).response()
+    except Unavailable as error:
+        metrics.UNAVAILABLE.labels(way).inc()
+        return Problem(
+            503,
+            "unavailable",
+            "Not now",
+            "The request could not be stored now; please send it again",
+            headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))},
+        ).response()
+    metrics.ACCEPT_SECONDS.labels(way).observe(monotonic() - began)
+    (metrics.REPEATED if is_repeated else metrics.ACCEPTED).labels(way).inc()
+    return response
+
+
+# ------------------------------------------------------------------------------------------------ routes
+
+
+class Gateway:
+    """The routes' bodies, with what they stand on."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    @property
+    def _channels(self) -> Channels:
+        return self._deps.policies.current
+
+    def _traceparent(self, request: Request) -> str | None:
+        return intake.traceparent_of(request.headers.get("traceparent"))
+
+    def _received(
+        self, request: Request, named: Named, channel: str, account: str, *, verified: bool
+    ) -> InboundReceived:
+        return InboundReceived(
+            input_id=named.id("input", self._deps.workspace),
+            channel=channel,
+            account=account,
+            method=request.method,
+            url=request.url.path,
+            headers=_kept_headers(request),
+            received_at=self._deps.clock.now(),
+            verified=verified,
+        )
+
+    async def _store_inbound(
+        self, request: Request, named: Named, received: InboundReceived, body: bytes, address: str
+    ) -> tuple[Response, bool]:
+        return await _store(
+            self._deps,
+            intake.inbound_item(
+                received,
+                body,
+                address,
+                self._deps.workspace,
+                idempotency=named.idempotency,
+                traceparent=self._traceparent(request),
+            ),
+        )
+
+    def _secrets(self, references: tuple[str, ...]) -> list[bytes]:
+        found = (self._deps.secrets.get(reference) for reference in references)
+        return [secret for secret in found if secret is not None]
+
+    def _signed_by(
+        self, request: Request, body: bytes, secrets: Mapping[str, list[bytes]], now: datetime
+    ) -> tuple[str, str]:
+        try:
+            return standard_webhooks.verify(_raw_headers(request), body, secrets, now)
+        except SignatureRefused as refused:
+            field = str(refused).partition(":")[0]
+            raise Problem(
+                401, refused.reason, "The signature is not valid", str(refused), field=field
+            ) from None
+
+    async def form(self, request: Request) -> tuple[Response, bool]:
+        """Take a web form."""
+        key = request.path_params["key"]
+        account = self._channels.file.forms.get(key)
+        if account is None:
+            raise Problem(404, "not_found", "Not found", "key: there is no such form", field="key")
+        self._check_origin(request, account.origins)
+        content_type = _content_type(request, FORM_TYPES)
+        body = await _body(request, self._deps)
+        named = _named(request, f"form/{key}", body)
+        verified = False
+        if standard_webhooks.is_signed(_raw_headers(request)):
+            secrets = {key: self._secrets(account.secrets)}
+            _, webhook_id = self._signed_by(request, body, secrets, self._deps.clock.now())
+            named = Named(f"webhook/form/{key}/{webhook_id}", named.digest)
+            verified = True
+        fields = form.read_fields(body, content_type)
+        received = self._received(request, named, "form", key, verified=verified)
+        response, is_repeated = await self._store_inbound(
+            request, named, received, body, fields.email
+        )
+        origin = request.headers.get("origin")
+        if origin is not None and origin in account.origins:
+            response.headers["Access-Control-Allow-Origin"] = origin
+            response.headers["Vary"] = "Origin"
+        return response, is_repeated
+
+    def _check_origin(self, request: Request, origins: tuple[str, ...]) -> None:
+        origin = request.headers.get("origin")
+        if origins and origin is not None and origin not in origins:
+            raise Problem(
+                403,
+                "forbidden",
+                "Forbidden",
+                "Origin: this form may not be sent from there",
+                field="Origin",
+            )
+
+    async def form_preflight(self, request: Request) -> Response:
+        """Tell a browser whether a site may send a form by script (CORS)."""
+        account = self._channels.file.forms.get(request.path_params["key"])
+        origin = request.headers.get("origin", "")
+        if account is None or origin not in account.origins:
+            return Response(status_code=204)
+        return Response(
+            status_code=204,
+            headers={
+                "Access-Control-Allow-Origin": origin,
+                "Access-Control-Allow-Methods": "POST",
+                "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key",
+                "Access-Control-Max-Age": "600",
+                "Vary": "Origin",
+            },
+        )
+
+    async def message(self, request: Request) -> tuple[Response, bool]:
+        """Take a message of a generic channel."""
+        key_name = _authorize(request, self._deps, "messages")
+        _content_type(request, JSON_TYPES)
+        body = await _body(request, self._deps)
+        named = _named(request, f"message/{key_name}", body)
+        message = json_body.read(body, SubmittedMessage)
+        account = self._channels.file.messages.get(message.account)
+        if account is None or account.channel != message.channel:
+            raise Problem(
+                422,
+                "invalid",
+                "The request is not valid",
+                "account: no such account of that channel stands under `messages` in channels.yaml",
+                field="account",
+            )
+        received = self._received(request, named, message.channel, message.account, verified=True)
+        return await self._store_inbound(request, named, received, body, message.sender.address)
+
+    async def event(self, request: Request) -> tuple[Response, bool]:
+        """Take a CloudEvent, in binary or structured mode."""
+        content_type = _content_type(request, frozenset({"application/json", foreign.STRUCTURED}))
+        if standard_webhooks.is_signed(_raw_headers(request)):
+            body = await _body(request, self._deps)
+            secrets = {
+                name: self._secrets(account.secrets)
+                for name, account in self._channels.file.events.items()
+            }
+            account_name, webhook_id = self._signed_by(
+                request, body, secrets, self._deps.clock.now()
+            )
+            named = Named(
+                f"webhook/event/{account_name}/{webhook_id}", _named(request, "", body).digest
+            )
+        else:
+            account_name = _authorize(request, self._deps, "events")
+            body = await _body(request, self._deps)
+            named = _named(request, f"event/{account_name}", body)
+        headers = {**_kept_headers(request), "content-type": content_type}
+        message = foreign.read_message(headers, body, account_name)
+        received = self._received(request, named, "event", message.account, verified=True)
+        return await self._store_inbound(request, named, received, body, message.sender.address)
+
+    async def command(self, request: Request) -> tuple[Response, bool]:
+        """Take an agent's command about a ticket."""
+        key_name = _authorize(request, self._deps, "agents")
+        action = request.path_params["action"]
+        kind = COMMANDS.get(action)
+        if kind is None:
+            raise Problem(
+                404,
+                "not_found",
+                "Not found",
+                f"action: must be one of {', '.join(COMMANDS)}",
+                field="action",
+            )
+        conversation_id = _identifier(request.path_params["conversation_id"], "conversation_id")
+        ticket_id = _identifier(request.path_params["ticket_id"], "ticket_id")
+        _content_type(request, JSON_TYPES)
+        body = await _body(request, self._deps)
+        given = _object(body)
+        needed = NEEDS_ONE_OF.get(action, ())
+        if needed and not any(given.get(name) for name in needed):
+            raise Problem(
+                422,
+                "invalid",
+                "The request is not valid",
+                f"{needed[0]}: at least one of {' and '.join(needed)} is required",
+                field=needed[0],
+            )
+        named = _named(request, f"command/{key_name}{request.url.path}", body)
+        command_id = named.id("command", self._deps.workspace)
+        fixed = {
+            "command_id": command_id,
+            "conversation_id": conversation_id,
+            "ticket_id": ticket_id,
+        }
+        return await self._store_event(
+            request, _payload(kind, given, fixed), command_id, conversation_id, named
+        )
+
+    async def agent_put(self, request: Request) -> tuple[Response, bool]:
+        """Set an agent."""
+        return await self._roster(request, roster.AgentSet, {"agent_id": "agent_id"})
+
+    async def presence(self, request: Request) -> tuple[Response, bool]:
+        """Set an agent's presence."""
+        return await self._roster(request, roster.PresenceSet, {"agent_id": "agent_id"})
+
+    async def agent_delete(self, request: Request) -> tuple[Response, bool]:
+        """Remove an agent."""
+        return await self._roster(request, roster.AgentRemoved, {"agent_id": "agent_id"})
+
+    async def offer(self, request: Request) -> tuple[Response, bool]:
+        """Accept or decline an offer."""
+        answer = request.path_params["answer"]
+        kinds: dict[str, type[Payload]] = {
+            "accept": roster.OfferAccepted,
+            "decline": roster.OfferDeclined,
+        }
+        if answer not in kinds:
+            raise Problem(
+                404, "not_found", "Not found", "answer: must be accept or decline", field="answer"
+            )
+        return await self._roster(request, kinds[answer], {"reservation_id": "reservation_id"})
+
+    async def _roster(
+        self, request: Request, kind: type[Payload], from_path: Mapping[str, str]
+    ) -> tuple[Response, bool]:
+        key_name = _authorize(request, self._deps, "agents")
+        fixed = {
+            field: _identifier(request.path_params[name], field)
+            for field, name in from_path.items()
+        }
+        _content_type(request, JSON_TYPES)
+        body = await _body(request, self._deps)
+        given = _object(body)
+        given.setdefault("domain", request.query_params.get("domain") or self._channels.file.domain)
+        named = _named(request, f"roster/{key_name}{request.url.path}", body)
+        event = _payload(kind, given, fixed)
+        event_id = named.id("roster", self._deps.workspace)
+        return await self._store_event(request, event, event_id, str(given["domain"]), named)
+
+    async def _store_event(
+        self, request: Request, event: Payload, event_id: str, key: str, named: Named
+    ) -> tuple[Response, bool]:
+        return await _store(
+            self._deps,
+            intake.event_item(
+                event,
+                event_id,
+                key,
+                self._deps.workspace,
+                self._deps.clock.now(),
+                idempotency=named.idempotency,
+                traceparent=self._traceparent(request),
+            ),
+        )
+
+
+async def _http_problem(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses (unknown path, wrong method) in the same form."""
+    del request
+    assert isinstance(error, HTTPException)
+    reason = "not_found" if error.status_code == 404 else "invalid"
+    headers = error.headers or {}
+    return Problem(
+        error.status_code, reason, str(error.detail), str(error.detail), headers=headers
+    ).response()
+
+
+async def _failed(request: Request, error: Exception) -> Response:
+    """Answer for a mistake of ours, without its details."""
+    log.error(
+        "request_failed",
+        path=urlsplit(str(request.url.path)).path[:200],
+        error=type(error).__name__,
+        exc_info=error,
+    )
+    return Problem(500, "failed", "Failed", "Something failed here; it was written down").response()
+
+
+def create_app(deps: Deps) -> FastAPI:
+    """Return the gateway's application."""
+    app = FastAPI(
+        title="Signalbox gateway",
+        version="1",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/v1/openapi.json",
+        exception_handlers={HTTPException: _http_problem, Exception: _failed},
+    )
+    gateway = Gateway(deps)
+
+    def route(method: str, path: str, way: str, handler: Handler) -> None:
+        async def endpoint(request: Request) -> Response:
+            return await _answered(way, handler, request)
+
+        endpoint.__name__ = handler.__name__
+        endpoint.__doc__ = handler.__doc__
+        app.add_api_route(
+            path, endpoint, methods=[method], status_code=202, response_model=None, tags=[way]
+        )
+
+    route("POST", "/v1/forms/{key}", "forms", gateway.form)
+    app.add_api_route(
+        "/v1/forms/{key}",
+        gateway.form_preflight,
+        methods=["OPTIONS"],
+        include_in_schema=False,
+        response_model=None,
+    )
+    route("POST", "/v1/messages", "messages", gateway.message)
+    route("POST", "/v1/events", "events", gateway.event)
+    route(
+        "POST",
+        "/v1/conversations/{conversation_id}/tickets/{ticket_id}/{action}",
+        "commands",
+        gateway.command,
+    )
+    route("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put)
+    route("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete)
+    route("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence)
+    route("POST", "/v1/offers/{reservation_id}/{answer}", "offers", gateway.offer)
+    return app

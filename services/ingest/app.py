@@ -1,0 +1,218 @@
+"""Composition root of ingest: settings in, the gateway, the mail listeners and the normaliser out."""
+
+import argparse
+import asyncio
+import contextlib
+from collections.abc import Callable, Sequence
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+
+import asyncpg
+
+from chassis import logs
+from chassis.clock import monotonic
+from chassis.errors import ConfigurationError
+from chassis.lifecycle import Application, Background, Runtime, run
+from chassis.policy import PolicyHolder
+from chassis.spool import Numberer, Spool
+from chassis.web import serve
+from services.ingest.adapters import smtp_in
+from services.ingest.adapters.imap import ImapPoller
+from services.ingest.adapters.secrets import Secrets
+from services.ingest.api import Deps, create_app
+from services.ingest.core.policy import Channels
+from services.ingest.handlers import POLICY, NormaliserStage
+from services.ingest.settings import IngestSettings
+
+HOUSEKEEPING_SECONDS = 600.0
+POLICY_LOOK_SECONDS = 2.0
+STAGES = ("all", "gateway", "normaliser")
+
+log = logs.get("ingest")
+
+
+class Gateway:
+    """The way in: HTTP, SMTP and IMAP before one spool, and the numberer behind it."""
+
+    def __init__(self, policies: PolicyHolder[Channels], settings: IngestSettings) -> None:
+        self._policies = policies
+        self._settings = settings
+        self._secrets = Secrets()
+        self._spool: Spool | None = None
+
+    async def __call__(self, runtime: Runtime) -> None:
+        """Run all of it until the process stops: intake ends first, the spool last."""
+        self._secrets.missing(_references(self._policies.current))
+        spool = Spool(runtime.pool, self._settings)
+        numberer = Numberer(
+            runtime.pool, self._settings, runtime.clock, spool, failpoints=runtime.failpoints
+        )
+        runtime.health.add_turn("numberer", lambda: numberer.last_turn)
+        doors = [self._http(runtime, spool), self._mailboxes(runtime, spool)]
+        if self._settings.smtp_enabled:
+            doors.append(self._smtp(runtime, spool))
+        behind = [asyncio.create_task(spool.run()), asyncio.create_task(numberer.run())]
+        opened = [asyncio.create_task(door) for door in doors]
+        try:
+            done, _ = await asyncio.wait([*opened, *behind], return_when=asyncio.FIRST_COMPLETED)
+            if runtime.stopping.is_set():
+                await asyncio.gather(*opened)
+            for task in done:
+                task.result()
+        finally:
+            for task in (*opened, *behind):
+                task.cancel()
+            await asyncio.gather(*opened, *behind, return_exceptions=True)
+
+    async def _http(self, runtime: Runtime, spool: Spool) -> None:
+        settings = self._settings
+        app = create_app(
+            Deps(
+                spool=spool,
+                policies=self._policies,
+                clock=runtime.clock,
+                secrets=self._secrets,
+                workspace=settings.workspace,
+                body_bytes_max=settings.gateway_body_bytes_max,
+                body_seconds=settings.gateway_body_seconds,
+            )
+        )
+        await serve(
+            app,
+            settings.gateway_host,
+            settings.gateway_port,
+            runtime.stopping,
+            on_bound=lambda port: log.info(
+                "gateway_listening", host=settings.gateway_host, port=port
+            ),
+            drain_seconds=3.0,
+        )
+
+    async def _smtp(self, runtime: Runtime, spool: Spool) -> None:
+        server = await smtp_in.listen(spool, self._policies, runtime.clock, self._settings)
+        try:
+            await runtime.stopping.wait()
+        finally:
+            await smtp_in.close(server)
+
+    async def _mailboxes(self, runtime: Runtime, spool: Spool) -> None:
+        """Keep one poller for each mailbox that the policy in force names; follow its changes."""
+        running: dict[str, tuple[object, asyncio.Event, asyncio.Task[None]]] = {}
+        try:
+            while not runtime.stopping.is_set():
+                wanted = {
+                    name: account.imap
+                    for name, account in self._policies.current.file.mail.items()
+                    if account.imap is not None
+                }
+                for name in [n for n, (source, _, _) in running.items() if wanted.get(n) != source]:
+                    _, stop, task = running.pop(name)
+                    stop.set()
+                    await task
+                for name, source in wanted.items():
+                    if name not in running:
+                        poller = ImapPoller(
+                            name,
+                            source,
+                            spool=spool,
+                            pool=runtime.pool,
+                            clock=runtime.clock,
+                            secrets=self._secrets,
+                            workspace=self._settings.workspace,
+                            poll_seconds=self._settings.imap_poll_seconds,
+                        )
+                        stop = asyncio.Event()
+                        running[name] = (source, stop, asyncio.create_task(poller.run(stop)))
+                for _, _, task in running.values():
+                    if task.done():
+                        task.result()
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(runtime.stopping.wait(), POLICY_LOOK_SECONDS)
+        finally:
+            for _, stop, _ in running.values():
+                stop.set()
+            tasks = [task for _, _, task in running.values()]
+            if tasks:
+                await asyncio.wait(tasks, timeout=5.0)
+            for task in tasks:
+                task.cancel()
+
+
+def _references(channels: Channels) -> list[str]:
+    file = channels.file
+    return [
+        *(key.secret for key in file.api_keys),
+        *(secret for form in file.forms.values() for secret in form.secrets),
+        *(secret for source in file.events.values() for secret in source.secrets),
+        *(mail.imap.password for mail in file.mail.values() if mail.imap is not None),
+    ]
+
+
+def _housekeeping(stage: NormaliserStage, settings: IngestSettings) -> Background:
+    async def housekeeping(runtime: Runtime) -> None:
+        """Forget names and references that are too old to be met again."""
+        next_at = monotonic()
+        while not runtime.stopping.is_set():
+            if monotonic() >= next_at:
+                next_at = monotonic() + HOUSEKEEPING_SECONDS
+                now = runtime.clock.now()
+                try:
+                    async with runtime.pool.acquire() as connection:
+                        await stage.store.forget(
+                            connection,
+                            now - timedelta(days=settings.seen_days),
+                            now - timedelta(days=settings.thread_days),
+                        )
+                except (
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    OSError,
+                    TimeoutError,
+                ) as error:
+                    log.warning("housekeeping_put_off", error=type(error).__name__)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(runtime.stopping.wait(), 60.0)
+
+    return housekeeping
+
+
+def application(settings: IngestSettings, stage: str = "all") -> Application:
+    """Return ingest, or only its gateway or its normaliser.
+
+    Raises:
+        ConfigurationError: there is no such stage, or the reply tokens have no key.
+        PolicyError: `channels.yaml` has a mistake.
+    """
+    if stage not in STAGES:
+        raise ConfigurationError(f"--stage {stage}: ingest has {', '.join(STAGES)}")
+    if not settings.token_secret.get_secret_value():
+        raise ConfigurationError(
+            "SIGNALBOX_TOKEN_SECRET is not set: without it no reply finds its conversation; make one with"
+            " `openssl rand -hex 32` and give the notifier the same"
+        )
+    policies = PolicyHolder(settings.policy, POLICY)
+    normaliser = NormaliserStage(policies, settings)
+    with_gateway = stage in ("all", "gateway")
+    with_normaliser = stage in ("all", "normaliser")
+    background: list[Background] = []
+    if with_gateway:
+        background.append(Gateway(policies, settings))
+    if with_normaliser:
+        background.append(_housekeeping(normaliser, settings))
+    return Application(
+        service="ingest",
+        sql=Path(__file__).with_name("sql"),
+        stages=(normaliser,) if with_normaliser else (),
+        policies=policies,
+        background=tuple(background),
+    )
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run ingest from the command line; `--stage` says which part of it."""
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--stage", default="all")
+    known, _ = parser.parse_known_args(list(argv))
+    build: Callable[[IngestSettings], Application] = partial(application, stage=known.stage)
+    return run(build, IngestSettings, argv)

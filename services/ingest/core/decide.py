@@ -1,0 +1,219 @@
+"""What becomes of a delivery: a message in its conversation, a duplicate, or nothing, with the reason.
+
+`questions` says what must be known beforehand, `decide` decides. Both are pure; `decide` changes the `Directory` it is
+given, so that the next record of the batch sees what this one claimed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from schemas import ids
+from schemas.inbound import InboundReceived
+from schemas.messages import MessageContent, MessageReceived
+from services.ingest.core import conversation, dedupe, identity
+from services.ingest.core.state import (
+    Directory,
+    OutcomeRow,
+    Parsed,
+    ParticipantRow,
+    Questions,
+    Row,
+    SeenRow,
+    ThreadRow,
+)
+
+WEAK_REASONS = frozenset({"subject", "no_reply_sender"})
+"""Signs of automatic mail that a person's mail may show too: never answered by a machine, but never dropped."""
+
+REPEATED = "repeated_input"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What deciding needs besides the facts: who we are, what our tokens are made with, when a loop is one."""
+
+    workspace: str
+    secret: bytes
+    automatic_max: int = 10
+    automatic_window: timedelta = timedelta(hours=3)
+
+
+class Decision(NamedTuple):
+    """What an input comes to. `ignored` is a reason of a closed set where it comes to nothing."""
+
+    events: tuple[MessageReceived, ...]
+    rows: tuple[Row, ...]
+    ignored: str | None = None
+
+
+def questions(inputs: Iterable[tuple[InboundReceived, Parsed | None]]) -> Questions:
+    """Return what has to be read before these inputs can be decided."""
+    input_ids: set[str] = set()
+    seen: set[tuple[str, str, str]] = set()
+    references: set[str] = set()
+    conversations: set[str] = set()
+    addresses: set[tuple[str, str]] = set()
+    for received, parsed in inputs:
+        input_ids.add(received.input_id)
+        for content in parsed.messages if parsed is not None else ():
+            seen.add(dedupe.key_of(content))
+            references.update(
+                conversation.reference_key(content.channel, content.account, reference)
+                for reference in conversation.references_of(content)
+            )
+            conversations.update(
+                token.conversation_id
+                for token in conversation.tokens_of(content, parsed.addressed_to if parsed else ())
+            )
+            addresses.add(identity.address_key(content.sender))
+    return Questions(
+        frozenset(input_ids),
+        frozenset(seen),
+        frozenset(references),
+        frozenset(conversations),
+        frozenset(addresses),
+    )
+
+
+def decide(
+    directory: Directory, received: InboundReceived, parsed: Parsed, now: datetime, rules: Rules
+) -> Decision:
+    """Decide one input. An input that was decided before (a redelivery) changes nothing and says so."""
+    if received.input_id in directory.outcomes:
+        return Decision((), (), REPEATED)
+    if parsed.ignored is not None or not parsed.messages:
+        return _ignore(directory, received, parsed.ignored or "empty", now)
+    events: list[MessageReceived] = []
+    rows: list[Row] = []
+    refused: str | None = None
+    first_seen: str | None = None
+    for content in parsed.messages:
+        already = directory.seen.get(dedupe.key_of(content))
+        if already is not None:
+            first_seen = first_seen or already
+            continue
+        made = _one(directory, received, parsed, content, now, rules)
+        if isinstance(made, str):
+            refused = refused or made
+            continue
+        event, its_rows = made
+        directory.apply(its_rows)
+        events.append(event)
+        rows.extend(its_rows)
+    if not events and refused is not None:
+        return _ignore(directory, received, refused, now)
+    told = events[0] if events else None
+    outcome = OutcomeRow(
+        input_id=received.input_id,
+        outcome="message" if told else "duplicate",
+        reason=None,
+        message_id=told.message_id if told else first_seen,
+        conversation_id=told.conversation_id if told else None,
+        is_automatic=told is not None and told.content.is_automatic,
+        at=now,
+    )
+    directory.apply((outcome,))
+    return Decision(tuple(events), (*rows, outcome), None if told else "duplicate")
+
+
+def _ignore(
+    directory: Directory, received: InboundReceived, reason: str, now: datetime
+) -> Decision:
+    row = OutcomeRow(received.input_id, "ignored", reason, None, None, False, now)
+    directory.apply((row,))
+    return Decision((), (row,), reason)
+
+
+def _is_loop(directory: Directory, conversation_id: str, now: datetime, rules: Rules) -> bool:
+    since = now - rules.automatic_window
+    lately = sum(at > since for at in directory.automatic.get(conversation_id, ()))
+    return lately >= rules.automatic_max
+
+
+def _one(
+    directory: Directory,
+    received: InboundReceived,
+    parsed: Parsed,
+    content: MessageContent,
+    now: datetime,
+    rules: Rules,
+) -> tuple[MessageReceived, tuple[Row, ...]] | str:
+    """Return the event and its rows, or the reason to ignore the message."""
+    name = dedupe.name_of(content)
+    message_id = ids.message_id(rules.workspace, content.channel, content.account, name)
+    place = conversation.place(
+        directory, rules.secret, rules.workspace, content, parsed.addressed_to, now
+    )
+    if place.conversation_id is None:
+        if content.kind == "bounce":
+            return "bounce_unmatched"
+        if content.is_automatic and content.automatic_reason not in WEAK_REASONS:
+            return "automatic_unmatched"
+    elif content.is_automatic and _is_loop(directory, place.conversation_id, now, rules):
+        return "loop"
+    conversation_id = place.conversation_id or ids.conversation_id(message_id)
+    customer_id, rows = _whose(directory, content, conversation_id, message_id, parsed, now, rules)
+    event = MessageReceived(
+        message_id=message_id,
+        conversation_id=conversation_id,
+        customer_id=customer_id,
+        input_id=received.input_id,
+        content=content,
+        verified=parsed.verified,
+        suspicion=place.suspicion,
+        received_at=received.received_at,
+    )
+    reference = conversation.reference_key(
+        content.channel, content.account, content.vendor_message_id
+    )
+    return event, (
+        SeenRow(content.channel, content.account, name, message_id, received.input_id, now),
+        ThreadRow(reference, conversation_id, now),
+        *rows,
+        *_joining(directory, content, place, conversation_id, customer_id, now),
+    )
+
+
+def _joining(
+    directory: Directory,
+    content: MessageContent,
+    place: conversation.Place,
+    conversation_id: str,
+    customer_id: str,
+    now: datetime,
+) -> tuple[Row, ...]:
+    """Return the row that makes the sender a participant: whoever begins a conversation, or was written to in it."""
+    kind, address = identity.address_key(content.sender)
+    is_believed = place.conversation_id is None or place.suspicion is None
+    if not address or content.kind == "bounce" or not is_believed:
+        return ()
+    known = directory.participants.get(conversation_id, ())
+    if any((one.kind, one.address) == (kind, address) for one in known):
+        return ()
+    return (ParticipantRow(conversation_id, kind, address, customer_id, now),)
+
+
+def _whose(
+    directory: Directory,
+    content: MessageContent,
+    conversation_id: str,
+    message_id: str,
+    parsed: Parsed,
+    now: datetime,
+    rules: Rules,
+) -> tuple[str, tuple[Row, ...]]:
+    """Return the customer behind a message. A report by a mail server is about the customer, and not from one."""
+    if content.kind == "bounce":
+        for participant in directory.participants.get(conversation_id, ()):
+            return participant.customer_id, ()
+    made = identity.identify(
+        directory,
+        rules.workspace,
+        content.sender,
+        message_id,
+        verified=parsed.verified,
+        now=now,
+    )
+    return made.customer_id, made.rows

@@ -1,0 +1,175 @@
+"""`channels.yaml`: which accounts there are on which channels, and who may post to the gateway.
+
+Secrets stand here by reference only: `env:NAME` or `file:/path`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from services.ingest.core import identity
+
+FILE: Final = "channels.yaml"
+OWN_CHANNELS: Final = frozenset({"email", "form", "event"})
+"""Channels with a section of their own; `messages` may not pose as one of them."""
+
+Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
+SecretReference = Annotated[
+    str, StringConstraints(pattern=r"^(?:env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)$")
+]
+Address = Annotated[
+    str, StringConstraints(pattern=r"^[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,189}$", to_lower=True)
+]
+Scope = Literal["messages", "events", "agents"]
+
+
+class PolicyMistake(ValueError):
+    """A file says what cannot work: which file, which path in it, which value, and what is allowed."""
+
+    def __init__(self, file: str, path: str, value: object, allowed: str) -> None:
+        super().__init__(f"{file}: {path}: {allowed}")
+        self.file = file
+        self.path = path
+        self.value = value
+        self.allowed = allowed
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ImapSource(_Strict):
+    """A mailbox that is read. `start` says what a first look takes: `new` mail from then on, or `all` there is."""
+
+    host: Annotated[str, StringConstraints(min_length=1)]
+    port: int = Field(default=993, ge=1, le=65535)
+    security: Literal["tls", "starttls", "none"] = "tls"
+    user: Annotated[str, StringConstraints(min_length=1)]
+    password: SecretReference
+    folder: str = "INBOX"
+    poll_seconds: int | None = Field(default=None, ge=1, le=3600)
+    start: Literal["new", "all"] = "new"
+
+
+class MailAccount(_Strict):
+    """A mail account: its addresses, where it is read from, whose authentication results count."""
+
+    addresses: tuple[Address, ...] = Field(min_length=1)
+    imap: ImapSource | None = None
+    trusted_servers: tuple[str, ...] = ()
+
+
+class FormAccount(_Strict):
+    """A web form. `origins` are the sites it may be sent from (none listed: any); `secrets` sign a server's posts."""
+
+    origins: tuple[Annotated[str, StringConstraints(pattern=r"^https?://[^/]+$")], ...] = ()
+    secrets: tuple[SecretReference, ...] = ()
+
+
+class GenericAccount(_Strict):
+    """An account of a channel that other systems post for by `/v1/messages`."""
+
+    channel: Name
+
+
+class EventAccount(_Strict):
+    """A source of CloudEvents that signs them (Standard Webhooks)."""
+
+    secrets: tuple[SecretReference, ...] = Field(min_length=1)
+
+
+class ApiKey(_Strict):
+    """A key of the gateway, and what it opens."""
+
+    name: Name
+    secret: SecretReference
+    scopes: tuple[Scope, ...] = Field(min_length=1)
+
+
+class AutomaticRules(_Strict):
+    """When automatic mail in a conversation is a loop: more than `messages_max` within the window."""
+
+    messages_max: int = Field(default=10, ge=1, le=1000)
+    window_minutes: int = Field(default=180, ge=1, le=10_080)
+
+
+class ChannelsFile(_Strict):
+    """The file as written."""
+
+    domain: Name = "main"
+    mail: dict[Name, MailAccount] = Field(default_factory=dict)
+    forms: dict[Name, FormAccount] = Field(default_factory=dict)
+    messages: dict[Name, GenericAccount] = Field(default_factory=dict)
+    events: dict[Name, EventAccount] = Field(default_factory=dict)
+    api_keys: tuple[ApiKey, ...] = ()
+    automatic: AutomaticRules = Field(default_factory=AutomaticRules)
+
+
+@dataclass(frozen=True, slots=True)
+class Channels:
+    """The accounts in force. `accounts_by_address` has every address of every mail account."""
+
+    version: str
+    file: ChannelsFile
+    accounts_by_address: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def own_addresses(self) -> frozenset[str]:
+        """Our mailboxes' addresses, in lower case."""
+        return frozenset(self.accounts_by_address)
+
+    @property
+    def automatic_window(self) -> timedelta:
+        """How far back automatic mail is counted."""
+        return timedelta(minutes=self.file.automatic.window_minutes)
+
+    def account_of(self, address: str) -> str | None:
+        """Return the mail account that an address (with or without `+detail`) belongs to."""
+        exact = self.accounts_by_address.get(address.strip().lower())
+        return exact or self.accounts_by_address.get(identity.without_detail(address))
+
+    def trusted_servers(self, account: str) -> frozenset[str]:
+        """Return the receiving servers whose authentication results count for a mail account."""
+        found = self.file.mail.get(account)
+        return frozenset(name.lower() for name in found.trusted_servers) if found else frozenset()
+
+
+def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Channels:
+    """Return the accounts of a parsed file.
+
+    Raises:
+        PolicyMistake: an address or a key's name stands twice, or a channel's name is taken.
+    """
+    del folder
+    file: ChannelsFile = parsed[FILE]
+    by_address: dict[str, str] = {}
+    for name, account in file.mail.items():
+        for index, address in enumerate(account.addresses):
+            taken = by_address.setdefault(address, name)
+            if taken != name or address in account.addresses[:index]:
+                raise PolicyMistake(
+                    FILE,
+                    f"mail.{name}.addresses.{index}",
+                    address,
+                    f"an address belongs to one account; {taken} has it",
+                )
+    for name, generic in file.messages.items():
+        if generic.channel in OWN_CHANNELS:
+            raise PolicyMistake(
+                FILE,
+                f"messages.{name}.channel",
+                generic.channel,
+                f"must not be one of {', '.join(sorted(OWN_CHANNELS))}",
+            )
+    seen: set[str] = set()
+    for index, key in enumerate(file.api_keys):
+        if key.name in seen:
+            raise PolicyMistake(
+                FILE, f"api_keys.{index}.name", key.name, "a key's name may stand once"
+            )
+        seen.add(key.name)
+    return Channels(version, file, by_address)

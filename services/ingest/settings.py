@@ -1,0 +1,66 @@
+"""What an operator sets for ingest, beside what every service has."""
+
+from pathlib import Path
+
+from pydantic import Field
+
+from chassis.settings import Settings
+
+
+class IngestSettings(Settings):
+    """Ports, limits and paces of the gateway and the mail listeners."""
+
+    gateway_host: str = Field(
+        default="127.0.0.1",
+        description="Address that the gateway and the SMTP listener bind to; `0.0.0.0` in a container.",
+    )
+    gateway_port: int = Field(
+        default=8080, ge=0, le=65535, description="Port of the gateway's HTTP; 0 takes a free one."
+    )
+    smtp_listen_port: int = Field(
+        default=8025,
+        ge=0,
+        le=65535,
+        description="Port of the SMTP listener; 0 takes a free one. See `smtp_enabled`.",
+    )
+    smtp_enabled: bool = Field(default=True, description="Whether mail is taken in by SMTP.")
+    smtp_hostname: str = Field(
+        default="signalbox.invalid", description="Name that the SMTP listener says it has."
+    )
+    smtp_bytes_max: int = Field(
+        default=25 * 1024 * 1024,
+        ge=10_000,
+        le=50 * 1024 * 1024,
+        description="Largest mail taken, in bytes; larger ones are refused with 552.",
+    )
+    smtp_connections_max: int = Field(
+        default=200, ge=1, description="SMTP connections at a time; more are told 421."
+    )
+    smtp_certificate: Path | None = Field(
+        default=None,
+        description="PEM file with certificate chain and key; STARTTLS is offered where it is set.",
+    )
+    gateway_body_bytes_max: int = Field(
+        default=256 * 1024,
+        ge=1024,
+        le=600_000,
+        description="Largest HTTP body taken, in bytes; larger ones get 413.",
+    )
+    gateway_body_seconds: float = Field(
+        default=15.0, gt=0, description="Seconds a sender has to send a body; slower ones get 408."
+    )
+    imap_poll_seconds: float = Field(
+        default=30.0,
+        ge=1,
+        description="Seconds between looks into a mailbox, where the account says nothing else and "
+        "the server does not wake us (IDLE).",
+    )
+    seen_days: int = Field(
+        default=30,
+        ge=1,
+        le=400,
+        description="Days that a vendor's message id is remembered, so that repeats are known.",
+    )
+    thread_days: int = Field(
+        default=400, ge=1, description="Days that a Message-ID leads to its conversation."
+    )

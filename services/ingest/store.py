@@ -1,0 +1,272 @@
+"""The normaliser's tables: read set by set for a batch, written in the batch's transaction.
+
+All tasks share them, so nothing is cached between batches. Rows go in sorted, one statement a table, and each statement
+returns whose row stands there now: where it is not the one decided on, another task was first, and `Conflict` has the
+batch read and decided again.
+"""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from typing import Any, Final, TypeVar
+
+from chassis.errors import Conflict
+from chassis.stage import Change, Connection
+from services.ingest.core.state import (
+    AddressRow,
+    CustomerRow,
+    Directory,
+    OutcomeRow,
+    Participant,
+    ParticipantRow,
+    Questions,
+    SeenRow,
+    ThreadRow,
+)
+
+SELECT_BLOBS: Final = "SELECT ref, value FROM blob WHERE ref = ANY($1::text[])"
+SELECT_OUTCOMES: Final = "SELECT input_id, outcome FROM outcome WHERE input_id = ANY($1::text[])"
+SELECT_SEEN: Final = """
+    SELECT s.channel, s.account, s.name, s.message_id
+      FROM unnest($2::text[], $3::text[], $4::text[]) AS asked (channel, account, name)
+      JOIN seen s ON s.workspace = $1 AND (s.channel, s.account, s.name) = (asked.channel, asked.account, asked.name)
+"""
+SELECT_THREADS: Final = """
+    SELECT reference, conversation_id FROM thread_ref WHERE workspace = $1 AND reference = ANY($2::text[])
+"""
+SELECT_ADDRESSES: Final = """
+    SELECT a.kind, a.address, a.customer_id, a.is_verified
+      FROM unnest($2::text[], $3::text[]) AS asked (kind, address)
+      JOIN customer_address a ON a.workspace = $1 AND (a.kind, a.address) = (asked.kind, asked.address)
+"""
+SELECT_PARTICIPANTS: Final = """
+    SELECT conversation_id, kind, address, customer_id FROM participant
+     WHERE workspace = $1 AND conversation_id = ANY($2::text[])
+     ORDER BY conversation_id, at, kind, address
+"""
+SELECT_AUTOMATIC: Final = """
+    SELECT conversation_id, at FROM outcome
+     WHERE is_automatic AND conversation_id = ANY($1::text[]) AND at > $2
+"""
+INSERT_SEEN: Final = """
+    INSERT INTO seen (workspace, channel, account, name, message_id, input_id, at)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
+    ON CONFLICT (workspace, channel, account, name) DO UPDATE SET message_id = seen.message_id
+    RETURNING channel, account, name, input_id
+"""
+INSERT_THREADS: Final = """
+    INSERT INTO thread_ref (workspace, reference, conversation_id, at)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::timestamptz[])
+    ON CONFLICT (workspace, reference) DO NOTHING
+"""
+INSERT_CUSTOMERS: Final = """
+    INSERT INTO customer (workspace, customer_id, name, at)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::timestamptz[])
+    ON CONFLICT (workspace, customer_id) DO NOTHING
+"""
+INSERT_ADDRESSES: Final = """
+    INSERT INTO customer_address (workspace, kind, address, customer_id, is_verified, at)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[])
+    ON CONFLICT (workspace, kind, address) DO UPDATE
+       SET is_verified = customer_address.is_verified OR excluded.is_verified
+    RETURNING kind, address, customer_id
+"""
+INSERT_PARTICIPANTS: Final = """
+    INSERT INTO participant (workspace, conversation_id, kind, address, customer_id, at)
+    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
+    ON CONFLICT (workspace, conversation_id, kind, address) DO NOTHING
+"""
+INSERT_OUTCOMES: Final = """
+    INSERT INTO outcome (input_id, outcome, reason, message_id, conversation_id, is_automatic, at)
+    SELECT * FROM unnest(
+        $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[])
+    ON CONFLICT (input_id) DO NOTHING
+"""
+FORGET_SEEN: Final = "DELETE FROM seen WHERE at < $1"
+FORGET_THREADS: Final = "DELETE FROM thread_ref WHERE at < $1"
+
+R = TypeVar("R")
+
+
+class DirectoryStore:
+    """The shared tables of ingest. `load` of the `Store` protocol has no meaning here; see `directory`."""
+
+    def __init__(self, workspace: str) -> None:
+        self._workspace = workspace
+
+    async def load(
+        self, connection: Connection, task: int, keys: Sequence[str]
+    ) -> dict[str, Directory]:
+        """Return nothing: a directory answers a batch's questions, which keys alone do not tell."""
+        del connection, task, keys
+        return {}
+
+    async def blobs(self, connection: Connection, refs: Iterable[str]) -> dict[str, bytes]:
+        """Return the stored bodies that are there, by their SHA-256."""
+        wanted = sorted(set(refs))
+        rows = await connection.fetch(SELECT_BLOBS, wanted) if wanted else []
+        return {row["ref"]: bytes(row["value"]) for row in rows}
+
+    async def directory(
+        self, connection: Connection, asked: Questions, automatic_since: datetime
+    ) -> Directory:
+        """Read all that a batch asks about, in one statement a table."""
+        made = Directory()
+        rows = await connection.fetch(SELECT_OUTCOMES, sorted(asked.input_ids))
+        made.outcomes = {row["input_id"]: row["outcome"] for row in rows}
+        conversations = set(asked.conversations)
+        if asked.seen:
+            seen = sorted(asked.seen)
+            rows = await connection.fetch(SELECT_SEEN, self._workspace, *_columns(seen, 3))
+            made.seen = {(r["channel"], r["account"], r["name"]): r["message_id"] for r in rows}
+        if asked.references:
+            rows = await connection.fetch(SELECT_THREADS, self._workspace, sorted(asked.references))
+            made.threads = {row["reference"]: row["conversation_id"] for row in rows}
+            conversations.update(made.threads.values())
+        if asked.addresses:
+            addresses = sorted(asked.addresses)
+            rows = await connection.fetch(
+                SELECT_ADDRESSES, self._workspace, *_columns(addresses, 2)
+            )
+            made.addresses = {
+                (r["kind"], r["address"]): (r["customer_id"], r["is_verified"]) for r in rows
+            }
+        if conversations:
+            wanted = sorted(conversations)
+            for row in await connection.fetch(SELECT_PARTICIPANTS, self._workspace, wanted):
+                one = Participant(row["kind"], row["address"], row["customer_id"])
+                made.participants.setdefault(row["conversation_id"], []).append(one)
+            for row in await connection.fetch(SELECT_AUTOMATIC, wanted, automatic_since):
+                made.automatic.setdefault(row["conversation_id"], []).append(row["at"])
+        return made
+
+    async def save(
+        self,
+        connection: Connection,
+        changes: Sequence[Change[Directory]],
+        rows: Sequence[tuple[int, Any]],
+    ) -> None:
+        """Write a batch's rows.
+
+        Raises:
+            Conflict: a name or an address was claimed by another task since it was read.
+        """
+        del changes  # A directory is a view, not a state.
+        plain = [row for _, row in rows]
+        await self._save_seen(connection, _of(plain, SeenRow))
+        await self._save_customers(connection, _of(plain, CustomerRow), _of(plain, AddressRow))
+        threads: dict[str, ThreadRow] = {}
+        for thread in _of(plain, ThreadRow):
+            threads.setdefault(thread.reference, thread)
+        if threads:
+            await connection.execute(
+                INSERT_THREADS,
+                self._workspace,
+                *_columns(
+                    [(t.reference, t.conversation_id, t.at) for _, t in sorted(threads.items())], 3
+                ),
+            )
+        participants = {
+            (p.conversation_id, p.kind, p.address): p for p in _of(plain, ParticipantRow)
+        }
+        if participants:
+            await connection.execute(
+                INSERT_PARTICIPANTS,
+                self._workspace,
+                *_columns(
+                    [(*key, p.customer_id, p.at) for key, p in sorted(participants.items())], 5
+                ),
+            )
+        outcomes = {row.input_id: row for row in _of(plain, OutcomeRow)}
+        if outcomes:
+            await connection.execute(
+                INSERT_OUTCOMES,
+                *_columns(
+                    [
+                        (
+                            o.input_id,
+                            o.outcome,
+                            o.reason,
+                            o.message_id,
+                            o.conversation_id,
+                            o.is_automatic,
+                            o.at,
+                        )
+                        for _, o in sorted(outcomes.items())
+                    ],
+                    7,
+                ),
+            )
+
+    async def _save_seen(self, connection: Connection, rows: Sequence[SeenRow]) -> None:
+        wanted: dict[tuple[str, str, str], SeenRow] = {}
+        for row in rows:
+            if wanted.setdefault(row.key, row).input_id != row.input_id:
+                raise Conflict(f"two tasks want {row.channel}/{row.account} {row.name[:60]}")
+        if not wanted:
+            return
+        standing = await connection.fetch(
+            INSERT_SEEN,
+            self._workspace,
+            *_columns(
+                [(*key, r.message_id, r.input_id, r.at) for key, r in sorted(wanted.items())], 6
+            ),
+        )
+        for there in standing:
+            mine = wanted[there["channel"], there["account"], there["name"]]
+            if mine.input_id != there["input_id"]:
+                raise Conflict(
+                    f"{mine.channel}/{mine.account} {mine.name[:60]} was taken in meanwhile"
+                )
+
+    async def _save_customers(
+        self,
+        connection: Connection,
+        customers: Sequence[CustomerRow],
+        addresses: Sequence[AddressRow],
+    ) -> None:
+        known: dict[str, CustomerRow] = {}
+        for customer in customers:
+            known.setdefault(customer.customer_id, customer)
+        if known:
+            await connection.execute(
+                INSERT_CUSTOMERS,
+                self._workspace,
+                *_columns([(c.customer_id, c.name, c.at) for _, c in sorted(known.items())], 3),
+            )
+        wanted: dict[tuple[str, str], AddressRow] = {}
+        for row in addresses:
+            before = wanted.get(row.key)
+            if before is not None and before.customer_id != row.customer_id:
+                raise Conflict("two tasks want one address for two customers")
+            if before is None or row.is_verified:
+                wanted[row.key] = row
+        if not wanted:
+            return
+        standing = await connection.fetch(
+            INSERT_ADDRESSES,
+            self._workspace,
+            *_columns(
+                [(*key, a.customer_id, a.is_verified, a.at) for key, a in sorted(wanted.items())], 5
+            ),
+        )
+        for there in standing:
+            if wanted[there["kind"], there["address"]].customer_id != there["customer_id"]:
+                raise Conflict("an address was given to another customer meanwhile")
+
+    async def forget(
+        self, connection: Connection, seen_before: datetime, threads_before: datetime
+    ) -> None:
+        """Delete names and references that are too old to be met again."""
+        await connection.execute(FORGET_SEEN, seen_before)
+        await connection.execute(FORGET_THREADS, threads_before)
+
+
+def _of(rows: Sequence[Any], kind: type[R]) -> list[R]:
+    return [row for row in rows if isinstance(row, kind)]
+
+
+def _columns(rows: Sequence[tuple[Any, ...]], width: int) -> list[list[Any]]:
+    """Return rows as columns, for UNNEST."""
+    return (
+        [list(column) for column in zip(*rows, strict=True)] if rows else [[] for _ in range(width)]
+    )
