@@ -7,32 +7,26 @@ where none is, the context of the cause is passed on unchanged, so a trace that 
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from opentelemetry import trace
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import NonRecordingSpan, SpanContext, SpanKind, TraceFlags
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import SpanExporter
 
 
 class Tracing:
     """Makes spans for handled events, or passes contexts on where nothing is exported."""
 
     def __init__(
-        self, service: str, endpoint: str = "", exporter: SpanExporter | None = None
+        self, service: str, endpoint: str = "", exporter: "SpanExporter | None" = None
     ) -> None:
         self._provider: TracerProvider | None = None
         self._tracer: trace.Tracer | None = None
         if endpoint or exporter is not None:
-            self._provider = TracerProvider(
-                resource=Resource.create({"service.name": f"signalbox-{service}"})
-            )
-            self._provider.add_span_processor(
-                BatchSpanProcessor(
-                    exporter or OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
-                )
-            )
+            self._provider = _make_provider(service, endpoint, exporter)
             self._tracer = self._provider.get_tracer("signalbox")
 
     @property
@@ -86,3 +80,20 @@ def parse(traceparent: str | None) -> SpanContext | None:
 def render(context: SpanContext) -> str:
     """Return a span's context as a `traceparent`."""
     return f"00-{context.trace_id:032x}-{context.span_id:016x}-{int(context.trace_flags):02x}"
+
+
+def _make_provider(
+    service: str, endpoint: str, exporter: "SpanExporter | None"
+) -> "TracerProvider":
+    # Imported here: the SDK and its exporter cost half a second that a service without traces need not pay.
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import (
+        OTLPSpanExporter,
+    )
+    from opentelemetry.sdk.resources import Resource
+    from opentelemetry.sdk.trace import TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+    provider = TracerProvider(resource=Resource.create({"service.name": f"signalbox-{service}"}))
+    chosen = exporter or OTLPSpanExporter(endpoint=f"{endpoint.rstrip('/')}/v1/traces")
+    provider.add_span_processor(BatchSpanProcessor(chosen))
+    return provider

@@ -2,10 +2,18 @@
 
 import asyncio
 import tempfile
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 from rich.console import Console
+
+if TYPE_CHECKING:
+    from bench.report import Report
+    from chassis.local import Platform
+
+Work = Callable[["Platform", Callable[[str], None]], Coroutine[Any, Any, "Report"]]
 
 app = typer.Typer(
     help="Measure: each figure beside the limit of the same run.", no_args_is_help=True
@@ -25,20 +33,38 @@ def hop(
 ) -> None:
     """One service, broker to broker, durable: events a second, latency, CPU an event."""
     from bench.hop import HopOptions, run
+
+    options = HopOptions(events=events, seconds=seconds)
+    _measure(lambda platform, say: run(platform, options, say), as_json=json)
+
+
+@app.command()
+def path(
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    rate: int = typer.Option(200, min=1, help="Messages a second."),
+    seconds: float = typer.Option(20.0, min=2, help="For how long."),
+) -> None:
+    """A customer's message accepted → offered to a person, through all services, at a fixed rate."""
+    from bench.path import PathOptions, run
+
+    options = PathOptions(rate=rate, seconds=seconds)
+    _measure(lambda platform, say: run(platform, options, say), as_json=json)
+
+
+def _measure(work: Work, *, as_json: bool) -> None:
     from chassis.local import start_platform
 
     errors = Console(stderr=True)
     with tempfile.TemporaryDirectory(prefix="signalbox-bench-") as folder:
-        Path(folder).chmod(0o755)
+        Path(folder).chmod(0o755)  # Run as root, PostgreSQL has to reach its data as another user.
         with errors.status("starting Kafka and PostgreSQL") as status:
             platform = start_platform(Path(folder))
             try:
-                options = HopOptions(events=events, seconds=seconds)
-                report = asyncio.run(run(platform, options, lambda text: status.update(text)))
+                report = asyncio.run(work(platform, status.update))
                 report.settings["platform"] = platform.description
             finally:
                 platform.remove()
-    if json:
+    if as_json:
         typer.echo(report.to_json())
     else:
         report.show(Console())
