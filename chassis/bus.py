@@ -108,12 +108,25 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
                 self.seek(partition, offset)
 
     async def _read_carefully(self) -> dict[TopicPartition, list[Record]]:
-        found: dict[TopicPartition, list[Record]] = {}
-        for partition, offset in self._guard.expected_offsets().items():
-            if partition not in self.assignment() or partition in self.paused():
-                continue
-            found[partition] = await self._read_one_by_one(partition, offset)
-        return {partition: records for partition, records in found.items() if records}
+        paused = self.paused()
+        wanted = {
+            partition: offset
+            for partition, offset in self._guard.expected_offsets().items()
+            if partition in self.assignment() and partition not in paused
+        }
+        # Side by side, so that those without news wait together; all of them end before a failure is passed on, since
+        # each moves its own position.
+        found = await asyncio.gather(
+            *(self._read_one_by_one(partition, offset) for partition, offset in wanted.items()),
+            return_exceptions=True,
+        )
+        records: dict[TopicPartition, list[Record]] = {}
+        for partition, rows in zip(wanted, found, strict=True):
+            if isinstance(rows, BaseException):
+                raise rows
+            if rows:
+                records[partition] = rows
+        return records
 
     async def _read_one_by_one(self, partition: TopicPartition, offset: int) -> list[Record]:
         records: list[Record] = []

@@ -37,6 +37,17 @@ class Deciding(Generic[S]):
         self._admission = admission
         self._emission = emission
         self._suspects: dict[str, int] = defaultdict(int)
+        self._refused: dict[tuple[int, str], int] = defaultdict(int)
+
+    def refused(self, batch: Batch[S]) -> None:
+        """Count that the database would not store what was decided on the one input of a batch."""
+        self._refused[batch.task.number, batch.inputs[0][0].cause] += 1
+
+    def settled(self, batch: Batch[S]) -> None:
+        """Forget the refusals of inputs that are stored, applied or parked."""
+        if self._refused:
+            for item, _ in batch.inputs:
+                self._refused.pop((batch.task.number, item.cause), None)
 
     def decide(self, batch: Batch[S], loaded: dict[str, S], now: datetime) -> None:
         task, overlay = batch.task, batch.overlay
@@ -58,6 +69,14 @@ class Deciding(Generic[S]):
                 outcome: Outcome[S] = Outcome(
                     is_changed=False,
                     park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
+                )
+            elif self._refused and self._refused.get((task.number, item.cause), 0) >= ATTEMPTS_MAX:
+                outcome = Outcome(
+                    is_changed=False,
+                    park=(
+                        Reason.HANDLER_FAILED,
+                        f"the database refused what was decided {ATTEMPTS_MAX} times",
+                    ),
                 )
             else:
                 outcome = self._decide_one(state, item, now)

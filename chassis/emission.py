@@ -178,7 +178,7 @@ class Emission(Generic[S]):
 def _parked_before(batch: Batch[S], key: str) -> str | None:
     """Return the dead letter that a record of `key` before the input now decided was parked as, if there is one."""
     replayed = None if batch.deciding is None else batch.resolves.get(batch.deciding)
-    known = batch.task.parked_keys.get(key, ())
+    known: Sequence[str] = batch.task.parked_keys.get(key, ())
     if replayed in known:
         # What was parked behind it is no earlier record.
         return known[0] if known[0] != replayed else None

@@ -16,7 +16,7 @@ import asyncpg
 from chassis import metrics
 from chassis.batch import TaskState
 from chassis.clock import monotonic
-from chassis.task import Worker
+from chassis.task import DATABASE_ERRORS, Worker
 from chassis.web import Receive, Scope, Send, respond
 
 LOOP_SECONDS = 30.0
@@ -93,7 +93,7 @@ class Health:
             async with asyncio.timeout(PING_SECONDS):
                 async with self._pool.acquire() as connection:
                     await connection.fetchval("SELECT 1")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
             return f"does not answer ({type(error).__name__})"
         return None
 

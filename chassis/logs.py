@@ -40,6 +40,15 @@ def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
     return event
 
 
+def _escape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Make control characters of the message visible; libraries put what they have read into it."""
+    event["event"] = "".join(
+        sign if sign.isprintable() else sign.encode("unicode_escape").decode()
+        for sign in str(event["event"])
+    )
+    return event
+
+
 def configure(service: str, fmt: str = "json", level: str = "info") -> None:
     """Set up logging for the process; call it once, first thing."""
     threshold = getattr(logging, level.upper())
@@ -53,6 +62,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _redact,
+        *([] if fmt == "json" else [_escape]),  # JSON escapes by itself.
     ]
     structlog.configure(
         processors=[*shared, structlog.processors.format_exc_info, renderer],

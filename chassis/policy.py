@@ -43,7 +43,7 @@ class PolicyFiles(Generic[P]):
 
 
 class _Loader(yaml.SafeLoader):
-    """YAML 1.1 without its surprises: `on`, `off`, `yes`, `no` stay words, doubled keys are refused."""
+    """YAML 1.1 without its surprises: `on`, `off`, `yes`, `no`, `09:30` and `0123` stay words, doubled keys are refused."""
 
 
 _Loader.yaml_implicit_resolvers = {
@@ -53,6 +53,7 @@ _Loader.yaml_implicit_resolvers = {
         if tag
         not in {
             "tag:yaml.org,2002:bool",
+            "tag:yaml.org,2002:float",
             "tag:yaml.org,2002:int",
             "tag:yaml.org,2002:timestamp",
         }
@@ -61,7 +62,10 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("^(?:true|false)$"), list("tf"))
 _Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:int", re.compile("^-?[0-9]+$"), list("-0123456789")
+    "tag:yaml.org,2002:int", re.compile("^-?(?:0|[1-9][0-9]*)$"), list("-0123456789")
+)
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^-?(?:0|[1-9][0-9]*)\.[0-9]+$"), list("-0123456789")
 )
 
 
@@ -209,6 +213,13 @@ class PolicyHolder(Generic[P]):
                 file=error.file,
                 path=error.path,
                 allowed=error.allowed,
+            )
+            return False
+        except Exception as error:
+            # A file that vanished half-way, or a mistake of ours: the watch goes on all the same.
+            metrics.POLICY_RELOADS.labels("refused").inc()
+            log.exception(
+                "policy_refused", version=version, kept=before, error=type(error).__name__
             )
             return False
         metrics.POLICY_RELOADS.labels("accepted").inc()

@@ -51,14 +51,16 @@ def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
 async def kill_producer(producer: AIOKafkaProducer) -> None:
     """End a producer whatever it is doing: its `stop()` would flush for ever while the broker is away."""
     try:
-        await asyncio.wait_for(producer.stop(), STOP_SECONDS)
+        async with asyncio.timeout(STOP_SECONDS):
+            await producer.stop()
     except (TimeoutError, Exception):  # noqa: BLE001 - it is being thrown away; what fails now fails unseen by design
         sender = getattr(producer, "_sender", None)
         task = getattr(sender, "sender_task", None)
         if task is not None and not task.done():
             task.cancel()
         with contextlib.suppress(Exception):
-            await asyncio.wait_for(producer.client.close(), STOP_SECONDS)
+            async with asyncio.timeout(STOP_SECONDS):
+                await producer.client.close()
 
 
 class Relay:
@@ -187,7 +189,9 @@ class Relay:
     async def _idle(self) -> None:
         self._wake.clear()
         try:
-            await asyncio.wait_for(self._wake.wait(), IDLE_DELETE_SECONDS)
+            # Not `wait_for`: before Python 3.12 it loses a cancellation that comes together with the wake-up.
+            async with asyncio.timeout(IDLE_DELETE_SECONDS):
+                await self._wake.wait()
         except TimeoutError:
             if self.acked_oid > self._deleted_oid:
                 oid = self.acked_oid
@@ -231,7 +235,8 @@ class Relay:
         if self._producer is None:
             producer = make_producer(self._bootstrap, f"{self._stage}/{self._task}")
             try:
-                await asyncio.wait_for(producer.start(), SEND_SECONDS)
+                async with asyncio.timeout(SEND_SECONDS):
+                    await producer.start()
             except BaseException:
                 await kill_producer(producer)
                 raise

@@ -20,7 +20,9 @@ PREFIX = "SIGNALBOX_"
 class Settings(BaseSettings):
     """Settings that every service has. Services add their own by subclassing."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, extra="ignore", frozen=True
+    )
 
     kafka: str = Field(description="Bootstrap servers, `host:port` with commas between. Required.")
     database_url: SecretStr = Field(description="PostgreSQL DSN, version 17 or later. Required.")

@@ -100,6 +100,7 @@ class Spool:
         self._partitions = settings.partitions
         self._queue: list[tuple[SpoolItem, asyncio.Future[PutResult]]] = []
         self._wake = asyncio.Event()
+        self._has_stopped = False
         self.stored = asyncio.Event()
         """Set whenever something was stored; the numberer of this process waits on it."""
 
@@ -109,6 +110,8 @@ class Spool:
         Raises:
             Unavailable: PostgreSQL does not answer, or too many wait. Nothing may be assumed; the sender asks again.
         """
+        if self._has_stopped:
+            raise Unavailable("the gateway is stopping and")
         if len(self._queue) >= QUEUE_ITEMS_MAX:
             STORED.labels("unavailable").inc()
             raise Unavailable("the database is too slow and the front door", retry_after=5.0)
@@ -120,6 +123,7 @@ class Spool:
 
     async def run(self) -> None:
         """Commit what waits, group by group, until cancelled; waiters then get `Unavailable`."""
+        self._has_stopped = False
         try:
             while True:
                 await self._wake.wait()
@@ -132,6 +136,7 @@ class Spool:
                     WAITING.set(len(self._queue))
                     await self._commit(group)
         finally:
+            self._has_stopped = True
             for _, future in self._queue:
                 if not future.done():
                     future.set_exception(Unavailable("the gateway is stopping and"))
@@ -140,7 +145,7 @@ class Spool:
         try:
             with COMMIT_SECONDS.time():
                 results = await self._store([item for item, _ in group])
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
+        except DATABASE_ERRORS as error:
             if len(group) > 1 and isinstance(error, DATA_ERRORS):
                 for one in group:  # One of them cannot be stored; its neighbours can.
                     await self._commit([one])
@@ -301,7 +306,8 @@ class Numberer:
                     continue
                 if not is_busy:
                     with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(self._stored.wait(), POLL_SECONDS)
+                        async with asyncio.timeout(POLL_SECONDS):
+                            await self._stored.wait()
                     self._stored.clear()
         finally:
             await self._let_go()

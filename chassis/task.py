@@ -41,7 +41,7 @@ from chassis.relay import QUEUE_ROWS_MAX, QUEUE_ROWS_RESUME, Relay
 from chassis.restore import forgotten_ids
 from chassis.settings import Settings
 from chassis.stage import Effect, EffectDone, EffectResult, Stage, Tick
-from chassis.timers import HORIZON
+from chassis.timers import DUE_MAX, HORIZON
 from chassis.tracing import Tracing
 
 S = TypeVar("S")
@@ -62,6 +62,7 @@ CLOCK_SKEW_MAX = 0.1
 DATABASE_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # What the driver says of a connection that the server ended in mid-transaction.
     OSError,
     TimeoutError,
     Conflict,
@@ -69,6 +70,16 @@ DATABASE_ERRORS = (
     FailpointError,
 )
 """After any of these a commit's outcome may be unknown: forget, and read again. Never retry the batch."""
+
+REFUSALS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+)
+"""Of those, what the database would say again and again of the same batch: one of its inputs is at fault."""
+
+PIECES = 16
+"""A refused batch is taken again in this many pieces, a refused piece record by record."""
 
 log = logs.get("task")
 
@@ -102,6 +113,8 @@ class Worker(Generic[S]):
         self._background: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._is_stopping = False
+        self._careful: dict[int, tuple[int, int]] = {}
+        """Tasks whose batch was refused: how many inputs are taken in smaller pieces, and how many make a piece."""
         self._is_draining = False
         self._performing: dict[str, asyncio.Task[None]] = {}
         self._performed: dict[str, EffectResult] = {}
@@ -434,6 +447,9 @@ class Worker(Generic[S]):
             async with self._locked(by_number) as tasks:
                 batches = []
                 for task in tasks:
+                    if task.number in self._careful:
+                        await self._take_in_pieces(task, by_number[task.number])
+                        continue
                     batch = Batch(task, Overlay(task.position.copy()))
                     self._admission.admit(batch, by_number[task.number])
                     batches.append(batch)
@@ -445,6 +461,18 @@ class Worker(Generic[S]):
                 task = self.tasks.get(number)
                 if task is not None and task.state is TaskState.OWNED:
                     await self._lose(task, "bug", 1.0)
+
+    async def _take_in_pieces(self, task: Task[S], records: Sequence[Record]) -> None:
+        """Give small pieces a transaction each, in the end single records, until what the database refuses stands alone."""
+        taken = 0
+        while taken < len(records) and task.state is TaskState.OWNED:
+            _, size = self._careful.get(task.number, (0, len(records)))
+            batch = Batch(task, Overlay(task.position.copy()))
+            self._admission.admit(batch, records[taken : taken + size])
+            taken += size
+            await self._settle([batch])
+            if batch.halt is not None or batch.reread is not None:
+                return
 
     @contextlib.asynccontextmanager
     async def _locked(self, numbers: Iterable[int]) -> Any:
@@ -507,6 +535,8 @@ class Worker(Generic[S]):
                 batch.task.state = TaskState.LOST
             raise
         except (*DATABASE_ERRORS, Fenced) as error:
+            if isinstance(error, REFUSALS):
+                self._note_refusal(decided)
             await self._lose_all(decided, error)
             return
         metrics.BATCH_SECONDS.labels(self.stage.name).observe(monotonic() - began)
@@ -515,6 +545,21 @@ class Worker(Generic[S]):
                 self._take_over(batch)
             else:
                 await self._lose(batch.task, "fenced", self._settings.session_timeout_seconds / 6)
+
+    def _note_refusal(self, batches: Sequence[Batch[S]]) -> None:
+        """The database refuses a batch for what is in it: look for the input at fault, and count it once it stands alone."""
+        if len(batches) == 1 and len(batches[0].inputs) == 1:
+            self._deciding.refused(batches[0])
+        for batch in batches:
+            count = len(batch.inputs)
+            left, _ = self._careful.get(batch.task.number, (0, 0))
+            self._careful[batch.task.number] = max(left, count, 1), max(count // PIECES, 1)
+
+    def _note_settled(self, batch: Batch[S]) -> None:
+        self._deciding.settled(batch)
+        left, size = self._careful.pop(batch.task.number, (0, 0))
+        if left > len(batch.inputs):
+            self._careful[batch.task.number] = left - len(batch.inputs), size
 
     @staticmethod
     def _has_work(batch: Batch[S]) -> bool:
@@ -569,6 +614,8 @@ class Worker(Generic[S]):
     def _take_over(self, batch: Batch[S]) -> None:
         """The commit stands: memory follows."""
         task, overlay = batch.task, batch.overlay
+        if self._careful:
+            self._note_settled(batch)
         self._count(task.position, overlay.position)
         task.position = overlay.position
         self._remember(task, overlay)
@@ -705,7 +752,8 @@ class Worker(Generic[S]):
     async def _pump(self) -> None:
         while True:
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), PUMP_SECONDS)
+                async with asyncio.timeout(PUMP_SECONDS):
+                    await self._wake.wait()
             self._wake.clear()
             self.last_turn = monotonic()
             try:
@@ -740,13 +788,24 @@ class Worker(Generic[S]):
         if not busy:
             return
         async with self._locked(busy) as tasks:
-            batches = [
-                await self._collect(task, replays.get(task.number, []), now) for task in tasks
-            ]
-            await self._settle([batch for batch in batches if batch is not None])
-            for batch in batches:
-                if batch is not None and batch.task.state is TaskState.OWNED:
-                    self._start_effects(batch.task, batch.started)
+            try:
+                batches = [
+                    await self._collect(task, replays.get(task.number, []), now) for task in tasks
+                ]
+                alone = {task.number for task in tasks} & self._careful.keys()
+                for one in batches:
+                    if one is not None and one.task.number in alone:
+                        await self._settle([one])
+                await self._settle([b for b in batches if b and b.task.number not in alone])
+                for batch in batches:
+                    if batch is not None and batch.task.state is TaskState.OWNED:
+                        self._start_effects(batch.task, batch.started)
+            except Exception:
+                # What was taken in hand is in no queue any more: memory is read anew.
+                for task in tasks:
+                    if task.state is TaskState.OWNED:
+                        await self._lose(task, "bug", 1.0)
+                raise
 
     async def _collect(
         self, task: Task[S], replays: list[ParkedRecord], now: datetime
@@ -766,11 +825,12 @@ class Worker(Generic[S]):
             await self._lose_all([batch], error)
             return None
         self._throttle(task)
-        for row in task.timers.due(now):
+        _, most = self._careful.get(task.number, (0, DUE_MAX))
+        for row in task.timers.due(now, most):
             batch.inputs.append((Tick(row.key, row.name, row.due_at), row))
-        while task.results:
+        while task.results and len(batch.inputs) < most:
             batch.inputs.append((task.results.popleft(), None))
-        for parked in replays:
+        for parked in replays[: most - len(batch.inputs)]:
             self._admission.readmit(batch, parked)
         free = 0 if self._is_draining else EFFECTS_AT_ONCE - len(task.effects_running)
         busy_keys = set(task.effects_running)
@@ -842,12 +902,10 @@ class Worker(Generic[S]):
             if consumer is None or not offsets:
                 continue
             with contextlib.suppress(KafkaError, IllegalStateError, TimeoutError):
-                await asyncio.wait_for(
-                    consumer.commit(
+                async with asyncio.timeout(KAFKA_SECONDS):
+                    await consumer.commit(
                         {p: o for p, o in offsets.items() if p in consumer.assignment()}
-                    ),
-                    KAFKA_SECONDS,
-                )
+                    )
 
     def lag(self) -> int | None:
         """Return the records behind the ends of the logs over all owned tasks; None where nobody knows yet."""

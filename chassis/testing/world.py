@@ -538,12 +538,18 @@ def _topic_name(topic: Topic | str) -> str:
 
 def _without_waiting(work: Coroutine[Any, Any, EffectResult]) -> EffectResult:
     """Run a coroutine that never waits for anything, as a fake provider's does."""
+    why: BaseException | None = None
     try:
         work.send(None)
     except StopIteration as end:
         result: EffectResult = end.value
         return result
-    work.close()
+    except RuntimeError as error:
+        if "event loop" not in str(error):
+            raise
+        why = error
+    finally:
+        work.close()
     raise WorldError(
         "the stage's perform waits for something outside; give the world a `perform` of your own for it"
-    )
+    ) from why

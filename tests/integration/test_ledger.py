@@ -24,6 +24,7 @@ from chassis.ledger import (
     resume,
 )
 from chassis.stage import Effect
+from chassis.task import DATABASE_ERRORS
 from chassis.testing import at
 from tests.faults.pipeline import Applied, Tally, TallyStore
 from tests.integration.kit import Database, looking
@@ -261,7 +262,7 @@ async def test_a_transaction_that_takes_too_long_is_ended_by_the_server(
         await connection.execute("SET statement_timeout = 0")  # What is left is the transaction's.
         await connection.transaction().start()
         await connection.execute("UPDATE lease SET n_applied = 1000 WHERE task = 0")
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        with pytest.raises(DATABASE_ERRORS):
             await connection.execute("SELECT pg_sleep(30)", timeout=20)
     assert await db.value("SELECT n_applied FROM lease WHERE task = 0") == 0
     assert (await take(ledger, owner="eva")).epoch == 2
@@ -276,7 +277,7 @@ async def test_an_idle_transaction_does_not_keep_the_next_owner_waiting(
         await connection.execute("UPDATE lease SET n_applied = 1000 WHERE task = 0")
         taken = await take(ledger, owner="eva")  # Waits until the server ends the other, about 2 s.
         assert taken is not None
-        with pytest.raises((asyncpg.PostgresError, asyncpg.InterfaceError, OSError)):
+        with pytest.raises(DATABASE_ERRORS):
             await connection.execute("SELECT 1")
     assert await db.value("SELECT n_applied FROM lease WHERE task = 0") == 0
 

@@ -42,6 +42,11 @@ from tests.integration.kit import (
 )
 
 
+@pytest.fixture(autouse=True)
+def quick_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(chassis.task, "REPLAY_SECONDS", 0.05)
+
+
 @pytest.fixture
 async def settings(
     bootstrap: str, database: str, topic_prefix: str, make_topic: MakeTopic
@@ -621,3 +626,29 @@ async def test_a_process_that_is_told_to_stop_finishes_and_leaves_with_0(
     assert b'"event": "stopped"' in said
     assert len(await read_topic(settings, "messages")) == 5
     assert len(await read_topic(settings, "commands")) == 1
+
+
+async def test_a_surprise_in_the_pump_costs_the_task_its_memory_and_nothing_else(
+    settings: Settings, driver: Driver, a: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    provider = Provider({}, [])
+    async with running(Sender(provider), settings) as worker:
+        surprises = [ValueError("nobody thought of it")]
+        settle = worker._settle
+
+        async def settle_or_fail(batches: Any) -> None:
+            if surprises and any(batch.started for batch in batches):
+                raise surprises.pop()
+            await settle(batches)
+
+        monkeypatch.setattr(worker, "_settle", settle_or_fail)
+        await driver.given(1)
+
+        async def all_done() -> bool:
+            return bool(
+                provider.begun == [("send-1", 1)]
+                and await a.value("SELECT count(*) = 0 FROM effect")
+            )
+
+        await until("the effect is done all the same", all_done)
+    assert surprises == []

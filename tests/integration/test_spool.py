@@ -7,7 +7,7 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import asyncpg
 import pytest
@@ -43,8 +43,11 @@ async def pool(settings: Settings) -> AsyncIterator[asyncpg.Pool]:
     await one.close()
 
 
+R = TypeVar("R", Spool, Numberer)
+
+
 @contextlib.asynccontextmanager
-async def at_work(part: Any) -> AsyncIterator[Any]:
+async def at_work(part: R) -> AsyncIterator[R]:
     """A spool or a numberer that runs."""
     work = asyncio.create_task(part.run())
     try:
@@ -253,13 +256,18 @@ async def test_a_numberer_whose_lease_was_taken_numbers_nothing_more(
 async def test_a_waiting_caller_is_told_when_the_gateway_stops(
     pool: asyncpg.Pool, settings: Settings
 ) -> None:
-    spool = Spool(pool, settings)
-    waiting = asyncio.create_task(spool.put(item(1)))
-    await until("it waits", lambda: spool._queue)
-    async with at_work(spool):
-        pass  # Ended before it could do anything, or after the commit.
-    with contextlib.suppress(Unavailable):
-        assert (await asyncio.wait_for(waiting, 5)).stored
+    async with pool.acquire() as connection, connection.transaction():
+        await connection.execute("LOCK TABLE spool")
+        async with at_work(Spool(pool, settings)) as spool:
+            waiting = [asyncio.create_task(spool.put(item(n))) for n in range(3)]
+            await until("the first group is on its way", lambda: pool.get_size() == 2)
+            waiting.append(asyncio.create_task(spool.put(item(9))))
+            await until("one more waits behind it", lambda: spool._queue)
+    for one in waiting:
+        with pytest.raises(Unavailable):
+            await asyncio.wait_for(one, 5)
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(spool.put(item(10)), 5)
 
 
 @pytest.fixture

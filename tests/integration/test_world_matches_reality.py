@@ -102,7 +102,7 @@ async def in_reality(bootstrap: str, dsn: str, prefix: str, make_topic: MakeTopi
         for envelope, payload in inputs():
             await driver.event("inbound", envelope, payload)
         for junk in JUNK:
-            await driver.raw("inbound", **junk)  # type: ignore[arg-type]
+            await driver.raw("inbound", **junk)
         await _come_to_rest(a, INPUTS + 2 + len(JUNK), INPUTS // 5)
         await _repeat_one(settings, driver)
         await until("B has met the repeated one", lambda: _duplicate(b))
@@ -168,7 +168,7 @@ def in_the_world() -> Story:
     for envelope, payload in inputs():
         world.publish("inbound", envelope, payload)
     for junk in JUNK:
-        world.publish_raw("inbound", **junk)  # type: ignore[arg-type]
+        world.publish_raw("inbound", **junk)
     world.advance(by=timedelta(seconds=1))
     repeated = next(r for r in world.log("messages") if r.partition == 0)
     world.repeat(repeated)
