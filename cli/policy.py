@@ -1,0 +1,270 @@
+"""`signalbox policy check`: every mistake in the policy folder, and where a sample message would go."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+if TYPE_CHECKING:
+    from services.ingest.core.policy import Channels
+    from services.notifier.core.policy import Policy as NotifyPolicy
+    from services.router.core.policy import Policy as RoutingPolicy
+    from services.sla.core.policy import Policy as SlaPolicy
+
+app = typer.Typer(help="Who gets what, and when.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Who gets what, and when."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something that cannot work (`error`) or will hardly be meant (`warning`), and where it stands."""
+
+    level: Literal["error", "warning"]
+    file: str
+    path: str
+    message: str
+
+    def __str__(self) -> str:
+        return f"{self.level}: {self.file}: {self.path}: {self.message}"
+
+
+@dataclass(slots=True)
+class Policies:
+    """The policies of all services, as far as they could be read."""
+
+    channels: "Channels | None" = None
+    routing: "RoutingPolicy | None" = None
+    sla: "SlaPolicy | None" = None
+    notify: "NotifyPolicy | None" = None
+
+
+@app.command()
+def check(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The policy folder; SIGNALBOX_POLICY or ./policy where it is left out."
+        ),
+    ] = None,
+    subject: Annotated[
+        str, typer.Option(help="Subject of the sample message.")
+    ] = "Where is my parcel?",
+    text: Annotated[
+        str, typer.Option(help="Text of the sample message.")
+    ] = "It was due on Friday.",
+    channel: Annotated[str, typer.Option(help="Channel of the sample message.")] = "email",
+    language: Annotated[str, typer.Option(help="Its language, an ISO 639-1 code.")] = "en",
+) -> None:
+    """Find mistakes: file, path, value, what is allowed. Then print where a sample message would go.
+
+    Exit code 1 where a service would refuse the folder; warnings alone do not change it.
+    """
+    from cli.places import policy_folder
+
+    where = folder or policy_folder()
+    policies, findings = examine(where)
+    for finding in findings:
+        typer.echo(str(finding))
+    errors = sum(finding.level == "error" for finding in findings)
+    typer.echo(
+        f"{where}: {errors} errors, {len(findings) - errors} warnings."
+        if findings
+        else f"{where}: in order."
+    )
+    if policies.routing is not None and not errors:
+        typer.echo("")
+        for line in route(policies, channel, language, subject, text):
+            typer.echo(line)
+    if errors:
+        raise typer.Exit(1)
+
+
+def examine(folder: Path) -> tuple[Policies, list[Finding]]:
+    """Read all policies of a folder; return what could be read and all that was found."""
+    policies, findings = Policies(), []
+    for service, name in (
+        ("ingest", "channels"),
+        ("router", "routing"),
+        ("sla", "sla"),
+        ("notifier", "notify"),
+    ):
+        found, mistakes = _read(folder, service)
+        setattr(policies, name, found)
+        findings += mistakes
+    findings += cross_check(policies)
+    return policies, list(dict.fromkeys(findings))
+
+
+def _read(folder: Path, service: str) -> tuple[Any, list[Finding]]:
+    from chassis.errors import PolicyError
+    from chassis.policy import PolicyFiles, load
+    from cli.parts import policy_files
+
+    files = policy_files(service)
+    try:
+        if service != "router":
+            return load(folder, files), []
+        # The service refuses the first error; here all of them are told.
+        whole = load(folder, PolicyFiles(files.files, _assemble, files.optional, files.folders))
+    except PolicyError as error:
+        return None, [Finding("error", error.file, error.path, _said(error.value, error.allowed))]
+    from services.router.core.policy import check as check_routing
+
+    return whole, [
+        Finding(one.level, one.file, one.path, one.message) for one in check_routing(whole)
+    ]
+
+
+def _assemble(parsed: Mapping[str, Any], folder: Path, version: str) -> Any:
+    from chassis.errors import PolicyError
+    from services.router.core.policy import PolicyMistake, assemble
+
+    del folder
+    try:
+        return assemble(parsed, version)
+    except PolicyMistake as mistake:
+        raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
+
+
+def _said(value: object, allowed: str) -> str:
+    if value is None:
+        return allowed
+    shown = repr(value)
+    return f"{shown if len(shown) <= 120 else shown[:117] + '…'}: {allowed}"
+
+
+def cross_check(policies: Policies) -> Iterable[Finding]:
+    """Return what only shows across the services' files."""
+    yield from _check_sla_names(policies)
+    yield from _check_languages(policies)
+    yield from _check_accounts(policies)
+
+
+def _check_sla_names(policies: Policies) -> Iterable[Finding]:
+    if policies.routing is None or policies.sla is None:
+        return
+    from services.sla.core.policy import policy_names
+
+    names = policy_names(policies.sla)
+    for index, rule in enumerate(policies.routing.rules):
+        if rule.sla_policy not in names:
+            yield Finding(
+                "error",
+                "routing.yaml",
+                f"rules.{index}.then.sla_policy",
+                f"{rule.sla_policy!r}: no such policy in sla.yaml; known: {', '.join(sorted(names))}",
+            )
+
+
+def _check_languages(policies: Policies) -> Iterable[Finding]:
+    if policies.routing is None or policies.notify is None:
+        return
+    for index, language in enumerate(policies.routing.routing.languages):
+        if language not in policies.notify.languages:
+            yield Finding(
+                "warning",
+                "notify.yaml",
+                "languages",
+                f"routing.yaml: languages.{index} is {language}, and there are no templates for it; customers are"
+                f" written to in {policies.notify.default_language}",
+            )
+
+
+def _check_accounts(policies: Policies) -> Iterable[Finding]:
+    channels = policies.channels
+    if channels is None:
+        return
+    if (
+        policies.routing is not None
+        and channels.file.domain not in policies.routing.routing.domains
+    ):
+        known = ", ".join(sorted(policies.routing.routing.domains))
+        yield Finding(
+            "error",
+            "channels.yaml",
+            "domain",
+            f"{channels.file.domain!r}: no such domain in routing.yaml; known: {known}",
+        )
+    if policies.notify is None:
+        return
+    accounts = {*channels.file.mail, *channels.file.forms, *channels.file.messages}
+    for name in sorted(policies.notify.sender_by_account):
+        if name not in accounts:
+            yield Finding(
+                "warning",
+                "notify.yaml",
+                "senders",
+                f"{name!r}: no such account in channels.yaml; known: {', '.join(sorted(accounts))}",
+            )
+    for name, account in channels.file.mail.items():
+        if not set(account.addresses) & policies.notify.own_addresses:
+            yield Finding(
+                "warning",
+                "notify.yaml",
+                "senders",
+                f"no sender has an address of the mail account {name!r}, so replies to our mail do not come back to it",
+            )
+
+
+def route(
+    policies: Policies, channel: str, language: str, subject: str, text: str
+) -> Iterable[str]:
+    """Tell where a message would go, by which rule, and who could answer it."""
+    from services.router.core import requirement as requirements
+    from services.router.core import rules
+
+    routing = policies.routing
+    assert routing is not None
+    rule = rules.first_match(
+        routing.rules,
+        rules.facts(
+            channel=channel,
+            account="support",
+            language=language,
+            kind="message",
+            is_verified=False,
+            is_automatic=False,
+            subject=subject,
+            text=text,
+        ),
+    )
+    spoken = routing.language(language) if rule.is_language_asked else None
+    cost = routing.cost(channel) if rule.cost is None else rule.cost
+    yield f"A message by {channel} in {language}, {subject!r}:"
+    yield f"  rule       {rule.name}"
+    yield f"  queue      {rule.queue} ({routing.routing.queues[rule.queue].desk} desk), priority {rule.priority}, cost {cost}"
+    needs = [f"{need.skill} {need.level}" for need in rule.requirement.skills]
+    yield f"  asks for   {', '.join([*([f'language {spoken}'] if spoken else []), *needs]) or 'nobody in particular'}"
+    if policies.sla is not None:
+        yield f"  promises   {', '.join(_promises(policies.sla, rule.sla_policy, rule.priority))}"
+    if routing.agents is not None:
+        asked = requirements.Requirement(
+            spoken, rule.requirement.language_level, None, rule.requirement.skills
+        )
+        fit = [
+            agent_id
+            for agent_id, agent in sorted(routing.agents.items())
+            if rule.queue in agent.queues
+            and agent.capacity >= cost
+            and not requirements.shortfalls(asked, agent.languages, agent.skills)
+        ]
+        yield f"  agents     {', '.join(fit) or 'nobody in agents.yaml, until something relaxes'}"
+
+
+def _promises(policy: "SlaPolicy", name: str, priority: int) -> Iterable[str]:
+    from typing import get_args
+
+    from cli.story import span
+    from schemas.sla import TargetKind
+
+    for kind in get_args(TargetKind):
+        target = policy.target(name, priority, kind)
+        if target is not None:
+            length = span(target.allowed.total_seconds())
+            yield f"{kind.replace('_', ' ')} in {length} of the calendar {target.calendar}"

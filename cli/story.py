@@ -1,0 +1,230 @@
+"""Events as one readable line each: who, what, about whom. For `tail`, the demo's board and a ticket's story."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+from schemas import (
+    commands,
+    deadletters,
+    inbound,
+    messages,
+    notifications,
+    roster,
+    routing,
+    sla,
+    submissions,
+    tickets,
+)
+from schemas.payload import Payload
+
+STYLES: Final = {
+    "inbound": "dim",
+    "messages": "cyan",
+    "commands": "blue",
+    "roster": "magenta",
+    "routing-work": "dim",
+    "tickets": "bold",
+    "routing": "green",
+    "sla": "yellow",
+    "notifications": "bright_blue",
+    "dead-letters": "bold red",
+}
+ALARMING: Final = frozenset(
+    {
+        sla.TargetBreached.TYPE,
+        tickets.CommandRefused.TYPE,
+        notifications.NoticeFailed.TYPE,
+        notifications.NoticeUnknown.TYPE,
+        routing.AssignmentExhausted.TYPE,
+    }
+)
+
+
+def style_of(event: Payload) -> str:
+    """Return the colour of an event's line."""
+    return "bold red" if event.TYPE in ALARMING else STYLES.get(event.TOPIC, "")
+
+
+def short(text: str, length: int = 60) -> str:
+    """Return a text on one line, cut to `length` characters, without control characters."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= length else line[: length - 1] + "…"
+
+
+def span(seconds: float) -> str:
+    """Return a length of time as people say it: 45 s, 12 min, 3 h 20 min, 5 days."""
+    whole = round(abs(seconds))
+    if whole < 90:
+        return f"{whole} s"
+    if whole < 5400:
+        return f"{round(whole / 60)} min"
+    hours, minutes = divmod(round(whole / 60), 60)
+    if hours >= 48:
+        return f"{round(whole / 86_400)} days"
+    return f"{hours} h {minutes:02d} min" if minutes else f"{hours} h"
+
+
+def until(at: datetime, now: datetime) -> str:
+    """Return how far an instant is from now, in words."""
+    left = (at - now) / timedelta(seconds=1)
+    return f"in {span(left)}" if left >= 0 else f"{span(left)} ago"
+
+
+def local_time(at: datetime, with_date: bool = False) -> str:
+    """Return an instant on this machine's clock."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S" if with_date else "%H:%M:%S")
+
+
+def utc(at: datetime) -> str:
+    """Return an instant in UTC, to the second."""
+    return at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%SZ")
+
+
+def _facts(facts: dict[str, str]) -> str:
+    return "; ".join(f"{name}: {short(value, 40)}" for name, value in facts.items())
+
+
+def _who(content: messages.MessageContent) -> str:
+    return content.sender.name or content.sender.address or "somebody"
+
+
+_LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
+    inbound.InboundReceived: lambda e: f"accepted by {e.channel} ({e.account}), input {e.input_id}",
+    submissions.MessageSubmitted: lambda e: f"submitted by another system: {short(e.subject)}",
+    messages.MessageReceived: lambda e: (
+        f"{short(_who(e.content), 30)} wrote by {e.content.channel}"
+        f"{f' in {e.content.language}' if e.content.language else ''}: {short(e.content.subject or e.content.text_new)}"
+        f"{f' ({e.content.kind})' if e.content.kind != 'message' else ''}"
+        f"{f' [{e.suspicion}]' if e.suspicion else ''}"
+    ),
+    commands.ReplyToCustomer: lambda e: (
+        f"{e.agent_id} replies{' and solves' if e.solves else ''}: {short(e.text)}"
+    ),
+    commands.AddNote: lambda e: f"{e.agent_id} notes: {short(e.text)}",
+    commands.SolveTicket: lambda e: f"{e.agent_id} solves{f' ({e.cause})' if e.cause else ''}",
+    commands.EscalateTicket: lambda e: (
+        f"{e.agent_id} escalates: {short(e.reason)} ({_facts(e.facts)})"
+    ),
+    commands.ReassignTicket: lambda e: (
+        f"{e.agent_id} hands on to {e.to_agent_id or e.queue or 'somebody'}"
+    ),
+    commands.TagTicket: lambda e: (
+        f"{e.agent_id} tags {' '.join([*('+' + t for t in e.add), *('-' + t for t in e.remove)])}"
+    ),
+    roster.AgentSet: lambda e: (
+        f"{e.agent_id} can carry {e.capacity}, serves {', '.join(e.queues)}, speaks {', '.join(e.languages)}"
+    ),
+    roster.AgentRemoved: lambda e: f"{e.agent_id} has left",
+    roster.PresenceSet: lambda e: f"{e.agent_id} is {e.presence}",
+    roster.OfferAccepted: lambda e: f"{e.agent_id} accepts",
+    roster.OfferDeclined: lambda e: (
+        f"{e.agent_id} declines{f': {short(e.reason)}' if e.reason else ''}"
+    ),
+    routing.WorkRequested: lambda e: (
+        f"a person is asked for in {e.queue}, priority {e.priority} ({e.reason})"
+    ),
+    routing.WorkWithdrawn: lambda e: f"nobody is needed any more ({e.reason})",
+    routing.TicketQueued: lambda e: f"waits in {e.queue}{_excluded(e.record)}",
+    routing.OfferMade: lambda e: (
+        f"offered to {e.agent_id} after {span(e.waited_seconds)}, until {local_time(e.expires_at)}"
+    ),
+    routing.TicketAssigned: lambda e: f"{e.agent_id} has taken it",
+    routing.TicketRequeued: lambda e: (
+        f"back to {e.queue}: {e.reason.replace('_', ' ')} by {e.agent_id}"
+        if e.reason != "agent_removed"
+        else f"back to {e.queue}: {e.agent_id} has left"
+    ),
+    routing.OfferAnswerRefused: lambda e: (
+        f"the answer of {e.agent_id} does not count: {e.reason.replace('_', ' ')}"
+    ),
+    routing.WorkReleased: lambda e: (
+        f"{e.agent_id or 'nobody'} is free of it ({e.reason.replace('_', ' ')})"
+    ),
+    routing.RequirementRelaxed: lambda e: f"asks for less now: without {', '.join(e.relaxed)}",
+    routing.AssignmentExhausted: lambda e: f"everyone in {e.queue} who could take it has declined",
+    tickets.TicketOpened: lambda e: (
+        f"{e.reference} opened for {short(e.contact.name or e.contact.address, 30)}: {short(e.subject)}"
+        f" → {e.queue}, priority {e.priority} ({e.rule})"
+    ),
+    tickets.TicketMessageAdded: lambda e: (
+        f"{'an automatic message' if e.is_automatic else 'the customer'} joined it ({e.kind})"
+    ),
+    tickets.TicketReopened: lambda e: f"reopened, back to {e.queue}",
+    tickets.TicketAnswered: lambda e: (
+        f"{e.agent_name or e.agent_id} answered{' first' if e.is_first else ''}: {short(e.text)}"
+    ),
+    tickets.TicketNoteAdded: lambda e: f"note by {e.agent_id}: {short(e.text)}",
+    tickets.TicketStatusChanged: lambda e: (
+        f"{e.before} → {e.status} ({e.reason.replace('_', ' ')})"
+        f"{f', {e.agent_id}' if e.agent_id else ''}"
+    ),
+    tickets.TicketEscalated: lambda e: (
+        f"escalated {e.from_queue} → {e.to_queue} by {e.agent_id or e.by_rule or 'rule'}: {short(e.reason)}"
+    ),
+    tickets.TicketSolved: lambda e: f"solved by {e.agent_id}{f' ({e.cause})' if e.cause else ''}",
+    tickets.TicketClosed: lambda _: "closed: the reopen window is over",
+    tickets.TicketTagged: lambda e: f"tags: {', '.join(e.tags) or 'none'}",
+    tickets.CommandRefused: lambda e: (
+        f"{e.command} of {e.agent_id} refused: {e.reason.replace('_', ' ')} (it is {e.state})"
+    ),
+    tickets.MessageNotTicketed: lambda e: f"a message opens no ticket: {e.reason}",
+    sla.TargetStarted: lambda e: (
+        f"clock {_target(e)} runs ({e.policy}): due {utc(e.due_at)}"
+    ),
+    sla.TargetPaused: lambda e: f"clock {_target(e)} stands ({e.cause})",
+    sla.TargetResumed: lambda e: f"clock {_target(e)} runs on: due {utc(e.due_at)}",
+    sla.TargetAtRisk: lambda e: f"clock {_target(e)} is at risk: due {utc(e.due_at)}",
+    sla.TargetBreached: lambda e: f"clock {_target(e)} BREACHED at {utc(e.breached_at)}",
+    sla.TargetMet: lambda e: (
+        f"clock {_target(e)} met after {span(e.elapsed_seconds)}{' (late)' if e.was_breached else ''}"
+    ),
+    sla.TargetCancelled: lambda e: f"clock {_target(e)} cancelled ({e.reason})",
+    sla.BreachRetracted: lambda e: (
+        f"breach of clock {_target(e)} taken back: it was answered in time"
+    ),
+    notifications.NoticeRequested: lambda e: (
+        f"notice '{e.occasion}' in {e.language} to {short(e.recipient, 40)}: {short(e.subject)}"
+    ),
+    notifications.NoticeSent: lambda e: f"notice '{e.occasion}' sent",
+    notifications.NoticeFailed: lambda e: f"notice '{e.occasion}' failed: {short(e.reason)}",
+    notifications.NoticeUnknown: lambda e: (
+        f"notice '{e.occasion}': nobody knows whether it went out ({short(e.reason)})"
+    ),
+    notifications.NoticeSuppressed: lambda e: (
+        f"notice '{e.occasion}' not sent: {e.reason.replace('_', ' ')}"
+    ),
+    deadletters.DeadLetterParked: lambda e: (
+        f"{e.service} parked {e.topic}/{e.partition}@{e.offset}: {e.reason}: {short(e.error)}"
+    ),
+}  # fmt: skip
+
+
+def _target(event: sla.SlaEvent) -> str:
+    return event.target.replace("_", " ")
+
+
+def _excluded(record: routing.DecisionRecord | None) -> str:
+    if record is None or not record.excluded:
+        return ""
+    rules: dict[str, int] = {}
+    for agent in record.excluded:
+        rules[agent.rules[0] if agent.rules else "?"] = (
+            rules.get(agent.rules[0] if agent.rules else "?", 0) + 1
+        )
+    return f": {', '.join(f'{count} × {rule}' for rule, count in sorted(rules.items()))}"
+
+
+def tell(event: Payload) -> str:
+    """Return what an event says, on one line."""
+    line = _LINES.get(type(event))
+    return line(event) if line is not None else event.TYPE
+
+
+def instant_of(event: Payload, otherwise: datetime) -> datetime:
+    """Return when what an event tells of happened, as the event itself says."""
+    for name in ("at", "offered_at", "assigned_at", "detected_at", "received_at"):
+        found = getattr(event, name, None)
+        if isinstance(found, datetime):
+            return found
+    return otherwise

@@ -1,0 +1,76 @@
+"""`signalbox policy check`: the example is in order, and mistakes within and across files are named."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from cli.main import app
+from cli.places import ROOT
+from cli.policy import examine
+
+EXAMPLE = ROOT / "policy"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(EXAMPLE, tmp_path / "policy"))
+
+
+def change(folder: Path, name: str, old: str, new: str) -> None:
+    text = (folder / name).read_text(encoding="utf-8")
+    assert old in text
+    (folder / name).write_text(text.replace(old, new, 1), encoding="utf-8")
+
+
+def test_the_example_is_in_order_and_a_sample_message_finds_its_way() -> None:
+    result = CliRunner().invoke(
+        app, ["policy", "check", str(EXAMPLE), "--subject", "webhook fails"]
+    )
+    assert result.exit_code == 0, result.output
+    assert "in order" in result.output
+    assert "technical desk" in result.output
+    assert "first response in" in result.output
+
+
+def test_an_unknown_key_is_named_with_file_path_and_what_is_allowed(folder: Path) -> None:
+    change(folder, "routing.yaml", "  max_declines: 3", "  max_decline: 3")
+    result = CliRunner().invoke(app, ["policy", "check", str(folder)])
+    assert result.exit_code == 1
+    assert "error: routing.yaml: offers.max_decline: 3: unknown key" in result.output
+    assert "max_declines" in result.output
+
+
+def test_a_rule_that_names_no_sla_policy_is_found_across_files(folder: Path) -> None:
+    change(folder, "routing.yaml", "sla_policy: urgent", "sla_policy: gold")
+    _, findings = examine(folder)
+    told = [str(one) for one in findings if one.level == "error"]
+    assert told == [
+        "error: routing.yaml: rules.0.then.sla_policy: 'gold': no such policy in sla.yaml; known: standard, urgent"
+    ]
+
+
+def test_a_language_without_templates_is_a_warning(folder: Path) -> None:
+    change(folder, "routing.yaml", "languages: [en, tr, ru]", "languages: [en, tr, ru, de]")
+    _, findings = examine(folder)
+    assert any(one.level == "warning" and "is de" in one.message for one in findings)
+
+
+def test_a_domain_that_does_not_exist_is_found_across_files(folder: Path) -> None:
+    change(folder, "channels.yaml", "domain: main", "domain: nowhere")
+    _, findings = examine(folder)
+    assert any(one.file == "channels.yaml" and one.level == "error" for one in findings)
+
+
+def test_a_sender_for_an_account_that_does_not_exist_is_a_warning(folder: Path) -> None:
+    change(folder, "notify.yaml", "accounts: [support, contact]", "accounts: [support, contract]")
+    _, findings = examine(folder)
+    assert any("'contract'" in one.message and one.level == "warning" for one in findings)
+
+
+def test_a_broken_file_does_not_hide_mistakes_in_the_others(folder: Path) -> None:
+    (folder / "sla.yaml").write_text("policies: [", encoding="utf-8")
+    change(folder, "notify.yaml", "default_sender: support", "default_sender: nobody")
+    _, findings = examine(folder)
+    assert {one.file for one in findings if one.level == "error"} >= {"sla.yaml", "notify.yaml"}
