@@ -188,7 +188,8 @@ async def test_bytes_that_are_no_mail_are_taken_too_for_the_normaliser_to_park(
 
 async def test_a_port_in_use_is_said_in_a_sentence(port: int, spool: MemorySpool, policies) -> None:  # type: ignore[no-untyped-def]
     with pytest.raises(
-        ConfigurationError, match=f"port {port} on 127.0.0.1 is in use; set SIGNALBOX_SMTP_LISTEN_PORT"
+        ConfigurationError,
+        match=f"port {port} on 127.0.0.1 is in use; set SIGNALBOX_SMTP_LISTEN_PORT",
     ):
         await smtp_in.listen(spool, policies, Fixed(), settings(smtp_listen_port=port))
 
