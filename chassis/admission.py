@@ -61,12 +61,26 @@ class Admission(Generic[S]):
                 if batch.halt is not None:
                     break
                 continue
-            if not self._admit_one(batch, topic, record):
+            if not self._admit_safely(batch, topic, record):
                 break
             position.offsets[topic] = record.offset + 1
 
+    def _admit_safely(self, batch: Batch[S], topic: str, record: Record) -> bool:
+        """Take one record in; whatever surprises us in it sets it aside, since met again it would surprise us again."""
+        try:
+            return self._admit_one(batch, topic, record)
+        except Exception as error:
+            log.exception("record_surprise", stage=self.stage.name, error=type(error).__name__)
+            detail = f"it could not be read: {type(error).__name__}"
+            self.park_record(batch, topic, record, Reason.UNREADABLE_RECORD, detail, None)
+            return True
+
     def _accepts_hole(self, batch: Batch[S], topic: str, expected: int, got: int) -> bool:
-        """Offsets are missing: look again once; the second time they are really not there."""
+        """Offsets are missing: look again once; the second time they are really not there.
+
+        On numbered streams the sequence then decides whether anything was lost. On an open topic the hole is taken for
+        transaction markers only after the worker has seen that the log still begins before it.
+        """
         task = batch.task
         if task.looked_again.get(topic) != expected:
             task.looked_again[topic] = expected
@@ -81,16 +95,9 @@ class Admission(Generic[S]):
             expected=expected,
             got=got,
         )
-        if not BY_NAME[topic].is_open:
-            return True  # Numbered streams: the sequence decides whether anything was lost.
-        batch.halt = {
-            "topic": topic,
-            "source": None,
-            "last": expected,
-            "got": got,
-            "offset": got,
-            "reason": "offsets_missing",
-        }
+        if not BY_NAME[topic].is_open or task.known_holes.get(topic) == expected:
+            return True
+        batch.hole = (topic, expected, got)
         return False
 
     def _admit_one(self, batch: Batch[S], topic: str, record: Record) -> bool:
@@ -109,6 +116,9 @@ class Admission(Generic[S]):
             self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, detail, envelope)
             return True
         if envelope.source.startswith(OWN_SOURCE_PREFIX):
+            if (problem := _not_the_writer(envelope.source, topic, record.partition)) is not None:
+                self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, problem, envelope)
+                return True
             if envelope.sequence is None:
                 self.park_record(
                     batch, topic, record, Reason.NO_SEQUENCE, "sequence: is missing", envelope
@@ -271,6 +281,15 @@ class Admission(Generic[S]):
         cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
         batch.resolves[len(batch.inputs)] = parked.id
         batch.inputs.append((Received(envelope, event, key, parked.topic, cause), parked))
+
+
+def _not_the_writer(source: str, topic: str, partition: int) -> str | None:
+    """On a topic that foreign systems write to, only its own writer of that partition is believed to be ours."""
+    known = BY_NAME[topic]
+    own = f"{OWN_SOURCE_PREFIX}{known.writer}/{partition}"
+    if not known.is_open or source.partition("#")[0] == own:
+        return None
+    return f"source: is not {own}"
 
 
 def _incarnation_of(stream: str, base: str) -> str | None:

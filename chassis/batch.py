@@ -52,6 +52,10 @@ class Task(Generic[S]):
     """Keys with records set aside and not resolved, and the dead letters' ids, oldest first."""
     log_start: dict[str, int] = field(default_factory=dict)
     looked_again: dict[str, int] = field(default_factory=dict)
+    known_holes: dict[str, int] = field(default_factory=dict)
+    """Topics with missing offsets that the log itself has left out, by the first of them."""
+    is_held: bool = False
+    """Whether its partitions are paused for a reason that a shorter outbox does not end."""
     relay: Relay | None = None
     effects: deque[Effect] = field(default_factory=deque)
     effects_running: dict[str, str] = field(default_factory=dict)
@@ -59,7 +63,6 @@ class Task(Generic[S]):
     results: deque[EffectDone] = field(default_factory=deque)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_throttled: bool = False
-    is_all_loaded: bool = False
     superseded: set[str] = field(default_factory=set)
     """Ids that sources told and forgot by a restore; told again, they are duplicates."""
 
@@ -82,9 +85,9 @@ class Batch(Generic[S]):
     inputs: list[tuple[Input, Record | ParkedRecord | TimerRow | None]] = field(
         default_factory=list
     )
-    relayed: int = 0
     halt: dict[str, Any] | None = None
     reread: Reread | None = None
+    hole: tuple[str, int, int] | None = None
     deciding: int | None = None
     """Which of the inputs is being decided; None while records are admitted."""
     parked_keys: dict[str, tuple[int, str]] = field(default_factory=dict)

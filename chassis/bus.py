@@ -7,6 +7,7 @@ cannot even decode into records that say so.
 """
 
 import asyncio
+import contextlib
 import hashlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +17,12 @@ from typing import Any, Protocol, TypeAlias
 
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import ConsumerStoppedError, KafkaError
+from aiokafka.errors import (
+    ConsumerStoppedError,
+    KafkaError,
+    NoOffsetForPartitionError,
+    OffsetOutOfRangeError,
+)
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
@@ -31,6 +37,11 @@ CAREFUL_RECORDS = 100
 """Records read one at a time from each partition after a poll failed."""
 
 CAREFUL_WAIT_MS = 200
+
+BROKEN_SECONDS = 10.0
+"""A client whose polls have failed for this long does not come back by itself: a new one has to join."""
+
+STOP_SECONDS = 5.0
 
 log = logs.get("bus")
 
@@ -58,6 +69,14 @@ class Guard(Protocol):
         """Return the next offset of each partition that is being read for now."""
         ...
 
+    def on_out_of_range(self, partitions: set[TopicPartition]) -> None:
+        """The log does not hold the next offset of these: it was cut, or made anew. Must not wait."""
+        ...
+
+
+class ClientDead(KafkaError):  # type: ignore[misc]
+    """A task of the client has ended, so that nothing will ever be read with it."""
+
 
 class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     """A consumer whose `getmany` never loses what it has drained.
@@ -65,14 +84,22 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
     A record with a header *key* that is not UTF-8 makes the client raise from inside the poll, for ever, and partitions
     drained earlier in that call have moved on already. On any error every partition is put back to its own offset; then
     records are read one at a time until the one that cannot be decoded stands alone.
+
+    Where the log no longer holds an offset, nothing is skipped: the guard is told (`auto_offset_reset` is `none`).
     """
 
     def __init__(self, *topics: str, guard: Guard, **options: Any) -> None:
         super().__init__(*topics, **options)
         self._guard = guard
         self._is_careful = False
+        self._failing_since: float | None = None
         self.last_poll = monotonic()
-        """When the last poll came back: the loop turns as long as this moves."""
+        """When a poll last came back without an error: the loop turns as long as this moves."""
+
+    @property
+    def failing_seconds(self) -> float:
+        """For how long every poll has failed."""
+        return 0.0 if self._failing_since is None else monotonic() - self._failing_since
 
     async def getmany(
         self, *partitions: TopicPartition, timeout_ms: int = 0, max_records: int | None = None
@@ -80,27 +107,70 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         """Return records as they come, waiting up to `WAIT_SECONDS`; undecodable ones as `UndecodableRecord`."""
         del timeout_ms
         try:
+            self._check_alive()
             if self._is_careful:
                 self._is_careful = False
-                return await self._read_carefully()
-            records: dict[TopicPartition, list[Record]] = await super().getmany(
-                *partitions, timeout_ms=int(WAIT_SECONDS * 1000), max_records=max_records
-            )
-            return records
+                records = await self._read_carefully()
+            else:
+                records = await super().getmany(
+                    *partitions, timeout_ms=int(WAIT_SECONDS * 1000), max_records=max_records
+                )
         except (ConsumerStoppedError, asyncio.CancelledError):
             raise
+        except (OffsetOutOfRangeError, NoOffsetForPartitionError) as error:
+            self._rewind()  # A careful poll may have moved others.
+            self._note_turn()
+            await self._leave_to_guard(error)
+            return {}
         except KafkaError as error:
             self._rewind()
+            self._note_failure()
             log.warning("poll_failed", error=type(error).__name__)
             await asyncio.sleep(0.5)
             return {}
         except Exception as error:  # noqa: BLE001 - whatever the client cannot decode: take it back, look closer
             self._rewind()
+            self._note_failure()
             self._is_careful = True
             log.warning("poll_undecodable", error=type(error).__name__)
             return {}
-        finally:
-            self.last_poll = monotonic()
+        self._note_turn()
+        return records
+
+    def _note_turn(self) -> None:
+        self._failing_since, self.last_poll = None, monotonic()
+
+    def _note_failure(self) -> None:
+        if self._failing_since is None:
+            self._failing_since = monotonic()
+
+    def _check_alive(self) -> None:
+        """Say what the client itself would say never, or as if it were a record that cannot be decoded."""
+        if self._closed:
+            return  # `getmany` says so itself.
+        for owner, name in (
+            (self._coordinator, "_coordination_task"),
+            (self._fetcher, "_fetch_task"),
+        ):
+            task = getattr(owner, name, None)
+            if task is not None and task.done():
+                raise ClientDead(f"{name.strip('_')} has ended")
+
+    async def _leave_to_guard(self, error: KafkaError) -> None:
+        found = error.args[0] if error.args else ()
+        partitions = {found} if isinstance(found, TopicPartition) else set(found)
+        assigned = self.assignment()
+        owned = self._guard.expected_offsets()
+        for partition in (partitions & assigned) - owned.keys():
+            # Only a position, so that the client does not look for one: see `_Listener`.
+            self.seek(partition, 0)
+        cut = partitions & assigned & owned.keys()
+        if cut and isinstance(error, OffsetOutOfRangeError):
+            log.error(
+                "offset_out_of_range", partitions=sorted(f"{p.topic}/{p.partition}" for p in cut)
+            )
+            self._guard.on_out_of_range(cut)
+        await asyncio.sleep(0.05)
 
     def _rewind(self) -> None:
         for partition, offset in self._guard.expected_offsets().items():
@@ -136,6 +206,7 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             except (ConsumerStoppedError, asyncio.CancelledError, KafkaError):
                 raise
             except Exception as error:  # noqa: BLE001 - this one record is what cannot be decoded
+                self._check_alive()  # Unless the client has died: that is no record's fault.
                 records.append(
                     UndecodableRecord(
                         partition.topic,
@@ -187,6 +258,10 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]
         partitions = set(assigned)
         if self._bus.consumer is not None and partitions:
             self._bus.consumer.pause(*partitions)
+            for partition in partitions:
+                # Any position will do while it is paused, and acquiring seeks to the lease's. Without one the client
+                # would look for it, and fail where there is none.
+                self._bus.consumer.seek(partition, 0)
         self._bus.reader.on_assigned(partitions)
 
 
@@ -232,9 +307,18 @@ class Bus:
     ) -> None:
         self.reader = reader
         self.group = group
-        self._broker = KafkaBroker(
-            bootstrap,
-            client_id=client_id,
+        self._bootstrap = bootstrap
+        self._client_id = client_id
+        self._topics = tuple(topics)
+        self._session_ms = int(session_seconds * 1000)
+        self._max_records = max_records
+        self._broker, self._subscriber = self._build()
+
+    def _build(self) -> tuple[KafkaBroker, Any]:
+        """Make the subscription anew: a broker object that has failed keeps what it had."""
+        broker = KafkaBroker(
+            self._bootstrap,
+            client_id=self._client_id,
             consumer_only=True,
             allow_auto_create_topics=False,
             logger=None,
@@ -243,27 +327,28 @@ class Bus:
             request_timeout_ms=10_000,
             codec=_RawCodec(),
         )
-        session_ms = int(session_seconds * 1000)
-        self._subscriber = self._broker.subscriber(
-            *topics,
+        subscriber = broker.subscriber(
+            *self._topics,
             batch=True,
-            group_id=group,
+            group_id=self.group,
             ack_policy=AckPolicy.MANUAL,
             no_reply=True,
             parser=self._parse,
             codec=_RawCodec(),
             listener=_Listener(self),
-            auto_offset_reset="earliest",
+            auto_offset_reset="none",
+            isolation_level="read_committed",
             partition_assignment_strategy=(RangePartitionAssignor,),
-            session_timeout_ms=session_ms,
-            heartbeat_interval_ms=max(session_ms // 6, 300),
-            rebalance_timeout_ms=int(session_ms * 4 / 3),
+            session_timeout_ms=self._session_ms,
+            heartbeat_interval_ms=max(self._session_ms // 6, 300),
+            rebalance_timeout_ms=int(self._session_ms * 4 / 3),
             fetch_max_wait_ms=100,
             batch_timeout_ms=5,
-            max_records=max_records,
+            max_records=self._max_records,
             max_poll_interval_ms=300_000,
         )
-        self._subscriber(self._handle)
+        subscriber(self._handle)
+        return broker, subscriber
 
     @property
     def consumer(self) -> SafeConsumer | None:
@@ -271,12 +356,19 @@ class Bus:
         consumer = self._subscriber.consumer
         return consumer if isinstance(consumer, SafeConsumer) else None
 
+    @property
+    def is_broken(self) -> bool:
+        """Whether the client has failed for so long that only a new one helps: stop, and start again."""
+        consumer = self.consumer
+        return consumer is not None and consumer.failing_seconds > BROKEN_SECONDS
+
     async def start(self) -> None:
-        """Join the group.
+        """Join the group, with a new client each time.
 
         Raises:
             KafkaError, OSError, TimeoutError: the broker does not answer; nothing is left running.
         """
+        self._broker, self._subscriber = self._build()
         try:
             await self._broker.connect()
             config = self._broker.config.broker_config
@@ -287,11 +379,18 @@ class Bus:
             raise
 
     async def stop(self) -> None:
-        """Leave the group at once."""
+        """Leave the group at once. A client that cannot even be stopped loses its connections."""
+        consumer = self.consumer
         try:
-            await asyncio.wait_for(self._broker.stop(), 5.0)
-        except (KafkaError, TimeoutError, OSError) as error:
+            async with asyncio.timeout(STOP_SECONDS):
+                await self._broker.stop()
+        except Exception as error:  # noqa: BLE001 - it is given up in any case, and others have still to stop
             log.warning("bus_stop_failed", error=type(error).__name__)
+            if consumer is not None:
+                self._subscriber.consumer = None
+                with contextlib.suppress(Exception):
+                    async with asyncio.timeout(1.0):
+                        await consumer._client.close()  # noqa: SLF001 - it has no door for this
 
     async def _parse(self, message: Any) -> KafkaMessage:
         return KafkaAckableMessage(

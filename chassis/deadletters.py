@@ -124,11 +124,14 @@ def park(
     error: str,
     state_key: str | None,
     now: datetime,
+    identity: str | None = None,
 ) -> ParkedRecord:
     """Make the parked form of a record; bytes over `KEPT_BYTES_MAX` are cut, and the offset says where the rest lies."""
     is_cut = value is not None and len(value) > KEPT_BYTES_MAX
     return ParkedRecord(
-        id=ids.derive("parked", stage, topic, str(partition), str(offset)),
+        id=ids.derive("parked", stage, identity)
+        if identity is not None
+        else ids.derive("parked", stage, topic, str(partition), str(offset)),
         stage=stage,
         task=task,
         topic=topic,

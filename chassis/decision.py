@@ -16,6 +16,9 @@ S = TypeVar("S")
 ATTEMPTS_MAX = 3
 """A record whose decision fails is tried this often, then parked."""
 
+REFUSALS_MAX = 2
+"""An input whose decision cannot be stored, though it stands alone, is tried this often: its batch has shown it before."""
+
 log = logs.get("decision")
 
 
@@ -40,14 +43,28 @@ class Deciding(Generic[S]):
         self._refused: dict[tuple[int, str], int] = defaultdict(int)
 
     def refused(self, batch: Batch[S]) -> None:
-        """Count that the database would not store what was decided on the one input of a batch."""
+        """Count that nothing could be read or stored for the one input of a batch."""
         self._refused[batch.task.number, batch.inputs[0][0].cause] += 1
 
     def settled(self, batch: Batch[S]) -> None:
-        """Forget the refusals of inputs that are stored, applied or parked."""
-        if self._refused:
+        """Forget the failures of inputs that are stored, applied or parked; a replay is tried as often again.
+
+        Not before the commit: where two inputs of a batch fail, each would set back the count of the other.
+        """
+        if self._suspects or self._refused:
             for item, _ in batch.inputs:
+                self._suspects.pop(item.cause, None)
                 self._refused.pop((batch.task.number, item.cause), None)
+
+    def worth_loading(self, batch: Batch[S]) -> list[Input]:
+        """Return the inputs that will be decided; the others are parked as they are."""
+        if not self._refused:
+            return [item for item, _ in batch.inputs]
+        number = batch.task.number
+        return [item for item, _ in batch.inputs if not self._is_given_up(number, item)]
+
+    def _is_given_up(self, number: int, item: Input) -> bool:
+        return self._refused.get((number, item.cause), 0) >= REFUSALS_MAX
 
     def decide(self, batch: Batch[S], loaded: dict[str, S], now: datetime) -> None:
         task, overlay = batch.task, batch.overlay
@@ -65,17 +82,16 @@ class Deciding(Generic[S]):
                 found = task.states.get(key)
                 state = found if found is not None else loaded.get(key)
             if self._suspects and self._suspects.get(item.cause, 0) >= ATTEMPTS_MAX:
-                del self._suspects[item.cause]  # A replay is tried as often again.
                 outcome: Outcome[S] = Outcome(
                     is_changed=False,
                     park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
                 )
-            elif self._refused and self._refused.get((task.number, item.cause), 0) >= ATTEMPTS_MAX:
+            elif self._refused and self._is_given_up(task.number, item):
                 outcome = Outcome(
                     is_changed=False,
                     park=(
                         Reason.HANDLER_FAILED,
-                        f"the database refused what was decided {ATTEMPTS_MAX} times",
+                        f"what was decided could not be stored {REFUSALS_MAX} times",
                     ),
                 )
             else:
@@ -119,7 +135,6 @@ class Deciding(Generic[S]):
                 position.n_ignored += 1
             else:
                 position.n_applied += 1
-        self._suspects.pop(item.cause, None)
         overlay.rows.extend(outcome.rows)
         if outcome.events:
             self._emission.emit_all(batch, item, outcome.events, now)
@@ -174,6 +189,7 @@ class Deciding(Generic[S]):
             )
             batch.overlay.parked.append(
                 deadletters.park(
+                    identity=item.cause,
                     stage=self.stage.name,
                     task=batch.task.number,
                     topic="tick" if isinstance(item, Tick) else "effect",

@@ -2,7 +2,7 @@
 
 Live: every loop has turned within `LOOP_SECONDS`; neither the database's nor the broker's absence makes a process dead.
 Ready: each stage holds the leases of what Kafka gave it, its position moves while there is lag, the database answers,
-nothing stands at a gap.
+the broker too, and nothing stands at a gap.
 """
 
 import asyncio
@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import asyncpg
+from aiokafka.errors import KafkaError
 
 from chassis import metrics
 from chassis.batch import TaskState
@@ -41,10 +42,16 @@ class Health:
     def __init__(self, service: str, pool: asyncpg.Pool | None = None) -> None:
         self._service = service
         self._pool = pool
+        self.database_wait: str | None = None
+        """What the process still waits for before it opens its pool; None where it does not."""
         self._workers: list[Worker[Any]] = []
         self._turns: dict[str, Callable[[], float]] = {}
         self._checks: dict[str, Check] = {}
         self._progress: dict[str, _Progress] = {}
+
+    def use_pool(self, pool: asyncpg.Pool) -> None:
+        """Ask this pool from now on whether the database answers."""
+        self._pool, self.database_wait = pool, None
 
     def add_worker(self, worker: Worker[Any]) -> None:
         """Watch a stage's loop."""
@@ -74,10 +81,15 @@ class Health:
     async def unready(self) -> dict[str, str]:
         """Return what keeps the process from being ready, by part."""
         problems = self.dead()
+        if self.database_wait is not None:
+            problems["database"] = self.database_wait
         if self._pool is not None:
             problem = await self._ping()
             if problem is not None:
                 problems["database"] = problem
+        problem = await self._ask_broker()
+        if problem is not None:
+            problems["broker"] = problem
         for worker in self._workers:
             problems.update(self._stage_problems(worker))
         for name, check in self._checks.items():
@@ -94,6 +106,18 @@ class Health:
                 async with self._pool.acquire() as connection:
                     await connection.fetchval("SELECT 1")
         except DATABASE_ERRORS as error:
+            return f"does not answer ({type(error).__name__})"
+        return None
+
+    async def _ask_broker(self) -> str | None:
+        """Ask the broker for its metadata: positions and lag stand still without a sign when it is gone."""
+        consumer = next((w.consumer for w in self._workers if w.consumer is not None), None)
+        if consumer is None:
+            return None
+        try:
+            async with asyncio.timeout(PING_SECONDS):
+                await consumer.topics()
+        except (KafkaError, OSError, TimeoutError) as error:
             return f"does not answer ({type(error).__name__})"
         return None
 

@@ -16,6 +16,7 @@ import asyncpg
 import msgspec
 
 from chassis import deadletters
+from chassis.clock import Clock
 from chassis.deadletters import ParkedRecord
 from chassis.errors import Fenced
 from chassis.failpoints import Failpoints
@@ -35,6 +36,9 @@ SESSION: dict[str, str] = {
 
 ACQUIRE_SECONDS = 3.0
 COMMAND_SECONDS = 5.0
+PAGE_BYTES = 8 * 1024 * 1024
+"""Bytes that one statement or transaction reads or writes, about: what passes through within `transaction_timeout` on a
+slow day. One row may be more; then it goes alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +129,6 @@ class Lease:
 
     epoch: int
     position: Position
-    skew_seconds: float
 
 
 ACQUIRE = """
@@ -134,7 +137,7 @@ VALUES ($1, $2, 1, $3, $4)
 ON CONFLICT (stage, task) DO UPDATE
    SET epoch = l.epoch + 1, owner = excluded.owner, topology = excluded.topology, renewed_at = clock_timestamp()
  WHERE l.topology <= excluded.topology
-RETURNING *, clock_timestamp() AS database_now
+RETURNING *
 """
 
 ACQUIRE_IF_FREE = """
@@ -144,7 +147,7 @@ ON CONFLICT (stage, task) DO UPDATE
    SET epoch = l.epoch + 1, owner = excluded.owner, topology = excluded.topology, renewed_at = clock_timestamp()
  WHERE l.topology <= excluded.topology
    AND (l.owner = excluded.owner OR l.renewed_at < clock_timestamp() - make_interval(secs => $5))
-RETURNING *, clock_timestamp() AS database_now
+RETURNING *
 """
 
 ADVANCE = """
@@ -181,6 +184,16 @@ INSERT_OUTBOX = """
 INSERT INTO outbox (stage, task, oid, topic, part, seq, key, headers, value)
 SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[],
                          $9::bytea[])
+"""
+
+LOAD_OUTBOX = """
+SELECT oid, topic, part, seq, key, headers, value
+  FROM (SELECT *, sum(octet_length(value) + octet_length(headers)) OVER (ORDER BY oid)
+                  - octet_length(value) - octet_length(headers) AS bytes_before
+          FROM (SELECT oid, topic, part, seq, key, headers, value FROM outbox
+                 WHERE stage = $1 AND task = $2 AND oid > $3 ORDER BY oid LIMIT $4) AS page) AS counted
+ WHERE bytes_before < $5
+ ORDER BY oid
 """
 
 DELETE_ACKED = """
@@ -253,24 +266,32 @@ class Ledger(Generic[S]):
             )
         return json.loads(raw) if raw is not None else {}
 
-    async def acquire(self, task: int, owner: str, topology: int, now: datetime) -> Lease | None:
+    async def acquire(self, task: int, owner: str, topology: int) -> Lease | None:
         """Take the lease: epoch + 1, committed by itself. None where a newer topology holds it.
 
         Waits for any transaction of the previous owner, whose row lock it needs.
         """
         async with self.reading() as connection:
             row = await connection.fetchrow(ACQUIRE, self._stage, task, owner, topology)
-        return None if row is None else _lease_of(row, now)
+        return None if row is None else _lease_of(row)
+
+    async def measure_skew(self, clock: Clock) -> float:
+        """Return this process' clock minus the database's, in seconds, taken midway between asking and answer."""
+        async with self.reading() as connection:
+            before = clock.now()
+            theirs: datetime = await connection.fetchval("SELECT clock_timestamp()")
+            after = clock.now()
+        return (before + (after - before) / 2 - theirs).total_seconds()
 
     async def acquire_if_free(
-        self, task: int, owner: str, topology: int, now: datetime, lease_seconds: float
+        self, task: int, owner: str, topology: int, lease_seconds: float
     ) -> Lease | None:
         """Take a lease that PostgreSQL alone decides: None while another owner has renewed it of late."""
         async with self.reading() as connection:
             row = await connection.fetchrow(
                 ACQUIRE_IF_FREE, self._stage, task, owner, topology, lease_seconds
             )
-        return None if row is None else _lease_of(row, now)
+        return None if row is None else _lease_of(row)
 
     async def load_timers(
         self, task: int, after: datetime | None, until: datetime
@@ -288,15 +309,13 @@ class Ledger(Generic[S]):
         return [TimerRow(row["key"], row["name"], row["id"], row["due_at"]) for row in rows]
 
     async def load_outbox(self, task: int, after_oid: int, limit: int) -> list[OutboxRow]:
-        """Return a page of the outbox behind `after_oid`, in order."""
+        """Return a page of the outbox behind `after_oid`, in order: at most `limit` rows and about `PAGE_BYTES`.
+
+        Only an empty page means that there are no more rows.
+        """
         async with self.reading() as connection:
             rows = await connection.fetch(
-                "SELECT oid, topic, part, seq, key, headers, value FROM outbox"
-                " WHERE stage = $1 AND task = $2 AND oid > $3 ORDER BY oid LIMIT $4",
-                self._stage,
-                task,
-                after_oid,
-                limit,
+                LOAD_OUTBOX, self._stage, task, after_oid, limit, PAGE_BYTES
             )
         return [
             OutboxRow(
@@ -594,7 +613,7 @@ async def resume(connection: Connection, stage: str, task: int) -> dict[str, Any
     return halted
 
 
-def _lease_of(row: asyncpg.Record, now: datetime) -> Lease:
+def _lease_of(row: asyncpg.Record) -> Lease:
     return Lease(
         epoch=row["epoch"],
         position=Position(
@@ -611,12 +630,17 @@ def _lease_of(row: asyncpg.Record, now: datetime) -> Lease:
             halted=json.loads(row["halted"]) if row["halted"] is not None else None,
             continues=json.loads(row["continues"]),
         ),
-        skew_seconds=(now - row["database_now"]).total_seconds(),
     )
 
 
 def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
+
+
+def database_facts(error: BaseException) -> dict[str, str]:
+    """Return what a log line may say of a database error: its message would quote the rows."""
+    names = ("sqlstate", "schema_name", "table_name", "column_name", "constraint_name")
+    return {name: str(value) for name in names if (value := getattr(error, name, None))}
 
 
 class DocumentStore(Generic[S]):

@@ -7,6 +7,7 @@ secrets, are replaced, however they got there.
 
 import logging
 import sys
+import traceback
 from collections.abc import MutableMapping
 from typing import Any
 
@@ -32,6 +33,8 @@ FORBIDDEN = frozenset(
 )
 """Field names whose values never reach a log."""
 
+TRACE_LINES_MAX = 200
+
 
 def _redact(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
     for name in event:
@@ -46,6 +49,22 @@ def _escape(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[
         sign if sign.isprintable() else sign.encode("unicode_escape").decode()
         for sign in str(event["event"])
     )
+    return event
+
+
+def _trace(_: Any, __: str, event: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Turn an exception into where it came from and what kind it is, down its causes: its message may quote people."""
+    found = event.pop("exc_info", None)
+    if not found:
+        return event
+    error = found if isinstance(found, BaseException) else sys.exc_info()[1]
+    if isinstance(found, tuple):
+        error = found[1]
+    lines: list[str] = []
+    while error is not None and len(lines) < TRACE_LINES_MAX:
+        lines += [type(error).__name__, *traceback.format_tb(error.__traceback__)]
+        error = error.__cause__ or error.__context__
+    event["exception"] = "\n".join(line.rstrip() for line in lines)
     return event
 
 
@@ -65,7 +84,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
         *([] if fmt == "json" else [_escape]),  # JSON escapes by itself.
     ]
     structlog.configure(
-        processors=[*shared, structlog.processors.format_exc_info, renderer],
+        processors=[*shared, _trace, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(threshold),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -78,7 +97,7 @@ def configure(service: str, fmt: str = "json", level: str = "info") -> None:
             foreign_pre_chain=[structlog.stdlib.add_logger_name, *shared],
             processors=[
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                structlog.processors.format_exc_info,
+                _trace,
                 renderer,
             ],
         )

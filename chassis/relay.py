@@ -50,17 +50,22 @@ def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
 
 async def kill_producer(producer: AIOKafkaProducer) -> None:
     """End a producer whatever it is doing: its `stop()` would flush for ever while the broker is away."""
+    has_stopped = False
     try:
-        async with asyncio.timeout(STOP_SECONDS):
-            await producer.stop()
-    except (TimeoutError, Exception):  # noqa: BLE001 - it is being thrown away; what fails now fails unseen by design
-        sender = getattr(producer, "_sender", None)
-        task = getattr(sender, "sender_task", None)
-        if task is not None and not task.done():
-            task.cancel()
+        # It is being thrown away: what fails now fails unseen by design.
         with contextlib.suppress(Exception):
             async with asyncio.timeout(STOP_SECONDS):
-                await producer.client.close()
+                await producer.stop()
+            has_stopped = True
+    finally:  # Also where we are cancelled: else its sender would go on publishing with nobody to end it.
+        if not has_stopped:
+            sender = getattr(producer, "_sender", None)
+            task = getattr(sender, "sender_task", None)
+            if task is not None and not task.done():
+                task.cancel()
+            with contextlib.suppress(Exception):
+                async with asyncio.timeout(STOP_SECONDS):
+                    await producer.client.close()
 
 
 class Relay:
@@ -95,10 +100,13 @@ class Relay:
         """The last row acknowledged; the next commit deletes up to it."""
 
     def start(self, head: Sequence[OutboxRow], is_page_full: bool) -> None:
-        """Begin with the rows that a previous owner left; `is_page_full` where the table may hold more behind them."""
+        """Begin with the rows that a previous owner left; `is_page_full` where the table may hold more behind them.
+
+        A page is bounded by bytes too, so any page with rows in it may have more behind it.
+        """
         now = monotonic()
         self._queue.extend((row, now) for row in head)
-        if is_page_full:
+        if is_page_full and head:
             self._paging_after = head[-1].oid
         self._runner = asyncio.create_task(self._run(), name=f"relay {self._stage}/{self._task}")
 
@@ -128,14 +136,16 @@ class Relay:
         self._wake.set()
 
     async def page(self) -> None:
-        """Read the next page from the table where the queue has room; called under the task's lock."""
-        if self._paging_after is None or len(self._queue) > QUEUE_ROWS_RESUME:
-            return
-        rows = await self._load_page(self._paging_after, PAGE_ROWS)
-        now = monotonic()
-        self._queue.extend((row, now) for row in rows)
-        self._paging_after = rows[-1].oid if len(rows) == PAGE_ROWS else None
-        self._wake.set()
+        """Read on from the table while the queue has room; called under the task's lock, so nobody commits meanwhile.
+
+        Only an empty page says that the table holds no more: a page ends at its bytes as well as at its rows.
+        """
+        while self._paging_after is not None and len(self._queue) <= QUEUE_ROWS_RESUME:
+            rows = await self._load_page(self._paging_after, PAGE_ROWS)
+            now = monotonic()
+            self._queue.extend((row, now) for row in rows)
+            self._paging_after = rows[-1].oid if rows else None
+            self._wake.set()
 
     def ack_noted(self, oid: int) -> None:
         """Say that a commit has deleted the rows up to `oid`."""
@@ -156,8 +166,8 @@ class Relay:
             with contextlib.suppress(asyncio.CancelledError):
                 await self._runner
         if self._producer is not None:
-            producer, self._producer = self._producer, None
-            await kill_producer(producer)
+            await kill_producer(self._producer)
+            self._producer = None
 
     async def _run(self) -> None:
         backoff = 0.05
@@ -180,9 +190,10 @@ class Relay:
                     queued=len(self._queue),
                     wait_seconds=backoff,
                 )
-                producer, self._producer = self._producer, None
-                if producer is not None:
-                    await kill_producer(producer)
+                if self._producer is not None:
+                    await kill_producer(self._producer)
+                    # Not before: cancelled in the middle, `stop` must still find it.
+                    self._producer = None
                 await asyncio.sleep(backoff)
                 backoff = min(backoff * 2, 1.0)
 

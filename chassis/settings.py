@@ -46,11 +46,6 @@ class Settings(BaseSettings):
         description="Key of the signed reply tokens, at least 32 characters. Required by "
         "ingest and notifier.",
     )
-    topology: int = Field(
-        default=1,
-        ge=1,
-        description="Raised by a release that changes a service's topic list: older processes then keep quiet.",
-    )
     log_format: str = Field(
         default="json", pattern="^(json|console)$", description="`json` or `console`."
     )

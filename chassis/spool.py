@@ -17,14 +17,24 @@ from typing import Any
 
 import asyncpg
 import msgspec
+from aiokafka.errors import KafkaError
 
-from chassis import logs, metrics
+from chassis import logs, metrics, topics
 from chassis.batch import partition_of
 from chassis.clock import Clock, monotonic
 from chassis.deadletters import pack_own_headers
-from chassis.errors import Conflict, Fenced, Unavailable
+from chassis.errors import Conflict, Fenced, InvalidEvent, Unavailable
 from chassis.failpoints import Failpoints
-from chassis.ledger import ACQUIRE_SECONDS, Ledger, OutboxRow, Overlay, Position, Write
+from chassis.ledger import (
+    ACQUIRE_SECONDS,
+    PAGE_BYTES,
+    Ledger,
+    OutboxRow,
+    Overlay,
+    Position,
+    Write,
+    database_facts,
+)
 from chassis.relay import Relay
 from chassis.settings import Settings
 from chassis.stage import Change, Connection
@@ -37,13 +47,23 @@ LEASE_SECONDS = 3.0
 """A holder that has not renewed for this long is taken to be gone."""
 
 RENEW_SECONDS = 0.8
+TOPOLOGY = 1
 POLL_SECONDS = 0.02
 BATCH_ROWS = 1_000
 QUEUE_ITEMS_MAX = 5_000
 """Callers waiting for their commit; more are turned away with 503."""
 
 GROUP_ITEMS_MAX = 500
-DATA_ERRORS = (asyncpg.DataError, asyncpg.IntegrityConstraintViolationError, ValueError)
+OUTBOX_PAGE = 4_000
+TOPICS_SECONDS = 3.0
+"""How long after a look at the topics that found something wrong the next one follows."""
+
+DATA_ERRORS = (
+    asyncpg.DataError,
+    asyncpg.IntegrityConstraintViolationError,
+    asyncpg.ProgramLimitExceededError,
+    ValueError,
+)
 """What PostgreSQL or its driver says of a value, not of the moment: U+0000, a number too large."""
 
 IDEMPOTENCY_DAYS = 3
@@ -54,8 +74,8 @@ WAITING = metrics.gauge(
 )
 STORED = metrics.counter(
     "signalbox_spool_items_total",
-    "Items handed to the spool, by result. `unavailable` ones were refused with 503.",
-    {"result": ("stored", "repeated", "conflicting", "unavailable")},
+    "Items handed to the spool, by result. `unavailable` ones were refused with 503, `unstorable` ones as the sender's.",
+    {"result": ("stored", "repeated", "conflicting", "unavailable", "unstorable")},
 )
 COMMIT_SECONDS = metrics.histogram(
     "signalbox_spool_commit_seconds", "Time of one group commit of accepted items."
@@ -108,6 +128,7 @@ class Spool:
         """Store an item; returns when it is durable.
 
         Raises:
+            InvalidEvent: PostgreSQL cannot hold what is in it (`unstorable`); asking again changes nothing.
             Unavailable: PostgreSQL does not answer, or too many wait. Nothing may be assumed; the sender asks again.
         """
         if self._has_stopped:
@@ -129,10 +150,8 @@ class Spool:
                 await self._wake.wait()
                 self._wake.clear()
                 while self._queue:
-                    group, self._queue = (
-                        self._queue[:GROUP_ITEMS_MAX],
-                        self._queue[GROUP_ITEMS_MAX:],
-                    )
+                    count = group_size([item for item, _ in self._queue[:GROUP_ITEMS_MAX]])
+                    group, self._queue = self._queue[:count], self._queue[count:]
                     WAITING.set(len(self._queue))
                     await self._commit(group)
         finally:
@@ -145,10 +164,19 @@ class Spool:
         try:
             with COMMIT_SECONDS.time():
                 results = await self._store([item for item, _ in group])
-        except DATABASE_ERRORS as error:
+        except (*DATABASE_ERRORS, ValueError) as error:
             if len(group) > 1 and isinstance(error, DATA_ERRORS):
                 for one in group:  # One of them cannot be stored; its neighbours can.
                     await self._commit([one])
+                return
+            if isinstance(error, DATA_ERRORS):
+                STORED.labels("unstorable").inc()
+                log.warning("spool_unstorable", error=type(error).__name__)
+                for _, future in group:
+                    if not future.done():
+                        future.set_exception(
+                            InvalidEvent("unstorable", f"cannot be stored ({type(error).__name__})")
+                        )
                 return
             log.warning("spool_unavailable", error=type(error).__name__, items=len(group))
             STORED.labels("unavailable").inc(len(group))
@@ -234,6 +262,26 @@ class Spool:
         return results
 
 
+def group_size(items: Sequence[SpoolItem]) -> int:
+    """Return how many of `items`, from the first, share a transaction of about `PAGE_BYTES`; at least one."""
+    total = 0
+    for count, item in enumerate(items):
+        total += len(item.value) + (len(item.blob[1]) if item.blob is not None else 0)
+        if total > PAGE_BYTES and count:
+            return count
+    return len(items)
+
+
+TAKE = """
+SELECT id, topic, part, key, envelope, value
+  FROM (SELECT *, sum(octet_length(value)) OVER (ORDER BY id) - octet_length(value) AS bytes_before
+          FROM (SELECT id, topic, part, key, envelope, value FROM spool WHERE part = ANY($1::int[])
+                 ORDER BY id LIMIT $2) AS page) AS counted
+ WHERE bytes_before < $3
+ ORDER BY id
+"""
+
+
 class _SpoolStore:
     """The numberer has no state; its rows are the spool rows that it takes."""
 
@@ -286,21 +334,34 @@ class Numberer:
         self._held: dict[int, _Held] = {}
         self._next_try = 0.0
         self._next_sweep = monotonic() + 60
+        self._share = 1.0
+        """The part of a full batch that is taken in one transaction: halved by each error, full again after a success."""
+        self._right_topics: set[str] = set()
+        self._looks_again = asyncio.Event()
+        self.topics_problem: str | None = "have not been checked yet"
+        """What keeps accepted items from being numbered; None where the topics are as they should be."""
         self.last_turn = monotonic()
 
     async def run(self) -> None:
-        """Hold leases, number and publish, until cancelled; then let go of the leases."""
+        """Hold leases, number and publish, until cancelled; then let go of the leases.
+
+        Nothing is numbered before its topic is known to have as many partitions as the settings say: a number belongs to
+        a partition for good.
+        """
+        watch = asyncio.create_task(self._watch_topics(), name="numberer topics")
         try:
             while True:
                 try:
                     is_busy = await self._turn()
                 except (*DATABASE_ERRORS, Fenced) as error:
                     log.warning(
-                        "numberer_lost", error=type(error).__name__, detail=str(error)[:200]
+                        "numberer_lost", error=type(error).__name__, **database_facts(error)
                     )
                     metrics.LOST.labels(
                         GATEWAY, "fenced" if isinstance(error, Fenced) else "database"
                     ).inc()
+                    if not isinstance(error, Fenced):
+                        self._share = max(self._share / 2, 1 / BATCH_ROWS)
                     await self._drop_all()
                     await asyncio.sleep(0.2)
                     continue
@@ -310,7 +371,29 @@ class Numberer:
                             await self._stored.wait()
                     self._stored.clear()
         finally:
+            watch.cancel()
             await self._let_go()
+
+    async def _watch_topics(self) -> None:
+        """Learn which topics are as they should be; look again until all are, and whenever one that is not turns up."""
+        while True:
+            self._looks_again.clear()
+            try:
+                found = await topics.describe(self._settings)
+            except (KafkaError, OSError, TimeoutError) as error:
+                self.topics_problem = (
+                    f"not checked: no answer from the broker ({type(error).__name__})"
+                )
+                log.warning("topics_unchecked", error=type(error).__name__)
+            else:
+                findings = topics.judge(found, self._settings)
+                self._right_topics = set(found) - {finding.topic for finding in findings}
+                self.topics_problem = "; ".join(map(str, findings)) or None
+                topics.report(findings)
+            self._stored.set()
+            if self.topics_problem is None:
+                await self._looks_again.wait()
+            await asyncio.sleep(TOPICS_SECONDS)
 
     async def _turn(self) -> bool:
         self.last_turn = monotonic()
@@ -324,13 +407,18 @@ class Numberer:
         open_tasks = [n for n, held in self._held.items() if held.relay.depth < 4_000]
         async with self._ledger.reading() as connection:
             rows = await connection.fetch(
-                "SELECT id, topic, part, key, envelope, value FROM spool WHERE part = ANY($1::int[])"
-                " ORDER BY id LIMIT $2",
+                TAKE,
                 open_tasks,
-                BATCH_ROWS,
+                max(int(BATCH_ROWS * self._share), 1),
+                max(int(PAGE_BYTES * self._share), 1),
             )
         SPOOL_ROWS.set(len(rows))
+        if not {row["topic"] for row in rows} <= self._right_topics:
+            self._looks_again.set()
+            rows = []  # They keep; the leases are renewed all the same.
         await self._number(rows)
+        if rows:
+            self._share = 1.0
         self._publish_metrics()
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + 600
@@ -396,16 +484,13 @@ class Numberer:
         overlay.rows.append(row["id"])
 
     async def _acquire_free(self) -> None:
-        now = self._clock.now()
         for number in range(self._settings.partitions):
             if number in self._held:
                 continue
-            lease = await self._ledger.acquire_if_free(
-                number, self._owner, self._settings.topology, now, LEASE_SECONDS
-            )
+            lease = await self._ledger.acquire_if_free(number, self._owner, TOPOLOGY, LEASE_SECONDS)
             if lease is None:
                 continue
-            outbox = await self._ledger.load_outbox(number, 0, 4_000)
+            outbox = await self._ledger.load_outbox(number, 0, OUTBOX_PAGE)
             relay = Relay(
                 stage=GATEWAY,
                 task=number,
@@ -417,7 +502,7 @@ class Numberer:
                 ),  # type: ignore[misc]
                 failpoints=self._failpoints,
             )
-            relay.start(outbox, is_page_full=len(outbox) == 4_000)
+            relay.start(outbox, is_page_full=bool(outbox))
             self._held[number] = _Held(lease.epoch, lease.position, relay, monotonic())
             metrics.EPOCH.labels(GATEWAY, str(number)).set(lease.epoch)
             metrics.OWNED.labels(GATEWAY, str(number)).set(1)

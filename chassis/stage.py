@@ -165,6 +165,9 @@ class Stage(Generic[S]):
     loads_all: ClassVar[bool] = False
     """Whether `load` is asked once, at acquisition, with no keys, for everything the task has."""
 
+    topology: ClassVar[int] = 1
+    """Raised by a release that changes `topics`: processes of the older release then get no lease any more."""
+
     store: Store[S]
 
     @property

@@ -35,12 +35,13 @@ from chassis.ledger import (
     Position,
     TimerMissing,
     Write,
+    database_facts,
     horizon_end,
 )
 from chassis.relay import QUEUE_ROWS_MAX, QUEUE_ROWS_RESUME, Relay
 from chassis.restore import forgotten_ids
 from chassis.settings import Settings
-from chassis.stage import Effect, EffectDone, EffectResult, Stage, Tick
+from chassis.stage import Effect, EffectDone, EffectResult, Input, Stage, Tick
 from chassis.timers import DUE_MAX, HORIZON
 from chassis.tracing import Tracing
 
@@ -113,8 +114,9 @@ class Worker(Generic[S]):
         self._background: set[asyncio.Task[Any]] = set()
         self._wake = asyncio.Event()
         self._is_stopping = False
-        self._careful: dict[int, tuple[int, int]] = {}
-        """Tasks whose batch was refused: how many inputs are taken in smaller pieces, and how many make a piece."""
+        self._careful: dict[int, list[tuple[int, int]]] = {}
+        """Tasks whose batch was refused: how many inputs are taken in smaller pieces, and how many make a piece; where a
+        piece was refused too, its own entry behind."""
         self._is_draining = False
         self._performing: dict[str, asyncio.Task[None]] = {}
         self._performed: dict[str, EffectResult] = {}
@@ -145,6 +147,16 @@ class Worker(Generic[S]):
             self._lag_task = asyncio.create_task(
                 self._commit_for_lag(), name=f"lag {self.stage.name}"
             )
+        await self.bus.start()
+
+    async def rejoin(self) -> None:
+        """Leave the group with a client that does not work any more, and join with a new one.
+
+        Raises what `start` raises; calling it again is safe.
+        """
+        await self.on_revoked(set())
+        await self.bus.stop()
+        await self._close_all(relay_seconds=0.0)  # What the old client was given meanwhile.
         await self.bus.start()
 
     async def stop(self) -> None:
@@ -214,7 +226,7 @@ class Worker(Generic[S]):
         """Let effects under way end and be recorded: another owner could only call them unknown."""
         deadline = monotonic() + seconds
         while monotonic() < deadline and any(  # noqa: ASYNC110 - bounded, and rare
-            task.effects_running or task.results
+            task.effects_running or task.results or task.lock.locked()
             for task in self.tasks.values()
             if task.state is TaskState.OWNED
         ):
@@ -239,17 +251,37 @@ class Worker(Generic[S]):
             relay, task.relay = task.relay, None
             await relay.stop(relay_seconds)
         label = str(task.number)
-        metrics.OWNED.labels(self.stage.name, label).set(0)
+        self._forget_gauges(label)
         task.states.clear()
+
+    def _forget_gauges(self, label: str) -> None:
+        """What a task was is no news once somebody else may have it."""
+        for gauge in (
+            metrics.OWNED,
+            metrics.HALTED,
+            metrics.OUTBOX_ROWS,
+            metrics.OUTBOX_AGE,
+            metrics.EFFECTS_OPEN,
+            metrics.TIMERS_LOADED,
+        ):
+            gauge.labels(self.stage.name, label).set(0)
+        for topic in self._topics:
+            metrics.LAG.labels(self.stage.name, label, topic).set(0)
 
     def _begin(self, task: Task[S], after_seconds: float = 0.0) -> None:
         self.tasks[task.number] = task
         self._spawn(self._acquire(task, after_seconds), f"acquire {self.stage.name}/{task.number}")
 
     def _spawn(self, work: Any, name: str) -> None:
-        running = asyncio.create_task(work, name=name)
+        running = asyncio.create_task(self._watched(work, name), name=name)
         self._background.add(running)
         running.add_done_callback(self._background.discard)
+
+    async def _watched(self, work: Any, name: str) -> None:
+        try:
+            await work
+        except Exception as error:
+            log.exception("background_failed", part_name=name, error=type(error).__name__)
 
     def _is_current(self, task: Task[S]) -> bool:
         return (
@@ -276,7 +308,15 @@ class Worker(Generic[S]):
                     stage=self.stage.name,
                     task=task.number,
                     error=type(error).__name__,
-                    detail=str(error)[:200],
+                    **database_facts(error),
+                    wait_seconds=backoff,
+                )
+            except Exception as error:
+                log.exception(
+                    "acquire_failed",
+                    stage=self.stage.name,
+                    task=task.number,
+                    error=type(error).__name__,
                     wait_seconds=backoff,
                 )
             await asyncio.sleep(backoff)
@@ -296,9 +336,7 @@ class Worker(Generic[S]):
                 offsets
             )  # Carries member and generation: a refusal means that we are out.
         self._failpoints.hit("before_epoch")
-        lease = await self._ledger.acquire(
-            task.number, self._owner, self._settings.topology, self._clock.now()
-        )
+        lease = await self._ledger.acquire(task.number, self._owner, self.stage.topology)
         if lease is None:
             log.info("topology_superseded", stage=self.stage.name, task=task.number)
             await asyncio.sleep(5)
@@ -310,6 +348,7 @@ class Worker(Generic[S]):
         effects = await self._ledger.load_effects(task.number)
         parked_keys = await self._ledger.load_parked_keys(task.number)
         superseded = await self._ledger.load_superseded(task.number)
+        skew = await self._ledger.measure_skew(self._clock)
         states: dict[str, S] = {}
         if self.stage.loads_all:
             async with self._ledger.reading() as connection:
@@ -335,13 +374,13 @@ class Worker(Generic[S]):
                     "offset": begins[partition] if offset < begins[partition] else ends[partition],
                     "reason": "below_log_start" if offset < begins[partition] else "beyond_log_end",
                 }
-        task.states, task.is_all_loaded = states, self.stage.loads_all
+        task.states = states
         task.timers.load(timers, until)
         task.parked_keys = parked_keys
         task.superseded = superseded
         for effect, was_started in effects:
             self._resume_effect(task, effect, was_started)
-        self._note_skew(lease.skew_seconds)
+        self._note_skew(skew)
         task.relay = Relay(
             stage=self.stage.name,
             task=task.number,
@@ -353,10 +392,10 @@ class Worker(Generic[S]):
             ),  # type: ignore[misc]
             failpoints=self._failpoints,
         )
-        task.relay.start(outbox, is_page_full=len(outbox) == OUTBOX_PAGE)
+        task.relay.start(outbox, is_page_full=bool(outbox))
         metrics.EPOCH.labels(self.stage.name, str(task.number)).set(task.epoch)
         if position.halted is not None:
-            self._halt(task, position.halted)
+            await self._halt_at_acquire(task, position)
             return True
         for partition in task.partitions:
             consumer.seek(partition, position.offsets[self._plain(partition.topic)])
@@ -401,6 +440,13 @@ class Worker(Generic[S]):
     def _plain(self, topic: str) -> str:
         return topic.removeprefix(self._settings.topic_prefix)
 
+    async def _halt_at_acquire(self, task: Task[S], position: Position) -> None:
+        """Stand still where the log does not fit the lease; the lease says so, or nobody could let the task go on."""
+        assert position.halted is not None
+        await self._ledger.commit([Write(task.number, task.epoch, Overlay(position.copy()))])
+        if self._is_current(task):
+            self._halt(task, position.halted)
+
     def _halt(self, task: Task[S], halted: dict[str, Any]) -> None:
         task.state = TaskState.HALTED
         metrics.HALTED.labels(self.stage.name, str(task.number)).set(1)
@@ -434,7 +480,12 @@ class Worker(Generic[S]):
             if mine:
                 consumer.pause(*mine)
             self._begin(Task(task.number, task.generation, task.partitions), after_seconds=delay)
-        await self._retire(task)
+        relay, task.relay = task.relay, None
+        metrics.OWNED.labels(self.stage.name, str(task.number)).set(0)
+        task.states.clear()
+        if relay is not None:
+            # The other tasks of this process need not wait until a producer has been put down: all it can do is repeat.
+            self._spawn(relay.stop(), f"retire {self.stage.name}/{task.number}")
 
     # -- records -----------------------------------------------------------------------------------------------------
 
@@ -466,7 +517,7 @@ class Worker(Generic[S]):
         """Give small pieces a transaction each, in the end single records, until what the database refuses stands alone."""
         taken = 0
         while taken < len(records) and task.state is TaskState.OWNED:
-            _, size = self._careful.get(task.number, (0, len(records)))
+            size = self._piece(task, len(records))
             batch = Batch(task, Overlay(task.position.copy()))
             self._admission.admit(batch, records[taken : taken + size])
             taken += size
@@ -501,25 +552,15 @@ class Worker(Generic[S]):
         try:
             loaded = await self._load(live)
         except DATABASE_ERRORS as error:
+            if isinstance(error, REFUSALS):
+                self._note_refusal(live)
             await self._lose_all(live, error)
             return
-        decided = []
-        for batch in live:
-            try:
-                self._deciding.decide(batch, loaded[batch.task.number], now)
-            except Suspect as suspect:
-                await self._lose(batch.task, "handler_failed", 0.2)
-                log.error(  # noqa: TRY400 - the cause carries the traceback
-                    "handler_failed",
-                    stage=self.stage.name,
-                    task=batch.task.number,
-                    cause=suspect.cause,
-                    attempts=suspect.attempts,
-                    error=suspect.error,
-                    exc_info=suspect.__cause__,
-                )
-            else:
-                decided.append(batch)
+        except Exception:
+            # A store that cannot read for one input must not hold up the others for ever.
+            self._note_refusal(live)
+            raise
+        decided = await self._decide(live, loaded, now)
         if not decided:
             return
         for batch in decided:
@@ -539,6 +580,9 @@ class Worker(Generic[S]):
                 self._note_refusal(decided)
             await self._lose_all(decided, error)
             return
+        except Exception:
+            self._note_refusal(decided)
+            raise
         metrics.BATCH_SECONDS.labels(self.stage.name).observe(monotonic() - began)
         for batch in decided:
             if batch.task.number in ours:
@@ -546,20 +590,51 @@ class Worker(Generic[S]):
             else:
                 await self._lose(batch.task, "fenced", self._settings.session_timeout_seconds / 6)
 
+    async def _decide(
+        self, batches: Sequence[Batch[S]], loaded: dict[int, dict[str, S]], now: datetime
+    ) -> list[Batch[S]]:
+        """Decide batch by batch; those with an input that fails are lost, the others returned."""
+        decided = []
+        for batch in batches:
+            try:
+                self._deciding.decide(batch, loaded[batch.task.number], now)
+            except Suspect as suspect:
+                await self._lose(batch.task, "handler_failed", 0.05)
+                log.error(  # noqa: TRY400 - the cause carries the traceback
+                    "handler_failed",
+                    stage=self.stage.name,
+                    task=batch.task.number,
+                    cause=suspect.cause,
+                    attempts=suspect.attempts,
+                    error=suspect.error,
+                    exc_info=suspect.__cause__,
+                )
+            else:
+                decided.append(batch)
+        return decided
+
     def _note_refusal(self, batches: Sequence[Batch[S]]) -> None:
-        """The database refuses a batch for what is in it: look for the input at fault, and count it once it stands alone."""
+        """A batch cannot be stored for what is in it: look for the input at fault, and count it once it stands alone."""
         if len(batches) == 1 and len(batches[0].inputs) == 1:
             self._deciding.refused(batches[0])
         for batch in batches:
-            count = len(batch.inputs)
-            left, _ = self._careful.get(batch.task.number, (0, 0))
-            self._careful[batch.task.number] = max(left, count, 1), max(count // PIECES, 1)
+            count = max(len(batch.inputs), 1)
+            self._careful.setdefault(batch.task.number, []).append((count, max(count // PIECES, 1)))
 
     def _note_settled(self, batch: Batch[S]) -> None:
         self._deciding.settled(batch)
-        left, size = self._careful.pop(batch.task.number, (0, 0))
-        if left > len(batch.inputs):
-            self._careful[batch.task.number] = left - len(batch.inputs), size
+        if batch.task.number in self._careful:
+            done = len(batch.inputs)
+            left = [
+                (n - done, size) for n, size in self._careful.pop(batch.task.number) if n > done
+            ]
+            if left:
+                self._careful[batch.task.number] = left
+
+    def _piece(self, task: Task[S], most: int) -> int:
+        """Return how many inputs of a task may share a transaction."""
+        careful = self._careful.get(task.number)
+        return careful[-1][1] if careful else most
 
     @staticmethod
     def _has_work(batch: Batch[S]) -> bool:
@@ -569,6 +644,7 @@ class Worker(Generic[S]):
             or overlay.parked
             or batch.halt
             or batch.reread
+            or batch.hole
             or overlay.effects_started
             or overlay.position != batch.task.position
         )
@@ -584,16 +660,17 @@ class Worker(Generic[S]):
                 "commit_failed",
                 stage=self.stage.name,
                 error=type(error).__name__,
-                detail=str(error)[:200],
+                **database_facts(error),
             )
         for batch in batches:
             await self._lose(batch.task, reason, delay)
 
     async def _load(self, batches: Sequence[Batch[S]]) -> dict[int, dict[str, S]]:
         loaded: dict[int, dict[str, S]] = {}
-        wanted: list[tuple[Batch[S], list[str]]] = []
+        wanted: list[tuple[Batch[S], list[Input], list[str]]] = []
         for batch in batches:
-            keys = dict.fromkeys(item.key for item, _ in batch.inputs)
+            inputs = self._deciding.worth_loading(batch)
+            keys = dict.fromkeys(item.key for item in inputs)
             if self.stage.loads_all:
                 missing: list[str] = []
             elif self.stage.keeps_state:
@@ -602,20 +679,19 @@ class Worker(Generic[S]):
                 missing = list(keys)
             loaded[batch.task.number] = {}
             if missing:
-                wanted.append((batch, missing))
+                wanted.append((batch, inputs, missing))
         if wanted:
             async with self._ledger.reading() as connection:
-                for batch, missing in wanted:
+                for batch, inputs, missing in wanted:
                     loaded[batch.task.number] = await self.stage.load(
-                        connection, batch.task.number, [item for item, _ in batch.inputs], missing
+                        connection, batch.task.number, inputs, missing
                     )
         return loaded
 
     def _take_over(self, batch: Batch[S]) -> None:
         """The commit stands: memory follows."""
         task, overlay = batch.task, batch.overlay
-        if self._careful:
-            self._note_settled(batch)
+        self._note_settled(batch)
         self._count(task.position, overlay.position)
         task.position = overlay.position
         self._remember(task, overlay)
@@ -648,6 +724,10 @@ class Worker(Generic[S]):
             task.relay.append(overlay.outbox)
             task.relay.ack_noted(overlay.acked_oid)
             self._throttle(task)
+        if batch.hole is not None:
+            self._spawn(
+                self._look_at_hole(task, *batch.hole), f"hole {self.stage.name}/{task.number}"
+            )
         if batch.reread is not None:
             self._spawn(
                 self._read_back(task, batch.reread), f"restore {self.stage.name}/{task.number}"
@@ -664,11 +744,54 @@ class Worker(Generic[S]):
             if change > 0:
                 metrics.RECORDS.labels(self.stage.name, outcome).inc(change)
 
-    async def _read_back(self, task: Task[S], reread: Reread) -> None:
-        """A source was restored: learn which ids it has forgotten, then go on."""
+    def _hold(self, task: Task[S]) -> None:
+        """Pause a task's partitions until it is acquired anew."""
+        task.is_held = True
         consumer = self.consumer
         if consumer is not None and self._is_current(task):
             consumer.pause(*(p for p in task.partitions if p in consumer.assignment()))
+
+    async def _look_at_hole(self, task: Task[S], topic: str, expected: int, got: int) -> None:
+        """Offsets of an open topic are not there: markers of somebody's transactions, or records deleted unread?"""
+        consumer = self.consumer
+        if consumer is None or not self._is_current(task):
+            return
+        partition = TopicPartition(self._settings.topic(topic), task.number)
+        try:
+            async with asyncio.timeout(KAFKA_SECONDS):
+                begin = (await consumer.beginning_offsets([partition]))[partition]
+        except (KafkaError, TimeoutError) as error:
+            log.warning("hole_not_seen", error=type(error).__name__)
+            self._seek(task.number, topic, expected)
+            return
+        if begin <= expected:
+            task.known_holes[topic] = expected
+            self._seek(task.number, topic, expected)
+            return
+        await self._record_halt(
+            task,
+            {
+                "topic": topic,
+                "source": None,
+                "last": expected,
+                "got": got,
+                "offset": begin,
+                "reason": "below_log_start",
+            },
+        )
+
+    def on_out_of_range(self, partitions: Iterable[TopicPartition]) -> None:
+        """The log does not reach to where we are: acquire anew, which looks at its range and halts."""
+        for number in {partition.partition for partition in partitions}:
+            task = self.tasks.get(number)
+            if task is not None and task.state is TaskState.OWNED:
+                self._spawn(
+                    self._lose(task, "out_of_range", 0.5), f"range {self.stage.name}/{number}"
+                )
+
+    async def _read_back(self, task: Task[S], reread: Reread) -> None:
+        """A source was restored: learn which ids it has forgotten, then go on."""
+        self._hold(task)
         log.warning(
             "source_restored", stage=self.stage.name, task=task.number, stream=reread.stream
         )
@@ -680,9 +803,9 @@ class Worker(Generic[S]):
                 task.position.offsets[reread.topic],
                 reread.forgotten,
             )
-        except (KafkaError, OSError, TimeoutError) as error:
-            log.warning("read_back_failed", error=type(error).__name__)
-            await self._lose(task, "restore", 1.0)
+        except Exception as error:
+            log.exception("read_back_failed", error=type(error).__name__)
+            await self._lose(task, "restore", 5.0)
             return
         async with task.lock:
             if task.state is not TaskState.OWNED or not self._is_current(task):
@@ -709,9 +832,7 @@ class Worker(Generic[S]):
                 task.states.pop(next(iter(task.states)))
 
     async def _record_halt(self, task: Task[S], halt: dict[str, Any]) -> None:
-        consumer = self.consumer
-        if consumer is not None and self._is_current(task):
-            consumer.pause(*(p for p in task.partitions if p in consumer.assignment()))
+        self._hold(task)
         async with task.lock:
             if task.state is not TaskState.OWNED or not self._is_current(task):
                 return
@@ -732,7 +853,7 @@ class Worker(Generic[S]):
     def _throttle(self, task: Task[S]) -> None:
         """Pause a task's input while its outbox is long; resume when it is short again."""
         consumer, relay = self.consumer, task.relay
-        if consumer is None or relay is None or task.state is not TaskState.OWNED:
+        if consumer is None or relay is None or task.state is not TaskState.OWNED or task.is_held:
             return
         mine = [p for p in task.partitions if p in consumer.assignment()]
         if not task.is_throttled and (
@@ -825,7 +946,7 @@ class Worker(Generic[S]):
             await self._lose_all([batch], error)
             return None
         self._throttle(task)
-        _, most = self._careful.get(task.number, (0, DUE_MAX))
+        most = self._piece(task, DUE_MAX)
         for row in task.timers.due(now, most):
             batch.inputs.append((Tick(row.key, row.name, row.due_at), row))
         while task.results and len(batch.inputs) < most:
@@ -903,9 +1024,9 @@ class Worker(Generic[S]):
                 continue
             with contextlib.suppress(KafkaError, IllegalStateError, TimeoutError):
                 async with asyncio.timeout(KAFKA_SECONDS):
-                    await consumer.commit(
-                        {p: o for p, o in offsets.items() if p in consumer.assignment()}
-                    )
+                    owned = {p: o for p, o in offsets.items() if p in consumer.assignment()}
+                    if owned:
+                        await consumer.commit(owned)
 
     def lag(self) -> int | None:
         """Return the records behind the ends of the logs over all owned tasks; None where nobody knows yet."""

@@ -1,16 +1,20 @@
 """The topics on the broker: made once, with the same number of partitions each, and checked ever after."""
 
 import asyncio
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import KafkaError, TopicAlreadyExistsError
 
+from chassis import logs
 from chassis.settings import Settings
 from schemas.topics import TOPICS
 
 SECONDS = 15.0
 COPIES = 3
+
+log = logs.get("topics")
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,15 @@ class TopicFinding:
     topic: str
     problem: str
     cure: str
+
+    def __str__(self) -> str:
+        return f"{self.topic} {self.problem}: {self.cure}"
+
+
+def report(findings: Sequence[TopicFinding]) -> None:
+    """Write each finding to the log, for a service that cannot go on with it."""
+    for one in findings:
+        log.error("topic_wrong", topic=one.topic, problem=one.problem, cure=one.cure)
 
 
 async def _client(settings: Settings) -> AIOKafkaAdminClient:
@@ -104,13 +117,25 @@ def _was_created(response: object) -> bool:
     return True
 
 
-async def check_topics(settings: Settings) -> list[TopicFinding]:
-    """Return what is wrong with the topics as they are."""
-    found = await describe(settings)
+async def check_topics(
+    settings: Settings, needed: Collection[str] | None = None
+) -> list[TopicFinding]:
+    """Return what is wrong with the topics as they are: those of another size, and of `needed` (plain names; all of ours
+    where it is None) those that do not exist.
+    """
+    return judge(await describe(settings), settings, needed)
+
+
+def judge(
+    found: Mapping[str, int], settings: Settings, needed: Collection[str] | None = None
+) -> list[TopicFinding]:
+    """Return what is wrong with the topics that were found (plain name → partitions)."""
     findings = []
     for topic in TOPICS:
         count = found.get(topic.name)
         if count is None:
+            if needed is not None and topic.name not in needed:
+                continue
             findings.append(
                 TopicFinding(topic.name, "does not exist", "run `signalbox topics apply`")
             )

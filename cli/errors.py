@@ -51,6 +51,11 @@ def _database(error: BaseException, names: set[str]) -> str:
         return "The database that SIGNALBOX_DATABASE_URL names does not exist; create it, then run `signalbox db migrate`."
     if names & {"InvalidPasswordError", "InvalidAuthorizationSpecificationError"}:
         return "PostgreSQL refuses this user or password; check SIGNALBOX_DATABASE_URL."
+    if "InsufficientPrivilegeError" in names:
+        return (
+            f"PostgreSQL does not allow that to this user ({_short(error)}); `db migrate` makes schemas, and the demo a"
+            " database of its own."
+        )
     return f"PostgreSQL does not answer as it should ({_short(error)}); is it running, and is SIGNALBOX_DATABASE_URL right?"
 
 

@@ -91,6 +91,36 @@ def resume(
     typer.echo("It goes on behind the gap; its owner notices within a second.")
 
 
+@app.command()
+def restored(
+    service: Annotated[str, typer.Argument(help="ingest, router, sla or notifier.")],
+    processes_are_stopped: Annotated[
+        bool,
+        typer.Option(
+            "--processes-are-stopped", help="Say that no process of the service runs anywhere."
+        ),
+    ] = False,
+) -> None:
+    """After restoring a service's database from a backup: let its sources begin anew, before it starts."""
+    from chassis.clock import SystemClock
+    from chassis.restore import begin_incarnation
+    from cli.environment import common
+    from cli.parts import SERVICES
+
+    if service not in SERVICES:
+        raise UsageMistake(f"There is no service {service!r}; there are {', '.join(SERVICES)}.")
+    if not processes_are_stopped:
+        raise UsageMistake(
+            "Nothing was changed: stop every process of the service, then add --processes-are-stopped."
+        )
+    begun = asyncio.run(begin_incarnation(common().dsn, service, SystemClock().now()))
+    for one in begun:
+        typer.echo(f"{one.stage}/{one.task} begins incarnation {one.incarnation}")
+    typer.echo(
+        f"{len(begun)} sources begin anew. Start the service: it numbers from 1, and readers drop what it tells again."
+    )
+
+
 def describe(halted: dict[str, Any]) -> str:
     """Say in a sentence why a task stands, and what is missing."""
     topic, last, got, offset = (halted.get(name) for name in ("topic", "last", "got", "offset"))

@@ -48,7 +48,7 @@ def apply(
     if not key:
         raise UsageMistake(
             "SIGNALBOX_API_KEY_CONSOLE is not set, and nothing runs on this machine; set it to the gateway's key of"
-            " scope `agents`."
+            " scopes `agents` and `roster`."
         )
     agents = roster_of(folder or policy_folder())
 

@@ -83,7 +83,11 @@ class EscalateTicket(Command):
 
 
 class ReassignTicket(Command):
-    """Put the case into another queue, or ask for a particular agent; either waits for capacity."""
+    """Put the case into another queue, or ask for a particular agent, who is asked first if fit and free now.
+
+    Otherwise whoever else is fit gets it. Who there is only assignment knows, so a `to_agent_id` that nobody has is not
+    refused.
+    """
 
     TYPE: ClassVar[str] = "command.reassign.v1"
     TOPIC: ClassVar[str] = COMMANDS.name

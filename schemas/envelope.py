@@ -5,6 +5,7 @@ attributes travel as headers prefixed `ce_`, `datacontenttype` as `content-type`
 the value, with content type `application/cloudevents+json`).
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -104,7 +105,10 @@ def parse_time(text: str, field: str = "time") -> datetime:
         raise EnvelopeError(field, "not an RFC 3339 instant") from None
     if at.tzinfo is None:
         raise EnvelopeError(field, "has no offset from UTC")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError:
+        raise EnvelopeError(field, "lies outside the years 1 to 9999") from None
 
 
 def _decoded(headers: Iterable[tuple[str, bytes | None]]) -> dict[str, Any]:
@@ -129,6 +133,10 @@ def _envelope_of(attributes: Mapping[str, Any]) -> Envelope:
     if attributes["specversion"] != SPEC_VERSION:
         raise EnvelopeError("specversion", f"only {SPEC_VERSION} is understood")
     get = attributes.get
+    if not _OWN_SOURCE.fullmatch(attributes["source"]):
+        raise EnvelopeError("source", "is none that Signalbox gives itself")
+    if not _CONTINUES.fullmatch(get("continues") or "1:0"):
+        raise EnvelopeError("continues", "must be incarnation:sequence")
     sequence = get("sequence")
     return Envelope(
         type=attributes["type"],
@@ -147,6 +155,13 @@ def _envelope_of(attributes: Mapping[str, Any]) -> Envelope:
     )
 
 
+_OWN_SOURCE = re.compile(
+    rf"(?!{OWN_SOURCE_PREFIX}).*|{OWN_SOURCE_PREFIX}[a-z_.]{{1,64}}/\d{{1,6}}(#\d{{1,18}})?",
+    re.DOTALL,
+)
+"""Any foreign source, or one of ours: `signalbox/<stage>/<task>`, with `#<incarnation>` after a restore."""
+
+_CONTINUES = re.compile(r"\d{1,18}:\d{1,18}")
 _REQUIRED = ("specversion", "type", "source", "id", "time")
 _OPTIONAL = (
     "subject",

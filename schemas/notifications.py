@@ -27,7 +27,10 @@ class NoticeEvent(Payload):
 
 
 class NoticeRequested(NoticeEvent):
-    """Someone shall be told: rendered, recorded, about to be handed to a provider."""
+    """Someone shall be told: rendered, recorded, about to be handed to a provider.
+
+    `is_verified` says whether anybody had proved that the recipient's address is theirs.
+    """
 
     TYPE: ClassVar[str] = "notice.requested.v1"
     TOPIC: ClassVar[str] = NOTIFICATIONS.name
@@ -37,12 +40,14 @@ class NoticeRequested(NoticeEvent):
         "recipient": "ada@example.com",
         "language": "en",
         "subject": "Re: My lamp never arrived",
+        "is_verified": True,
     }
 
     channel: Id
     recipient: str
     language: str
     subject: str
+    is_verified: bool = False
 
 
 class NoticeSent(NoticeEvent):

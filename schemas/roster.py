@@ -1,11 +1,19 @@
 """`roster`: the agents of a routing domain, what they can do, whether they are there, and what they say to offers."""
 
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import StringConstraints
 
 from schemas.payload import Field, Id, Payload
 from schemas.topics import ROSTER
 
 Presence = Literal["available", "away", "offline"]
+
+Level = Annotated[int, Field(ge=1, le=10)]
+"""A proficiency: 10 is the best."""
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
+"""The name of a skill, or a language code."""
 
 
 class AgentSet(Payload):
@@ -29,10 +37,10 @@ class AgentSet(Payload):
 
     domain: Id
     agent_id: Id
-    name: str = ""
+    name: Annotated[str, StringConstraints(max_length=200)] = ""
     queues: tuple[Id, ...] = ()
-    skills: dict[str, int] = Field(default_factory=dict)
-    languages: dict[str, int] = Field(default_factory=dict)
+    skills: dict[Name, Level] = Field(default_factory=dict)
+    languages: dict[Name, Level] = Field(default_factory=dict)
     capacity: int = Field(ge=0, le=100_000)
 
 

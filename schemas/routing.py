@@ -12,7 +12,7 @@ _TICKET: dict[str, Any] = {
 
 
 class SkillNeed(Part):
-    """A skill a ticket needs and how well; `relax_after_seconds` after entry the need falls away (None: never)."""
+    """A skill a ticket needs and how well; after `relax_after_seconds` of waiting the need falls away (None: never)."""
 
     skill: Id
     level: int = Field(default=1, ge=1, le=10)
@@ -33,6 +33,8 @@ class WorkRequested(Payload):
 
     `work_id` names this request of the ticket (one per stay in the queue), `cost` is how much of an agent's capacity
     it takes, `preferred_agent_id` who had it last. A lower `priority` number is served earlier (1 urgent … 4 low).
+    Age decides the order; the patience of `requirement` is counted from `relax_from` (None: from `entered_at`), which
+    is later where others are asked than before, as after an escalation, or where the customer was waited for.
     """
 
     TYPE: ClassVar[str] = "work.requested.v1"
@@ -62,6 +64,7 @@ class WorkRequested(Payload):
     cost: int = Field(default=10, ge=0)
     requirement: Requirement = Requirement()
     entered_at: Instant
+    relax_from: Instant | None = None
     preferred_agent_id: Id | None = None
     excluded_agent_ids: tuple[Id, ...] = ()
     reason: str = ""

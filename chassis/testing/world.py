@@ -386,6 +386,7 @@ class World:
 
     def _commit(self, runner: _Runner[S], batch: Batch[S]) -> None:
         task, overlay, number = batch.task, batch.overlay, batch.task.number
+        runner.deciding.settled(batch)
         task.position = overlay.position
         states = runner.memory.states[number]
         for key, state in sorted(overlay.states.items()):

@@ -4,18 +4,20 @@
     POST   /v1/messages                                                  a message of a generic channel; scope `messages`
     POST   /v1/events                                                    a CloudEvent; scope `events`, or signed
     POST   /v1/conversations/{conversation}/tickets/{ticket}/{action}    reply, note, solve, escalate, reassign, tag
-    PUT    /v1/agents/{agent}    DELETE /v1/agents/{agent}    POST /v1/agents/{agent}/presence
-    POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline       the last four: scope `agents`
+    POST   /v1/agents/{agent}/presence
+    POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline      the last four: scope `agents`
+    PUT    /v1/agents/{agent}    DELETE /v1/agents/{agent}                               scope `roster`
 
 Answers: 202 `{"id": …}` once durable; the same `Idempotency-Key` with the same body gets the first answer again (and the
 header `Idempotent-Replayed: true`), with another body 422. What the sender did wrong is 4xx as RFC 9457 problem JSON
-that names the field; a database that is away is 503 with `Retry-After`. Values are never echoed.
+that names the field; who asks too often gets 429, and a database that is away is 503, both with `Retry-After`. Values are never echoed.
 """
 
 import asyncio
 import hmac
 import math
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
@@ -31,7 +33,7 @@ from starlette.responses import Response
 
 from chassis import logs
 from chassis.clock import Clock, monotonic
-from chassis.errors import Unavailable
+from chassis.errors import InvalidEvent, Unavailable
 from chassis.spool import SpoolItem
 from schemas import commands, roster
 from schemas.inbound import InboundReceived
@@ -43,6 +45,7 @@ from services.ingest.adapters.channel import ParseError
 from services.ingest.adapters.intake import FrontDoor, PolicySource
 from services.ingest.adapters.message_api import SubmittedMessage
 from services.ingest.adapters.standard_webhooks import SignatureRefused
+from services.ingest.core.pace import Pace, network_of
 from services.ingest.core.policy import Channels, Scope
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
@@ -53,6 +56,10 @@ HEADERS_KEPT: Final = frozenset(
 )
 HEADER_LENGTH_MAX: Final = 2_000
 PROBLEM: Final = "application/problem+json"
+FORMS: Final = "/v1/forms/"
+ALLOW_ORIGIN: Final = "Access-Control-Allow-Origin"
+FAILED_PER_MINUTE: Final = 60
+"""Failed authentications of one client address in a minute; then it is told 429 whatever it shows."""
 
 COMMANDS: Final[Mapping[str, type[commands.Command]]] = {
     "reply": commands.ReplyToCustomer,
@@ -89,6 +96,7 @@ class Deps:
     workspace: str = "default"
     body_bytes_max: int = 256 * 1024
     body_seconds: float = 15.0
+    form_per_minute: int = 120
 
 
 class Problem(Exception):
@@ -140,6 +148,16 @@ def _unauthorized(detail: str) -> Problem:
     )
 
 
+def _too_many(what: str, wait: float) -> Problem:
+    return Problem(
+        429,
+        "too_many",
+        "Too many requests",
+        f"{what}; try again later",
+        headers={"Retry-After": str(max(1, math.ceil(wait)))},
+    )
+
+
 # ------------------------------------------------------------------------------------- reading a request
 
 
@@ -160,6 +178,10 @@ class Named:
     def idempotency(self) -> tuple[str, str] | None:
         """What the spool keeps of it."""
         return None if self.name is None else (self.name, self.digest)
+
+
+def _client(request: Request) -> str:
+    return network_of(request.client.host if request.client is not None else "")
 
 
 def _raw_headers(request: Request) -> dict[bytes, bytes]:
@@ -238,7 +260,7 @@ def _named(request: Request, scope: str, body: bytes) -> Named:
     return Named(f"{scope}/{text}", digest)
 
 
-def _authorize(request: Request, deps: Deps, scope: Scope) -> str:
+def _key_name(request: Request, deps: Deps, scope: Scope) -> str:
     """Return the name of the key that the request shows; its secret is compared as bytes, in constant time."""
     given = _raw_headers(request).get(b"authorization", b"")
     kind, _, token = given.partition(b" ")
@@ -379,6 +401,9 @@ async def _answered(way: str, handler: Handler, request: Request) -> Response:
     except ParseError as error:
         metrics.REFUSED.labels(way, "invalid").inc()
         return _invalid(error).response()
+    except InvalidEvent as error:
+        metrics.REFUSED.labels(way, "invalid").inc()
+        return Problem(422, "invalid", "The request is not valid", error.detail).response()
     except Unavailable as error:
         metrics.UNAVAILABLE.labels(way).inc()
         return Problem(
@@ -401,10 +426,33 @@ class Gateway:
 
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
+        self._forms = Pace(deps.form_per_minute)
+        self._failures = Pace(FAILED_PER_MINUTE)
 
     @property
     def _channels(self) -> Channels:
         return self._deps.policies.current
+
+    def _seconds(self) -> float:
+        return self._deps.clock.now().timestamp()
+
+    @contextmanager
+    def _proving(self, request: Request) -> Iterator[None]:
+        """Count what fails to prove who asks, and let a client address that fails too often try no further."""
+        client = _client(request)
+        wait = self._failures.wait(client, self._seconds())
+        if wait > 0:
+            raise _too_many("Authorization: failed too often from this address", wait)
+        try:
+            yield
+        except Problem as problem:
+            if problem.status == 401:
+                self._failures.take(client, self._seconds())
+            raise
+
+    def _authorize(self, request: Request, scope: Scope) -> str:
+        with self._proving(request):
+            return _key_name(request, self._deps, scope)
 
     def _traceparent(self, request: Request) -> str | None:
         return intake.traceparent_of(request.headers.get("traceparent"))
@@ -445,13 +493,14 @@ class Gateway:
     def _signed_by(
         self, request: Request, body: bytes, secrets: Mapping[str, list[bytes]], now: datetime
     ) -> tuple[str, str]:
-        try:
-            return standard_webhooks.verify(_raw_headers(request), body, secrets, now)
-        except SignatureRefused as refused:
-            field = str(refused).partition(":")[0]
-            raise Problem(
-                401, refused.reason, "The signature is not valid", str(refused), field=field
-            ) from None
+        with self._proving(request):
+            try:
+                return standard_webhooks.verify(_raw_headers(request), body, secrets, now)
+            except SignatureRefused as refused:
+                field = str(refused).partition(":")[0]
+                raise Problem(
+                    401, refused.reason, "The signature is not valid", str(refused), field=field
+                ) from None
 
     async def form(self, request: Request) -> tuple[Response, bool]:
         """Take a web form."""
@@ -460,25 +509,23 @@ class Gateway:
         if account is None:
             raise Problem(404, "not_found", "Not found", "key: there is no such form", field="key")
         self._check_origin(request, account.origins)
+        is_signed = standard_webhooks.is_signed(_raw_headers(request))
+        if not is_signed:
+            wait = self._forms.take((key, _client(request)), self._seconds())
+            if wait > 0:
+                raise _too_many("this form was sent too often from this address", wait)
         content_type = _content_type(request, FORM_TYPES)
         body = await _body(request, self._deps)
         named = _named(request, f"form/{key}", body)
         verified = False
-        if standard_webhooks.is_signed(_raw_headers(request)):
+        if is_signed:
             secrets = {key: self._secrets(account.secrets)}
             _, webhook_id = self._signed_by(request, body, secrets, self._deps.clock.now())
             named = Named(f"webhook/form/{key}/{webhook_id}", named.digest)
             verified = True
         fields = form.read_fields(body, content_type)
         received = self._received(request, named, "form", key, verified=verified)
-        response, is_repeated = await self._store_inbound(
-            request, named, received, body, fields.email
-        )
-        origin = request.headers.get("origin")
-        if origin is not None and origin in account.origins:
-            response.headers["Access-Control-Allow-Origin"] = origin
-            response.headers["Vary"] = "Origin"
-        return response, is_repeated
+        return await self._store_inbound(request, named, received, body, fields.email)
 
     def _check_origin(self, request: Request, origins: tuple[str, ...]) -> None:
         origin = request.headers.get("origin")
@@ -493,24 +540,37 @@ class Gateway:
 
     async def form_preflight(self, request: Request) -> Response:
         """Tell a browser whether a site may send a form by script (CORS)."""
-        account = self._channels.file.forms.get(request.path_params["key"])
+        response = self.with_cors(request, Response(status_code=204))
+        if ALLOW_ORIGIN in response.headers:
+            response.headers["Access-Control-Allow-Methods"] = "POST"
+            response.headers["Access-Control-Allow-Headers"] = "Content-Type, Idempotency-Key"
+            response.headers["Access-Control-Max-Age"] = "600"
+        return response
+
+    def with_cors(self, request: Request, response: Response) -> Response:
+        """Let a page's script read the answer to a form, a refusal too, where its site may send that form (CORS).
+
+        A form without a list of sites may be sent from any. That is no risk: the gateway knows no cookies.
+        """
+        path = request.url.path
+        if not path.startswith(FORMS):
+            return response
+        account = self._channels.file.forms.get(path.removeprefix(FORMS))
+        origins = account.origins if account is not None else ()
         origin = request.headers.get("origin", "")
-        if account is None or origin not in account.origins:
-            return Response(status_code=204)
-        return Response(
-            status_code=204,
-            headers={
-                "Access-Control-Allow-Origin": origin,
-                "Access-Control-Allow-Methods": "POST",
-                "Access-Control-Allow-Headers": "Content-Type, Idempotency-Key",
-                "Access-Control-Max-Age": "600",
-                "Vary": "Origin",
-            },
-        )
+        if not origins:
+            response.headers[ALLOW_ORIGIN] = "*"
+        else:
+            response.headers["Vary"] = "Origin"
+            if origin in origins:
+                response.headers[ALLOW_ORIGIN] = origin
+        if ALLOW_ORIGIN in response.headers:
+            response.headers["Access-Control-Expose-Headers"] = "Idempotent-Replayed, Retry-After"
+        return response
 
     async def message(self, request: Request) -> tuple[Response, bool]:
         """Take a message of a generic channel."""
-        key_name = _authorize(request, self._deps, "messages")
+        key_name = self._authorize(request, "messages")
         _content_type(request, JSON_TYPES)
         body = await _body(request, self._deps)
         named = _named(request, f"message/{key_name}", body)
@@ -543,7 +603,7 @@ class Gateway:
                 f"webhook/event/{account_name}/{webhook_id}", _named(request, "", body).digest
             )
         else:
-            account_name = _authorize(request, self._deps, "events")
+            account_name = self._authorize(request, "events")
             body = await _body(request, self._deps)
             named = _named(request, f"event/{account_name}", body)
         headers = {**_kept_headers(request), "content-type": content_type}
@@ -553,7 +613,7 @@ class Gateway:
 
     async def command(self, request: Request) -> tuple[Response, bool]:
         """Take an agent's command about a ticket."""
-        key_name = _authorize(request, self._deps, "agents")
+        key_name = self._authorize(request, "agents")
         action = request.path_params["action"]
         kind = COMMANDS.get(action)
         if kind is None:
@@ -591,15 +651,15 @@ class Gateway:
 
     async def agent_put(self, request: Request) -> tuple[Response, bool]:
         """Set an agent."""
-        return await self._roster(request, roster.AgentSet, {"agent_id": "agent_id"})
+        return await self._roster(request, roster.AgentSet, {"agent_id": "agent_id"}, "roster")
 
     async def presence(self, request: Request) -> tuple[Response, bool]:
         """Set an agent's presence."""
-        return await self._roster(request, roster.PresenceSet, {"agent_id": "agent_id"})
+        return await self._roster(request, roster.PresenceSet, {"agent_id": "agent_id"}, "agents")
 
     async def agent_delete(self, request: Request) -> tuple[Response, bool]:
         """Remove an agent."""
-        return await self._roster(request, roster.AgentRemoved, {"agent_id": "agent_id"})
+        return await self._roster(request, roster.AgentRemoved, {"agent_id": "agent_id"}, "roster")
 
     async def offer(self, request: Request) -> tuple[Response, bool]:
         """Accept or decline an offer."""
@@ -612,12 +672,18 @@ class Gateway:
             raise Problem(
                 404, "not_found", "Not found", "answer: must be accept or decline", field="answer"
             )
-        return await self._roster(request, kinds[answer], {"reservation_id": "reservation_id"})
+        return await self._roster(
+            request, kinds[answer], {"reservation_id": "reservation_id"}, "agents"
+        )
 
     async def _roster(
-        self, request: Request, kind: type[Payload], from_path: Mapping[str, str]
+        self,
+        request: Request,
+        kind: type[Payload],
+        from_path: Mapping[str, str],
+        scope: Scope,
     ) -> tuple[Response, bool]:
-        key_name = _authorize(request, self._deps, "agents")
+        key_name = self._authorize(request, scope)
         fixed = {
             field: _identifier(request.path_params[name], field)
             for field, name in from_path.items()
@@ -648,9 +714,8 @@ class Gateway:
         )
 
 
-async def _http_problem(request: Request, error: Exception) -> Response:
+def _http_problem(error: Exception) -> Response:
     """Answer what the framework refuses (unknown path, wrong method) in the same form."""
-    del request
     assert isinstance(error, HTTPException)
     reason = "not_found" if error.status_code == 404 else "invalid"
     headers = error.headers or {}
@@ -659,7 +724,7 @@ async def _http_problem(request: Request, error: Exception) -> Response:
     ).response()
 
 
-async def _failed(request: Request, error: Exception) -> Response:
+def _failed(request: Request, error: Exception) -> Response:
     """Answer for a mistake of ours, without its details."""
     log.error(
         "request_failed",
@@ -672,19 +737,26 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 def create_app(deps: Deps) -> FastAPI:
     """Return the gateway's application."""
+    gateway = Gateway(deps)
+
+    async def http_problem(request: Request, error: Exception) -> Response:
+        return gateway.with_cors(request, _http_problem(error))
+
+    async def failed(request: Request, error: Exception) -> Response:
+        return gateway.with_cors(request, _failed(request, error))
+
     app = FastAPI(
         title="Signalbox gateway",
         version="1",
         docs_url=None,
         redoc_url=None,
         openapi_url="/v1/openapi.json",
-        exception_handlers={HTTPException: _http_problem, Exception: _failed},
+        exception_handlers={HTTPException: http_problem, Exception: failed},
     )
-    gateway = Gateway(deps)
 
     def route(method: str, path: str, way: str, handler: Handler) -> None:
         async def endpoint(request: Request) -> Response:
-            return await _answered(way, handler, request)
+            return gateway.with_cors(request, await _answered(way, handler, request))
 
         endpoint.__name__ = handler.__name__
         endpoint.__doc__ = handler.__doc__

@@ -49,6 +49,11 @@ class Gateway:
             runtime.pool, self._settings, runtime.clock, spool, failpoints=runtime.failpoints
         )
         runtime.health.add_turn("numberer", lambda: numberer.last_turn)
+
+        async def topics_problem() -> str | None:
+            return numberer.topics_problem
+
+        runtime.add_readiness("topics: gateway", topics_problem)
         doors = [self._http(runtime, spool), self._mailboxes(runtime, spool)]
         if self._settings.smtp_enabled:
             doors.append(self._smtp(runtime, spool))
@@ -76,6 +81,7 @@ class Gateway:
                 workspace=settings.workspace,
                 body_bytes_max=settings.gateway_body_bytes_max,
                 body_seconds=settings.gateway_body_seconds,
+                form_per_minute=settings.gateway_form_per_minute,
             )
         )
         await serve(
@@ -206,6 +212,7 @@ def application(settings: IngestSettings, stage: str = "all") -> Application:
         stages=(normaliser,) if with_normaliser else (),
         policies=policies,
         background=tuple(background),
+        waiting_ports=((settings.gateway_host, settings.gateway_port),) if with_gateway else (),
     )
 
 

@@ -5,7 +5,7 @@ from chassis import metrics
 ROUTES = ("forms", "events", "messages", "commands", "agents", "offers")
 REFUSALS = (
     "unauthorized", "forbidden", "not_found", "too_large", "too_slow", "unsupported_type", "invalid", "conflict",
-    "stale", "disconnected",
+    "stale", "disconnected", "too_many",
 )  # fmt: skip
 OUTCOMES = ("message", "duplicate", "ignored", "parked", "repeated_input")
 
@@ -37,13 +37,21 @@ ACCEPT_SECONDS = metrics.histogram(
 SMTP_REFUSED = metrics.counter(
     "signalbox_ingest_smtp_refused_total",
     "Recipients and mails refused by the SMTP listener, by reason.",
-    {"reason": ("unknown_recipient", "too_many_connections", "failed")},
+    {
+        "reason": (
+            "unknown_recipient",
+            "bad_address",
+            "too_many_connections",
+            "unstorable",
+            "failed",
+        )
+    },
 )
 SMTP_CONNECTIONS = metrics.gauge("signalbox_ingest_smtp_connections", "SMTP connections open now.")
 IMAP_ERRORS = metrics.counter(
     "signalbox_ingest_imap_errors_total",
     "Failed looks into a mailbox; it is tried again with growing pauses.",
-    {"reason": ("login", "connection", "protocol", "unavailable", "too_large")},
+    {"reason": ("login", "connection", "protocol", "unavailable", "too_large", "unstorable")},
 )
 IMAP_LAST_LOOK = metrics.gauge(
     "signalbox_ingest_imap_last_look_timestamp_seconds",

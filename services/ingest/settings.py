@@ -49,6 +49,13 @@ class IngestSettings(Settings):
     gateway_body_seconds: float = Field(
         default=15.0, gt=0, description="Seconds a sender has to send a body; slower ones get 408."
     )
+    gateway_form_per_minute: int = Field(
+        default=120,
+        ge=1,
+        description="Posts of one web form that are taken from one client address in a minute; more get 429. Posts"
+        " that the form's own server signed are not counted. Behind a proxy, name it in `FORWARDED_ALLOW_IPS`, or all"
+        " clients count as one.",
+    )
     imap_poll_seconds: float = Field(
         default=30.0,
         ge=1,

@@ -41,7 +41,7 @@ from services.notifier.core.delivery import (
 from services.notifier.core.policy import FILE, NotifyFile, Policy, PolicyMistake, build
 from services.notifier.core.render import FOLDER
 from services.notifier.core.state import Contact, Conversation, Mail
-from services.notifier.core.throttle import WINDOW, Recent
+from services.notifier.core.throttle import UNVERIFIED, WINDOW, Recent
 from services.notifier.metrics import SEND_SECONDS
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import STAGE, Loaded, LoadedStore, NoticeStore, Recents
@@ -164,6 +164,9 @@ class NotifierStage(Stage[Loaded]):
         policy = self._policies.current
         limit = max(policy.unverified_recipient_per_hour, policy.verified_recipient_per_hour)
         recents = await self._notices.recents(connection, recipients, limit)
+        if any(contact is not None and not contact.is_verified for contact in contacts):
+            total = policy.unverified_total_per_hour
+            recents[UNVERIFIED] = await self._notices.recent_unverified(connection, total)
         return {key: Loaded(found.get(key, Conversation()), recents) for key in missing}
 
     def decide(self, state: Loaded | None, item: Input, now: datetime) -> Outcome[Loaded]:
@@ -222,9 +225,12 @@ def _remember(recents: Recents, decision: Decision, workspace: str) -> None:
     """Let later inputs of the batch count what this one has asked for."""
     for event in decision.events:
         if isinstance(event, NoticeRequested) and event.occasion != "answered":
-            told = recents.setdefault(recipient_key(workspace, event.recipient), [])
-            told.append(event.at)
-            told[:] = [at for at in told if at > event.at - WINDOW]
+            keys = [recipient_key(workspace, event.recipient)]
+            keys += [] if event.is_verified else [UNVERIFIED]
+            for key in keys:
+                told = recents.setdefault(key, [])
+                told.append(event.at)
+                told[:] = [at for at in told if at > event.at - WINDOW]
 
 
 def _event(item: Input) -> Event:

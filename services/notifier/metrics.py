@@ -15,7 +15,7 @@ NOTICES: Final = counter(
 SUPPRESSED: Final = counter(
     "signalbox_notifier_suppressed_total",
     "Notices that were not sent, by reason. A rise of unverified_limit means that someone fills in forms with "
-    "other people's addresses.",
+    "other people's addresses; unverified_total is the workspace's cap for all such addresses.",
     {"reason": tuple(reason.value for reason in Suppression)},
 )
 SEND_SECONDS: Final = histogram(

@@ -22,12 +22,13 @@ from services.notifier.metrics import NOTICES, SUPPRESSED
 STAGE: Final = "notifier"
 
 _REQUESTED: Final = """
-INSERT INTO notice (notice_id, ticket_id, conversation_id, occasion, status, recipient_hash, requested_at)
-SELECT n.id, n.ticket, n.conversation, n.occasion, 'requested', n.recipient, n.at
-  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[])
-       AS n(id, ticket, conversation, occasion, recipient, at)
+INSERT INTO notice (notice_id, ticket_id, conversation_id, occasion, status, recipient_hash, requested_at, to_unverified)
+SELECT n.id, n.ticket, n.conversation, n.occasion, 'requested', n.recipient, n.at, n.to_unverified
+  FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::timestamptz[], $7::boolean[])
+       AS n(id, ticket, conversation, occasion, recipient, at, to_unverified)
 """
-"""No ON CONFLICT: a second intent for one cause is a bug, and shall stop the task, not pass."""
+"""No ON CONFLICT: a second intent for one cause is a bug and must not pass. The batch fails on it, and after three tries
+the chassis parks the input that brought it about, with the bytes and the reason."""
 
 _SETTLED: Final = """
 UPDATE notice AS n
@@ -51,6 +52,14 @@ SELECT wanted.hash AS recipient, told.requested_at
         WHERE recipient_hash = wanted.hash AND occasion <> 'answered' AND requested_at IS NOT NULL
         ORDER BY requested_at DESC LIMIT $2
        ) AS told
+ ORDER BY told.requested_at
+"""
+
+_RECENT_UNVERIFIED: Final = """
+SELECT told.requested_at
+  FROM (SELECT requested_at FROM notice
+         WHERE to_unverified AND occasion <> 'answered' AND requested_at IS NOT NULL
+         ORDER BY requested_at DESC LIMIT $1) AS told
  ORDER BY told.requested_at
 """
 
@@ -82,6 +91,13 @@ class NoticeStore(DocumentStore[Conversation]):
                 found[row["recipient"]].append(row["requested_at"])
         return found
 
+    async def recent_unverified(self, connection: Connection, limit: int) -> list[datetime]:
+        """Return when the `limit` latest automatic notices to unproved addresses were requested, oldest first."""
+        if limit == 0:
+            return []
+        rows = await connection.fetch(_RECENT_UNVERIFIED, limit)
+        return [row["requested_at"] for row in rows]
+
     async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Any]]) -> None:
         """Write notices: intents first, then what became of earlier ones."""
         events: list[AnyNoticeEvent] = [event for _, event in rows]
@@ -96,6 +112,7 @@ class NoticeStore(DocumentStore[Conversation]):
                 [event.occasion for event in requested],
                 [recipient_key(self._workspace, event.recipient) for event in requested],
                 [event.at for event in requested],
+                [not event.is_verified for event in requested],
             )
         if settled:
             await connection.execute(

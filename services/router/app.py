@@ -13,7 +13,7 @@ def application(settings: Settings) -> Application:
     """Put the service together.
 
     Raises:
-        PolicyError: `routing.yaml` or `agents.yaml` is missing or wrong.
+        PolicyError: `routing.yaml` is missing, or it, `agents.yaml` or a name of `sla.yaml` is wrong.
     """
     policies = PolicyHolder(settings.policy, POLICY)
     return Application(

@@ -18,10 +18,12 @@ from services.router.core.domain import Domain
 from services.router.core.policy import (
     AGENTS_FILE,
     ROUTING_FILE,
+    SLA_FILE,
     AgentsModel,
     Policy,
     PolicyMistake,
     RoutingModel,
+    SlaNamesModel,
     build,
 )
 from services.router.core.state import Conversation
@@ -36,9 +38,9 @@ def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
 
 
 POLICY: Final = PolicyFiles(
-    files={ROUTING_FILE: RoutingModel, AGENTS_FILE: AgentsModel},
+    files={ROUTING_FILE: RoutingModel, AGENTS_FILE: AgentsModel, SLA_FILE: SlaNamesModel},
     build=_build,
-    optional=frozenset({AGENTS_FILE}),
+    optional=frozenset({AGENTS_FILE, SLA_FILE}),
 )
 """The files this service reads, and how they become its policy."""
 
@@ -90,6 +92,7 @@ class TicketsStage(Stage[Conversation]):
             sla.TargetAtRisk.TYPE,
             sla.TargetBreached.TYPE,
             notifications.NoticeFailed.TYPE,
+            notifications.NoticeUnknown.TYPE,
         }
     )
 
@@ -155,6 +158,7 @@ def _ticket_input(event: Payload) -> decide.Event:
             | sla.TargetAtRisk()
             | sla.TargetBreached()
             | notifications.NoticeFailed()
+            | notifications.NoticeUnknown()
         ):
             return event
         case _:

@@ -5,7 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,7 @@ STAMP = int(NOW.timestamp())
 WHSEC = "whsec_" + base64.b64encode(b"a secret of the shop's own").decode()
 SECRETS = {
     "env:AGENTS": b"agents-key",
+    "env:ROSTER": b"roster-key",
     "env:SYSTEMS": "schlüssel".encode(),
     "env:SHOP": WHSEC.encode(),
     "env:OLD": WHSEC.encode()[:-8] + b"AAAA",
@@ -41,6 +42,7 @@ events: {shop: {secrets: ['env:OLD', 'env:SHOP']}}
 api_keys:
   - {name: gone, secret: 'env:GONE', scopes: [agents]}
   - {name: console, secret: 'env:AGENTS', scopes: [agents]}
+  - {name: admin, secret: 'env:ROSTER', scopes: [roster]}
   - {name: systems, secret: 'env:SYSTEMS', scopes: [messages, events]}
 """
 FORM = {"email": "ada@example.com", "message": "Where is my lamp?"}
@@ -53,6 +55,7 @@ MESSAGE = {
 }
 TICKET = "/v1/conversations/c-1/tickets/t-1"
 AGENTS = {"Authorization": "Bearer agents-key"}
+ROSTER = {"Authorization": "Bearer roster-key"}
 SYSTEMS = {"Authorization": b"Bearer " + SECRETS["env:SYSTEMS"]}
 
 
@@ -91,10 +94,13 @@ class MemorySpool:
 
 
 class Fixed:
-    """A clock that stands still."""
+    """A clock that stands still until it is put on."""
+
+    def __init__(self) -> None:
+        self.passed = timedelta(0)
 
     def now(self) -> datetime:
-        return NOW
+        return NOW + self.passed
 
 
 class Known:
@@ -110,13 +116,20 @@ def spool() -> MemorySpool:
 
 
 @pytest.fixture
-async def http(spool: MemorySpool, tmp_path: Path) -> AsyncIterator[httpx.AsyncClient]:
+def clock() -> Fixed:
+    return Fixed()
+
+
+@pytest.fixture
+async def http(
+    spool: MemorySpool, clock: Fixed, tmp_path: Path
+) -> AsyncIterator[httpx.AsyncClient]:
     (tmp_path / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
     holder = policy.PolicyHolder(tmp_path, POLICY)
     deps = api.Deps(
         spool=spool,
         policies=holder,
-        clock=Fixed(),
+        clock=clock,
         secrets=Known(),
         body_bytes_max=4_096,
         body_seconds=0.2,
@@ -318,6 +331,87 @@ async def test_a_site_that_may_send_the_form_is_told_so(http: httpx.AsyncClient)
     )
 
 
+async def test_a_form_without_a_list_of_sites_may_be_read_from_any(http: httpx.AsyncClient) -> None:
+    origin = {"Origin": "https://somewhere.example"}
+    asked = await http.options("/v1/forms/contact", headers=origin)
+    assert asked.headers["access-control-allow-origin"] == "*"
+    assert asked.headers["access-control-allow-methods"] == "POST"
+    sent = await http.post("/v1/forms/contact", json=FORM, headers=origin)
+    assert sent.headers["access-control-allow-origin"] == "*"
+
+
+async def test_every_answer_to_a_form_can_be_read_by_the_page_that_sent_it(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    origin = {"Origin": "https://lantern-oak.example"}
+    for path, allowed in (("/v1/forms/site", origin["Origin"]), ("/v1/forms/contact", "*")):
+        answers = [
+            await http.post(path, json={**FORM, "email": "nobody"}, headers=origin),
+            await http.post(path, content=b"x", headers=origin),
+            await http.post(path, json={**FORM, "message": "x" * 5_000}, headers=origin),
+            await http.get(path, headers=origin),
+        ]
+        spool.is_away = True
+        answers.append(await http.post(path, json=FORM, headers=origin))
+        spool.is_away = False
+        assert [answer.status_code for answer in answers] == [422, 415, 413, 405, 503]
+        assert {answer.headers["access-control-allow-origin"] for answer in answers} == {allowed}
+    evil = await http.post("/v1/forms/site", json=FORM, headers={"Origin": "https://evil.example"})
+    assert evil.status_code == 403
+    assert "access-control-allow-origin" not in evil.headers
+    other = await http.post("/v1/messages", json=MESSAGE, headers=SYSTEMS | origin)
+    assert "access-control-allow-origin" not in other.headers
+
+
+# ------------------------------------------------------------------------------------- how often
+
+
+async def test_a_form_is_taken_120_times_a_minute_from_one_address(
+    http: httpx.AsyncClient, spool: MemorySpool, clock: Fixed
+) -> None:
+    for _ in range(120):
+        assert (await http.post("/v1/forms/contact", json=FORM)).status_code == 202
+    refused = await http.post(
+        "/v1/forms/contact", json=FORM, headers={"Origin": "https://x.example"}
+    )
+    assert_problem(refused, 429)
+    assert refused.headers["retry-after"] == "1"
+    assert refused.headers["access-control-allow-origin"] == "*"
+    assert len(spool.items) == 120
+    # Another form, and another key's message, are counted by themselves.
+    assert (await http.post("/v1/forms/site", json=FORM)).status_code == 202
+    assert (await http.post("/v1/messages", json=MESSAGE, headers=SYSTEMS)).status_code == 202
+    clock.passed = timedelta(seconds=0.5)
+    assert (await http.post("/v1/forms/contact", json=FORM)).status_code == 202
+    assert_problem(await http.post("/v1/forms/contact", json=FORM), 429)
+
+
+async def test_posts_that_the_forms_own_server_signed_are_not_held(http: httpx.AsyncClient) -> None:
+    body = json.dumps(FORM).encode()
+    for number in range(130):
+        headers = signed(body, webhook_id=f"w{number}") | {"Content-Type": "application/json"}
+        assert (await http.post("/v1/forms/site", content=body, headers=headers)).status_code == 202
+
+
+async def test_an_address_that_fails_sixty_times_a_minute_is_told_to_wait(
+    http: httpx.AsyncClient, spool: MemorySpool, clock: Fixed
+) -> None:
+    for number in range(59):
+        wrong = {"Authorization": f"Bearer guess-{number}"}
+        assert_problem(await http.post("/v1/messages", json=MESSAGE, headers=wrong), 401)
+    body = json.dumps(FORM).encode()
+    forged = signed(body, SECRETS["env:OLD"]) | {"Content-Type": "application/json"}
+    assert_problem(await http.post("/v1/forms/site", content=body, headers=forged), 401)
+    for headers in ({"Authorization": "Bearer guess"}, SYSTEMS):
+        refused = await http.post("/v1/messages", json=MESSAGE, headers=headers)
+        assert_problem(refused, 429)
+        assert refused.headers["retry-after"] == "1"
+    assert spool.items == []
+    assert (await http.post("/v1/forms/contact", json=FORM)).status_code == 202
+    clock.passed = timedelta(seconds=1)
+    assert (await http.post("/v1/messages", json=MESSAGE, headers=SYSTEMS)).status_code == 202
+
+
 # ------------------------------------------------------------------------------------- idempotency
 
 
@@ -385,8 +479,8 @@ ROUTES = [
         for action in ("reply", "note", "solve", "escalate", "reassign", "tag")
     ),
     ("POST", "/v1/agents/ada/presence", AGENTS),
-    ("PUT", "/v1/agents/ada", AGENTS),
-    ("DELETE", "/v1/agents/ada", AGENTS),
+    ("PUT", "/v1/agents/ada", ROSTER),
+    ("DELETE", "/v1/agents/ada", ROSTER),
     ("POST", "/v1/offers/r-1/accept", AGENTS),
     ("POST", "/v1/offers/r-1/decline", AGENTS),
 ]
@@ -404,8 +498,10 @@ async def test_every_route_but_forms_asks_for_a_key_with_its_scope(
         response = await http.request(method, path, json={}, headers=headers)
         assert_problem(response, 401, "Authorization")
         assert response.headers["www-authenticate"] == "Bearer"
-    other = AGENTS if right is SYSTEMS else SYSTEMS
-    assert_problem(await http.request(method, path, json={}, headers=other), 403, "Authorization")
+    for other in (AGENTS, ROSTER, SYSTEMS):
+        if other is not right:
+            response = await http.request(method, path, json={}, headers=other)
+            assert_problem(response, 403, "Authorization")
     assert spool.items == []
 
 
@@ -706,7 +802,7 @@ async def test_the_roster_is_changed_in_its_domain(
     }
     offer = {"agent_id": "ada", "ticket_id": "t-1"}
     answers = [
-        await http.put("/v1/agents/ada", json=agent, headers=AGENTS),
+        await http.put("/v1/agents/ada", json=agent, headers=ROSTER),
         await http.post("/v1/agents/ada/presence", json={"presence": "available"}, headers=AGENTS),
         await http.post("/v1/offers/r-1/accept", json=offer, headers=AGENTS),
         await http.post(
@@ -714,7 +810,7 @@ async def test_the_roster_is_changed_in_its_domain(
             json={**offer, "reason": "not mine", "domain": "vip"},
             headers=AGENTS,
         ),
-        await http.delete("/v1/agents/ada?domain=vip", headers=AGENTS),
+        await http.delete("/v1/agents/ada?domain=vip", headers=ROSTER),
     ]
     assert [answer.status_code for answer in answers] == [202] * 5
     assert [item.envelope.type for item in spool.items] == [
@@ -722,6 +818,26 @@ async def test_the_roster_is_changed_in_its_domain(
     ]  # fmt: skip
     assert [item.key for item in spool.items] == ["main", "main", "main", "vip", "vip"]
     assert {item.topic.name for item in spool.items} == {"roster"}
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"skills": {"orders": 0}}, "skills.orders"),
+        ({"skills": {"orders": 11}}, "skills.orders"),
+        ({"languages": {"en": -1}}, "languages.en"),
+        ({"languages": {"en": 10**12}}, "languages.en"),
+        ({"skills": {"": 5}}, "skills"),
+        ({"skills": {"x" * 65: 5}}, "skills"),
+        ({"name": "x" * 201}, "name"),
+    ],
+)
+async def test_an_agent_beyond_the_scale_is_refused(
+    http: httpx.AsyncClient, spool: MemorySpool, changes: dict[str, Any], field: str
+) -> None:
+    response = await http.put("/v1/agents/ada", json={"capacity": 100} | changes, headers=ROSTER)
+    assert assert_problem(response, 422)["field"].startswith(field)
+    assert spool.items == []
 
 
 async def test_a_wrong_method_is_a_problem_too(http: httpx.AsyncClient) -> None:

@@ -157,6 +157,19 @@ async def test_a_ticket_cannot_be_held_twice(connection: Any) -> None:
         await store(connection, desk.domain)
 
 
+async def test_a_ticket_on_its_way_to_another_domain_may_be_live_in_both(connection: Any) -> None:
+    main, east = Desk().agent("ada").asks("t", "09:00"), Desk().agent("nils")
+    east.domain.name = "east"
+    east.asks("t", "09:01", work_id="w-t2", domain="east")
+    await store(connection, main.domain)
+    await store(connection, east.domain)
+    loaded = await load(connection)
+    assert {name: domain.live for name, domain in loaded.items()} == {
+        "main": {"t": "w-t"},
+        "east": {"t": "w-t2"},
+    }
+
+
 async def test_many_domains_and_an_empty_batch_are_no_trouble(connection: Any) -> None:
     await store(connection, Domain("quiet"))
     assert await load(connection) == {}

@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import asyncpg
@@ -52,7 +52,7 @@ def ledger(pool: asyncpg.Pool) -> Ledger[Tally]:
 
 
 async def take(ledger: Ledger[Tally], task: int = 0, owner: str = "ada", topology: int = 1) -> Any:
-    return await ledger.acquire(task, owner, topology, NOW.now())
+    return await ledger.acquire(task, owner, topology)
 
 
 def overlay(position: Position, n: int = 1, **fields: Any) -> Overlay[Tally]:
@@ -228,7 +228,7 @@ async def test_a_lease_is_free_when_its_owner_has_not_renewed_it(
     ledger: Ledger[Tally], db: Database
 ) -> None:
     async def try_it(owner: str, seconds: float) -> Any:
-        return await ledger.acquire_if_free(0, owner, 1, NOW.now(), seconds)
+        return await ledger.acquire_if_free(0, owner, 1, seconds)
 
     lease = await try_it("ada", 60)
     assert lease is not None
@@ -247,11 +247,15 @@ async def test_an_older_topology_gets_no_lease(ledger: Ledger[Tally]) -> None:
     assert (await take(ledger, owner="new", topology=2)).epoch == 2
 
 
-async def test_the_clocks_are_compared_when_a_lease_is_taken(ledger: Ledger[Tally]) -> None:
-    ahead = NOW.now() + timedelta(seconds=90)
-    lease = await ledger.acquire(0, "ada", 1, ahead)
-    assert lease is not None
-    assert lease.skew_seconds == pytest.approx(90, abs=2)
+class _Ahead:
+    """A clock that is wrong by a minute and a half."""
+
+    def now(self) -> datetime:
+        return NOW.now() + timedelta(seconds=90)
+
+
+async def test_the_clock_is_compared_with_the_databases(ledger: Ledger[Tally]) -> None:
+    assert await ledger.measure_skew(_Ahead()) == pytest.approx(90, abs=2)
 
 
 async def test_a_transaction_that_takes_too_long_is_ended_by_the_server(

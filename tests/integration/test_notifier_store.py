@@ -22,6 +22,7 @@ from schemas.notifications import (
 from schemas.tickets import TicketOpened
 from services.notifier.core.audience import recipient_key
 from services.notifier.core.delivery import Delivered
+from services.notifier.core.throttle import UNVERIFIED
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import Loaded, NoticeStore
@@ -52,7 +53,8 @@ def _requested(notice_id: str, **changes: Any) -> NoticeRequested:
 async def connection(database: str) -> AsyncIterator[asyncpg.Connection]:
     connected = await asyncpg.connect(database)
     await connected.execute((ROOT / "chassis/sql/0001_ledger.sql").read_text())
-    await connected.execute((ROOT / "services/notifier/sql/0001_notices.sql").read_text())
+    for script in sorted((ROOT / "services/notifier/sql").glob("*.sql")):
+        await connected.execute(script.read_text())
     yield connected
     await connected.close()
 
@@ -113,6 +115,22 @@ async def test_automatic_notices_to_a_recipient_are_counted_and_answers_are_not(
     assert await store.recents(connection, [], limit=2) == {}
 
 
+async def test_automatic_notices_to_unproved_addresses_are_counted_together(
+    connection: asyncpg.Connection,
+) -> None:
+    store = NoticeStore("default")
+    rows = [
+        _requested("a", at=NOW),
+        _requested("b", at=NOW.replace(minute=1), recipient="eve@example.com"),
+        _requested("c", at=NOW.replace(minute=2), is_verified=True),
+        _requested("d", at=NOW.replace(minute=3), occasion="answered"),
+    ]
+    await store.save_rows(connection, [(0, row) for row in rows])
+    assert await store.recent_unverified(connection, 10) == [NOW, NOW.replace(minute=1)]
+    assert await store.recent_unverified(connection, 1) == [NOW.replace(minute=1)]
+    assert await store.recent_unverified(connection, 0) == []
+
+
 class _Provider:
     async def send(self, mail: Any) -> Delivered:
         return Delivered()
@@ -145,7 +163,10 @@ async def test_a_conversation_is_loaded_as_it_was_saved_with_what_others_were_to
     )
     again = await stage.load(connection, 0, [item], [item.key])
     assert again[item.key].conversation == outcome.state.conversation
-    assert again[item.key].recents == {recipient_key("default", "ada@example.com"): [NOW]}
+    assert again[item.key].recents == {
+        recipient_key("default", "ada@example.com"): [NOW],
+        UNVERIFIED: [NOW],
+    }
     repeated = stage.decide(again[item.key], item, NOW)
     assert repeated.ignored == "already_told"
     assert not repeated.is_changed

@@ -5,16 +5,19 @@ import contextlib
 import hashlib
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import asyncpg
 import pytest
 
+import chassis.ledger
+import chassis.spool
 from chassis import metrics
 from chassis.clock import SystemClock
-from chassis.errors import Unavailable
+from chassis.errors import InvalidEvent, Unavailable
 from chassis.ledger import open_pool
 from chassis.local.postgres import LocalPostgres, start_postgres
 from chassis.migrate import migrate
@@ -149,8 +152,72 @@ async def test_one_item_that_cannot_be_stored_costs_its_neighbours_nothing(
         *(spool.put(item(n, key="k\x00" if n == 3 else None)) for n in range(8)),
         return_exceptions=True,
     )
-    assert [n for n, result in enumerate(results) if isinstance(result, Unavailable)] == [3]
+    assert [n for n, result in enumerate(results) if isinstance(result, InvalidEvent)] == [3]
     assert await pool.fetchval("SELECT count(*) FROM spool") == 7
+
+
+async def test_an_item_that_cannot_be_stored_alone_is_the_senders_fault_and_not_the_databases(
+    spool: Spool,
+) -> None:
+    with pytest.raises(InvalidEvent, match="unstorable") as caught:
+        await spool.put(item(1, key="k\x00"))
+    assert "k\x00" not in str(caught.value)
+
+
+async def test_what_waits_is_numbered_in_transactions_bounded_by_bytes(
+    spool: Spool, pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis.spool, "PAGE_BYTES", 100_000)
+    big = [replace(item(n), value=Given(key="k", n=n).to_json() + b" " * 40_000) for n in range(9)]
+    await asyncio.gather(*(spool.put(one) for one in big))
+    numberer = Numberer(pool, settings, SystemClock(), spool)
+    taken: list[int] = []
+    number = numberer._number
+
+    async def counting(rows: Sequence[Any]) -> None:
+        if rows:
+            taken.append(len(rows))
+        await number(rows)
+
+    monkeypatch.setattr(numberer, "_number", counting)
+    async with at_work(numberer):
+        check_numbers(await _published(settings, 9))
+    assert sum(taken) == 9
+    assert max(taken) == 3
+
+
+async def test_the_outbox_is_read_in_pages_bounded_by_bytes_and_to_its_end(
+    spool: Spool, pool: asyncpg.Pool, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis.ledger, "PAGE_BYTES", 1)
+    async with at_work(Numberer(pool, settings, SystemClock(), spool)) as one:
+        await until("it holds all", lambda: len(one._held) == PARTITIONS)
+        for held in one._held.values():
+            await held.relay.stop()
+        await asyncio.gather(*(spool.put(item(n)) for n in range(20)))
+
+        async def is_numbered() -> bool:
+            return await pool.fetchval("SELECT count(*) FROM outbox") == 20
+
+        await until("all are numbered", is_numbered)
+        ledger = one._ledger
+        assert len(await ledger.load_outbox(0, 0, 100)) == 1
+    async with at_work(Numberer(pool, settings, SystemClock(), spool)):
+        check_numbers(await _published(settings, 20))
+
+
+async def test_nothing_is_numbered_while_the_topics_have_another_size(
+    spool: Spool, pool: asyncpg.Pool, settings: Settings
+) -> None:
+    wrong = settings.model_copy(update={"partitions": PARTITIONS + 1})
+    async with at_work(Numberer(pool, wrong, SystemClock(), spool)) as one:
+        await spool.put(item(1))
+        await until("it holds all", lambda: len(one._held) == PARTITIONS + 1)
+        await until("it has looked", lambda: "has 2 partitions" in (one.topics_problem or ""))
+        turn = one.last_turn
+        await until("it has come round again", lambda: one.last_turn > turn + 0.1)
+        assert await pool.fetchval("SELECT count(*) FROM spool") == 1
+        assert await pool.fetchval("SELECT count(*) FROM outbox") == 0
 
 
 async def _published(settings: Settings, count: int) -> list[Any]:

@@ -24,7 +24,7 @@ from imapclient.exceptions import IMAPClientError, LoginError
 
 from chassis import logs
 from chassis.clock import Clock
-from chassis.errors import Unavailable
+from chassis.errors import InvalidEvent, Unavailable
 from schemas import ids
 from schemas.inbound import InboundReceived
 from services.ingest import metrics
@@ -233,7 +233,18 @@ class ImapPoller:
             fetched = await self._call(client.fetch, [uid], ["BODY.PEEK[]"])
             raw = fetched.get(uid, {}).get(b"BODY[]")
             if isinstance(raw, bytes):  # Absent where somebody deleted it in between.
-                await self._store(raw, validity, uid)
+                try:
+                    await self._store(raw, validity, uid)
+                except InvalidEvent as error:
+                    metrics.IMAP_ERRORS.labels("unstorable").inc()
+                    log.error(  # noqa: TRY400 - a sentence is enough
+                        "mail_unstorable",
+                        account=self.account,
+                        folder=self.source.folder,
+                        uid=uid,
+                        problem=error.detail,
+                        cure="look at it in the mailbox; it was left there and passed over",
+                    )
 
     async def _store(self, raw: bytes, validity: int, uid: int) -> None:
         place = f"imap/{self.account}/{self.source.folder}/{validity}/{uid}"

@@ -1,7 +1,7 @@
 """Mail by SMTP: a listener that says 250 only when the mail is durable.
 
 Facts from RFC 5321 (replies), RFC 6531 (SMTPUTF8), RFC 1870 (SIZE) and aiosmtpd's documentation. A recipient must belong
-to an account of `channels.yaml` (550 5.1.1 otherwise); a database that is away is 451, and the sender's server tries
+to an account of `channels.yaml` (550 5.1.1 otherwise), addresses must be UTF-8 (553 otherwise); a database that is away is 451, and the sender's server tries
 again. A mail to recipients of several accounts is one input for each. Line ends that are no CRLF are made CRLF, so that
 what one server takes for the end of a mail (SMTP smuggling) ends nothing here.
 """
@@ -18,7 +18,7 @@ from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from chassis import logs
 from chassis.clock import Clock
-from chassis.errors import ConfigurationError, Unavailable
+from chassis.errors import ConfigurationError, InvalidEvent, Unavailable
 from schemas.inbound import InboundReceived
 from services.ingest import metrics
 from services.ingest.adapters import email, intake
@@ -47,11 +47,26 @@ class MailHandler:
         self._clock = clock
         self._workspace = workspace
 
+    async def handle_MAIL(  # noqa: N802 - the name is aiosmtpd's
+        self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
+    ) -> str:
+        """Take a sender whose address can be written down."""
+        del server, session
+        if not _is_text(address):
+            metrics.SMTP_REFUSED.labels("bad_address").inc()
+            return "553 5.1.7 The sender's address is not UTF-8"
+        envelope.mail_from = address
+        envelope.mail_options.extend(options)
+        return "250 2.1.0 OK"
+
     async def handle_RCPT(  # noqa: N802 - the name is aiosmtpd's
         self, server: SMTP, session: Session, envelope: Envelope, address: str, options: list[str]
     ) -> str:
         """Take a recipient of ours."""
         del server, session
+        if not _is_text(address):
+            metrics.SMTP_REFUSED.labels("bad_address").inc()
+            return "553 5.1.3 The recipient's address is not UTF-8"
         channels = self._policies.current
         if channels.account_of(address) is None:
             metrics.SMTP_REFUSED.labels("unknown_recipient").inc()
@@ -87,6 +102,9 @@ class MailHandler:
                     for account, recipients in sorted(accounts.items())
                 )
             )
+        except InvalidEvent:
+            metrics.SMTP_REFUSED.labels("unstorable").inc()
+            return "554 5.6.0 It holds something that cannot be stored"
         except Unavailable:
             metrics.UNAVAILABLE.labels("smtp").inc()
             return "451 4.3.0 Cannot store it now; please try again"
@@ -112,6 +130,15 @@ class MailHandler:
         metrics.SMTP_REFUSED.labels("failed").inc()
         log.error("smtp_failed", error=type(error).__name__, exc_info=error)
         return "451 4.3.0 Something failed here; please try again"
+
+
+def _is_text(address: str) -> bool:
+    """Whether an address was UTF-8 (RFC 6531); aiosmtpd turns bytes that were not into lone surrogates."""
+    try:
+        address.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 class _Session(SMTP):

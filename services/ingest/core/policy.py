@@ -24,7 +24,9 @@ SecretReference = Annotated[
 Address = Annotated[
     str, StringConstraints(pattern=r"^[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,189}$", to_lower=True)
 ]
-Scope = Literal["messages", "events", "agents"]
+Scope = Literal["messages", "events", "agents", "roster"]
+"""`messages` and `events`: post what customers say. `agents`: speak as an agent (commands, presence, offers).
+`roster`: set and remove agents."""
 
 
 class PolicyMistake(ValueError):

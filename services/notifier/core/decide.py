@@ -167,14 +167,19 @@ def _contact(contact: tickets.Contact) -> Contact:
 
 
 def _with_opening(state: Conversation, event: TicketOpened) -> Conversation:
-    """The router opens tickets for people only, so a person has written."""
-    contact = _contact(event.contact)
-    answered = thread_id(contact.channel, event.vendor_message_id)
+    """The router opens tickets for people only, so a person has written.
+
+    A follow-up that is doubted, or that comes from an unproved address where a proved one is known, changes neither
+    where answers go nor which subject they carry.
+    """
+    old, new = state.contact, _contact(event.contact)
+    is_believed = old is None or (event.suspicion is None and _may_replace(old, new))
+    answered = thread_id(new.channel, event.vendor_message_id)
     case = Case(reference=clean_line(event.reference, limit=40), received_at=event.occurred_at)
     return structs.replace(
         state,
-        contact=contact,
-        subject=clean_line(event.subject),
+        contact=new if is_believed else old,
+        subject=clean_line(event.subject) if is_believed else state.subject,
         in_reply_to=answered or state.in_reply_to,
         references=extend(state.references, answered),
         automatic_since_human=0,
@@ -182,12 +187,15 @@ def _with_opening(state: Conversation, event: TicketOpened) -> Conversation:
     )
 
 
-def _with_message(state: Conversation, event: TicketMessageAdded) -> Conversation:
+def _may_replace(old: Contact | None, new: Contact) -> bool:
     """A proved address is never replaced by one that is not: answers must not follow whoever claims a new one."""
+    return old is None or not old.is_verified or new.is_verified
+
+
+def _with_message(state: Conversation, event: TicketMessageAdded) -> Conversation:
     old = state.contact
     new = _contact(event.contact) if event.contact is not None else None
-    may_replace = old is None or not old.is_verified or (new is not None and new.is_verified)
-    contact = new if new is not None and may_replace else old
+    contact = new if new is not None and _may_replace(old, new) else old
     writer = new or contact
     answered = thread_id(writer.channel, event.vendor_message_id) if writer else None
     return structs.replace(
@@ -278,6 +286,7 @@ def _request(
         recipient=address,
         language=language,
         subject=mail.subject,
+        is_verified=contact.is_verified,
     )
     sending = Sending(cause.ticket_id, cause.occasion, attempt=1)
     after = structs.replace(
@@ -302,11 +311,12 @@ def _words(
     spoken = policy.languages[language]
     case = state.cases.get(cause.ticket_id)
     answer = event if isinstance(event, TicketAnswered) else None
-    # Whoever filled in a form with another's address gets none of their own words carried there by a machine.
-    may_quote = answer is not None or contact.is_verified or contact.channel == "email"
+    # Whoever wrote in another's name, by a form or with a forged From, gets none of their own words carried there by
+    # a machine. An agent who answers has read what they answer.
+    may_quote = answer is not None or contact.is_verified
     facts = Facts(
         language=language,
-        name=greeting_name(contact.name),
+        name=greeting_name(contact.name) if may_quote else "",
         brand=sender_of(policy, contact.account).from_name,
         signature=spoken.signature,
         reference=case.reference if case else "",

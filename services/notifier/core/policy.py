@@ -73,9 +73,10 @@ class OccasionsFile(_Model):
 
 
 class CapsFile(_Model):
-    """How many automatic notices are too many."""
+    """How many automatic notices are too many. `unverified_total_per_hour` counts all unproved addresses together."""
 
     unverified_recipient_per_hour: int = Field(default=4, ge=0, le=1000)
+    unverified_total_per_hour: int = Field(default=500, ge=0, le=100_000)
     verified_recipient_per_hour: int = Field(default=20, ge=0, le=1000)
     automatic_between_human: int = Field(default=3, ge=0, le=100)
 
@@ -139,6 +140,7 @@ class Policy:
     languages: Mapping[str, LanguagePolicy]
     occasions_off: frozenset[str]
     unverified_recipient_per_hour: int
+    unverified_total_per_hour: int
     verified_recipient_per_hour: int
     automatic_between_human: int
     retry_delays: tuple[timedelta, ...]
@@ -192,6 +194,7 @@ def build(file: NotifyFile, sources: Mapping[str, str], version: str) -> Policy:
         ),
         occasions_off=frozenset(name for name, is_on in occasions.items() if not is_on),
         unverified_recipient_per_hour=file.caps.unverified_recipient_per_hour,
+        unverified_total_per_hour=file.caps.unverified_total_per_hour,
         verified_recipient_per_hour=file.caps.verified_recipient_per_hour,
         automatic_between_human=file.caps.automatic_between_human,
         retry_delays=tuple(timedelta(seconds=seconds) for seconds in file.retry.delays_seconds),

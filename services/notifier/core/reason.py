@@ -9,7 +9,7 @@ from schemas.tickets import TicketAnswered, TicketEscalated, TicketOpened, Ticke
 from services.notifier.core.audience import is_machine, is_ours, mail_address, recipient_key
 from services.notifier.core.policy import Policy
 from services.notifier.core.state import Conversation
-from services.notifier.core.throttle import Recent, is_over_cap
+from services.notifier.core.throttle import Recent, is_over_cap, is_over_total
 
 OCCASION_EVENTS = TicketOpened | TicketAnswered | TicketEscalated | TicketSolved
 
@@ -24,6 +24,7 @@ class Suppression(StrEnum):
     AUTOMATIC_MESSAGE = "automatic_message"
     TOO_MANY_AUTOMATIC = "too_many_automatic"
     UNVERIFIED_LIMIT = "unverified_limit"
+    UNVERIFIED_TOTAL = "unverified_total"
     RECIPIENT_LIMIT = "recipient_limit"
     SUPERSEDED = "superseded"
 
@@ -92,4 +93,6 @@ def suppression(
         return Suppression.TOO_MANY_AUTOMATIC
     if is_over_cap(policy, recent, recipient_key(workspace, address), contact.is_verified):
         return Suppression.RECIPIENT_LIMIT if contact.is_verified else Suppression.UNVERIFIED_LIMIT
+    if not contact.is_verified and is_over_total(policy, recent):
+        return Suppression.UNVERIFIED_TOTAL
     return None

@@ -1,4 +1,4 @@
-"""How many automatic notices one recipient gets: whoever fills in a form with another's address must not flood them."""
+"""How many automatic notices go out: whoever writes in another's name must not flood them, nor many others through us."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -8,10 +8,13 @@ from services.notifier.core.policy import Policy
 
 WINDOW = timedelta(hours=1)
 
+UNVERIFIED = "unverified"
+"""Counts all unproved recipients together, beside the keys of single ones, which are UUIDs."""
+
 
 @dataclass(frozen=True, slots=True)
 class Recent:
-    """When automatic notices to recipients were requested lately, newest last, by `audience.recipient_key`."""
+    """When automatic notices were requested lately, newest last, by `audience.recipient_key` or `UNVERIFIED`."""
 
     now: datetime
     told_at: Mapping[str, list[datetime]] = field(default_factory=dict)
@@ -27,3 +30,8 @@ def is_over_cap(policy: Policy, recent: Recent, recipient: str, is_verified: boo
         policy.verified_recipient_per_hour if is_verified else policy.unverified_recipient_per_hour
     )
     return recent.count(recipient) >= cap
+
+
+def is_over_total(policy: Policy, recent: Recent) -> bool:
+    """Whether one more automatic notice to an unproved address would pass the workspace's cap for all of them."""
+    return recent.count(UNVERIFIED) >= policy.unverified_total_per_hour

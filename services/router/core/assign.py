@@ -2,7 +2,8 @@
 
 `decide` first does everything that fell due before the event, each thing in its order, then the event. After each of
 them it matches what may have become possible: work that newly waits, agents who newly have room. Everybody else had
-nothing to take before and has nothing now, so after every step no waiting work has an agent who could take it.
+nothing to take before and has nothing now, so after every step no waiting work has an agent who could take it. Where
+the rules of offers are not those of the turn before (or that turn is not remembered), everybody is looked at once.
 """
 
 from datetime import datetime, timedelta
@@ -41,6 +42,7 @@ def decide(domain: Domain, event: Event, now: datetime, rules: OffersModel) -> D
     """Apply one event to a domain, in place."""
     turn = _Turn(domain, now, rules)
     turn.do_what_is_due()
+    turn.take_up_rules()
     ignored: str | None = None
     match event:
         case wire.WorkRequested():
@@ -79,6 +81,14 @@ class _Turn:
             self._do(due)
             self._settle()
 
+    def take_up_rules(self) -> None:
+        """Match all over again where the rules have changed: what was declined too often may not be any more."""
+        if self.domain.settled_by == self.rules:
+            return
+        self.domain.settled_by = self.rules
+        self._open_agents.update(self.domain.agents)
+        self._settle()
+
     def _do(self, due: Due) -> None:
         work = self.domain.works[due.work_id]
         if due.kind == "offer":
@@ -109,7 +119,7 @@ class _Turn:
         if work is not None:
             self._end(work, "replaced")
         asked = from_wire(event.requirement)
-        effective, relaxed = relaxed_at(asked, event.entered_at, self.now)
+        effective, relaxed = relaxed_at(asked, event.relax_from or event.entered_at, self.now)
         work = Work(
             work_id=event.work_id,
             ticket_id=event.ticket_id,
@@ -120,6 +130,7 @@ class _Turn:
             requirement=asked,
             effective=effective,
             entered_at=event.entered_at,
+            relax_from=event.relax_from,
             preferred_agent_id=event.preferred_agent_id,
             excluded=event.excluded_agent_ids,
             rule=event.rule,

@@ -21,7 +21,7 @@ from schemas.commands import (
     TagTicket,
 )
 from schemas.messages import MessageReceived
-from schemas.notifications import NoticeFailed
+from schemas.notifications import NoticeFailed, NoticeUnknown
 from schemas.payload import Payload
 from schemas.routing import (
     AssignmentExhausted,
@@ -76,6 +76,7 @@ Event = (
     | TargetBreached
     | TargetAtRisk
     | NoticeFailed
+    | NoticeUnknown
     | CloseDue
 )
 
@@ -101,8 +102,8 @@ def decide(
     match event:
         case RoutingEvent():
             ignored = _routing(story, event, policy)
-        case NoticeFailed():
-            ignored = _notice_failed(story, event)
+        case NoticeFailed() | NoticeUnknown():
+            ignored = _notice_lost(story, event)
         case _:
             ignored = _clock(story, event, policy)
     return _told(state, story, ignored)
@@ -148,11 +149,13 @@ def _message(
     reason = _set_aside_reason(message)
     match state.ticket:
         case Ticket(standing=Queued() | Offered() | Assigned() | Pending()) if reason != "outbound":
-            return _added(state, state.ticket, message, now, is_automatic=reason is not None)
+            return _added(
+                state, state.ticket, message, now, policy, is_automatic=reason is not None
+            )
         case _ if reason is not None:
             return _set_aside(state, message, now, reason)
         case Ticket(standing=Solved(close_at=close_at)) if now < close_at:
-            return _reopened(state, state.ticket, message, now)
+            return _reopened(state, state.ticket, message, now, policy)
         case _:
             return _opened(state, message, now, policy)
 
@@ -189,13 +192,14 @@ def _added(
     ticket: Ticket,
     message: MessageReceived,
     now: datetime,
+    policy: Policy,
     *,
     is_automatic: bool,
 ) -> Decision:
     story = Story(state.conversation_id, ticket, now)
     lifecycle.add_message(story, message, is_automatic=is_automatic)
     if isinstance(ticket.standing, Pending) and not is_automatic:
-        lifecycle.resume(story)
+        lifecycle.resume(story, policy)
     return Decision(
         structs.replace(state, ticket=story.ticket),
         tuple(story.events),
@@ -204,11 +208,11 @@ def _added(
 
 
 def _reopened(
-    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime
+    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime, policy: Policy
 ) -> Decision:
     story = Story(state.conversation_id, ticket, now)
     lifecycle.add_message(story, message, is_automatic=False)
-    lifecycle.reopen(story, message)
+    lifecycle.reopen(story, message, policy)
     return Decision(
         structs.replace(state, ticket=story.ticket),
         tuple(story.events),
@@ -375,6 +379,7 @@ def _escalate(story: Story, command: EscalateTicket, policy: Policy) -> str | No
 
 
 def _reassign(story: Story, command: ReassignTicket, policy: Policy) -> str | None:
+    """Put the ticket elsewhere. Agents are not known here, so any `to_agent_id` goes on as a preference."""
     ticket = story.ticket
     queue = command.queue or ticket.queue
     if command.queue is None and command.to_agent_id is None:
@@ -395,7 +400,15 @@ def _reassign(story: Story, command: ReassignTicket, policy: Policy) -> str | No
     story.withdraw_work("reassigned")
     lifecycle.move_to_queue(story, queue, policy)
     story.move(Queued(lifecycle.next_work_id(ticket)), "reassigned", command.agent_id)
-    story.request_work("reassigned", preferred=command.to_agent_id, excluded=excluded)
+    # A colleague in the same queue is asked for the same: what fell away stays away.
+    relax_from = ticket.relax_from if queue == ticket.queue else story.now
+    story.request_work(
+        "reassigned",
+        policy,
+        relax_from=relax_from,
+        preferred=command.to_agent_id,
+        excluded=excluded,
+    )
     return None
 
 
@@ -468,12 +481,11 @@ def _clock(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) -
     return None if is_told else "nothing_left_to_raise"
 
 
-def _notice_failed(story: Story, event: NoticeFailed) -> str | None:
-    lifecycle.note(
-        story,
-        event.notice_id,
-        SIGNALBOX,
-        f"The notice “{event.occasion}” did not reach the customer ({event.provider}, after "
-        f"{event.attempts} attempts): {event.reason}",
-    )
+def _notice_lost(story: Story, event: NoticeFailed | NoticeUnknown) -> str | None:
+    how = f"({event.provider}, after {event.attempts} attempts): {event.reason}"
+    if isinstance(event, NoticeFailed):
+        text = f"The notice “{event.occasion}” did not reach the customer {how}"
+    else:
+        text = f"Nobody knows whether the notice “{event.occasion}” arrived {how}"
+    lifecycle.note(story, event.notice_id, SIGNALBOX, text)
     return None

@@ -18,6 +18,7 @@ from typing import Literal, NamedTuple
 from msgspec import Struct
 
 from services.router.core.capacity import Agent
+from services.router.core.policy import OffersModel
 from services.router.core.requirement import (
     Requirement,
     deadlines,
@@ -39,7 +40,8 @@ class Work(Struct):
     """A ticket's request for a person. `effective` is what it still asks after relaxation.
 
     `agent_id` is the assignee while offered or assigned, and who had it last once ended. `declines` counts refused and
-    missed offers by agent. Age is counted from `entered_at`, which a requeue keeps.
+    missed offers by agent. Age is counted from `entered_at`, patience from `relax_from` (None: from `entered_at`); a
+    requeue keeps both.
     """
 
     work_id: str
@@ -51,6 +53,7 @@ class Work(Struct):
     requirement: Requirement
     effective: Requirement
     entered_at: datetime
+    relax_from: datetime | None = None
     preferred_agent_id: str | None = None
     excluded: tuple[str, ...] = ()
     rule: str = ""
@@ -71,6 +74,11 @@ class Work(Struct):
     def key(self) -> "WorkKey":
         """Sorts work: urgent first, then old first, then by id."""
         return WorkKey(self.priority, self.entered_at, self.work_id)
+
+    @property
+    def patient_from(self) -> datetime:
+        """From when the patience of the requirement counts."""
+        return self.relax_from or self.entered_at
 
     def is_barred(self, agent_id: str, max_declines: int) -> bool:
         """Whether this work is closed to an agent whoever they are: excluded, or refused too often."""
@@ -150,6 +158,8 @@ class Domain:
         self.changed_works: set[str] = set()
         self.gone_agents: set[str] = set()
         self.gone_works: set[str] = set()
+        self.settled_by: OffersModel | None = None
+        """The rules of offers under which all of it was matched last; None where it was just read."""
         self._due: list[Due] = []
         self._ended_order: deque[str] = deque()
         for agent in sorted(agents, key=lambda agent: agent.agent_id):
@@ -279,7 +289,7 @@ class Domain:
 
     def relax(self, work: Work, now: datetime) -> tuple[str, ...]:
         """Let fall away from waiting work what its patience ended for; return the names. It keeps its place."""
-        effective, names = relaxed_at(work.requirement, work.entered_at, now)
+        effective, names = relaxed_at(work.requirement, work.patient_from, now)
         fresh = tuple(name for name in names if name not in work.relaxed)
         if fresh:
             self._dequeue(work)
@@ -316,7 +326,7 @@ class Domain:
         self._let_go(work)
         work.status, work.agent_id = "waiting", None
         work.reservation_id = work.expires_at = None
-        effective, names = relaxed_at(work.requirement, work.entered_at, now)
+        effective, names = relaxed_at(work.requirement, work.patient_from, now)
         fresh = tuple(name for name in names if name not in work.relaxed)
         work.effective, work.relaxed = effective, names
         self.touch_work(work.work_id)
@@ -377,7 +387,7 @@ class Domain:
         insort(bucket.keys, work.key)
         if work.declines:
             self.declined.add(work.work_id)
-        for at in deadlines(work.effective, work.entered_at):
+        for at in deadlines(work.effective, work.patient_from):
             heappush(self._due, Due(at, "relaxation", work.work_id, ""))
 
     def _dequeue(self, work: Work) -> None:

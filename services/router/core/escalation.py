@@ -50,7 +50,10 @@ def hand_over(
     facts: Mapping[str, str] | None = None,
     by_rule: str | None = None,
 ) -> None:
-    """Move the case up. It keeps its age, its customer and all that is known; its clocks run on."""
+    """Move the case up. It keeps its age, its customer and all that is known; its clocks run on.
+
+    The patience of what it asks begins anew: it is asked of others, who have not been waited for yet.
+    """
     rules = policy.routing.escalation
     from_queue = story.ticket.queue
     target = to_queue or rules.to_queue
@@ -78,7 +81,7 @@ def hand_over(
     )
     if not isinstance(ticket.standing, Queued):
         story.move(Queued(next_work_id(ticket)), "escalated", agent_id)
-    story.request_work("escalated")
+    story.request_work("escalated", policy, relax_from=story.now)
 
 
 def raise_priority(story: Story, priority: int, reason: str) -> bool:

@@ -72,11 +72,26 @@ class Story:
         )
 
     def request_work(
-        self, reason: str, preferred: str | None = None, excluded: tuple[str, ...] = ()
+        self,
+        reason: str,
+        policy: Policy,
+        *,
+        relax_from: datetime | None = None,
+        preferred: str | None = None,
+        excluded: tuple[str, ...] = (),
     ) -> None:
-        """Ask for a person: the ticket stands queued under a new work id."""
+        """Ask for a person: the ticket stands queued under a new work id, in the domain that its queue has now.
+
+        `relax_from` is when the patience of what it asks begins (None: when it entered).
+        """
         work_id = next_work_id(self.ticket)
-        self.change(works=self.ticket.works + 1, standing=Queued(work_id))
+        queue = policy.queue(self.ticket.queue)
+        self.change(
+            works=self.ticket.works + 1,
+            standing=Queued(work_id),
+            domain=self.ticket.domain if queue is None else queue.domain,
+            relax_from=relax_from,
+        )
         self._ask(work_id, reason, preferred, excluded)
 
     def repeat_work(self, work_id: str, reason: str) -> None:
@@ -98,6 +113,7 @@ class Story:
                 cost=ticket.cost,
                 requirement=requirements.to_wire(ticket.requirement),
                 entered_at=ticket.entered_at,
+                relax_from=ticket.relax_from,
                 preferred_agent_id=preferred,
                 excluded_agent_ids=excluded,
                 reason=reason,
@@ -139,6 +155,13 @@ def contact_of(message: MessageReceived) -> Contact:
         content.language,
         message.verified,
     )
+
+
+def _contact_for(message: MessageReceived, follows: Past | None) -> Contact:
+    """Return where a new case is answered. A message whose place is doubted leaves that where it was."""
+    if message.suspicion and follows is not None and follows.contact is not None:
+        return follows.contact
+    return contact_of(message)
 
 
 def what_is_new(message: MessageReceived) -> str:
@@ -183,7 +206,7 @@ def open_ticket(
         policy_version=policy.version,
         cost=policy.cost(content.channel) if rule.cost is None else rule.cost,
         requirement=structs.replace(rule.requirement, language=language),
-        contact=contact_of(message),
+        contact=_contact_for(message, follows),
         subject=content.subject,
         opened_at=now,
         entered_at=now,
@@ -209,9 +232,9 @@ def open_ticket(
         suspicion=message.suspicion,
     )
     if follows is None:
-        story.request_work("opened")
+        story.request_work("opened", policy)
     else:
-        story.request_work("follow_up", preferred=follows.last_agent_id)
+        story.request_work("follow_up", policy, preferred=follows.last_agent_id)
     return story
 
 
@@ -234,14 +257,19 @@ def add_message(story: Story, message: MessageReceived, *, is_automatic: bool) -
     )
 
 
-def resume(story: Story) -> None:
+def resume(story: Story, policy: Policy) -> None:
     """The customer answered what we waited for: back to the queue, to whoever answered last if they are free."""
     story.change(entered_at=story.now)
     story.move(Queued(next_work_id(story.ticket)), "customer_replied")
-    story.request_work("customer_replied", preferred=story.ticket.last_agent_id)
+    story.request_work(
+        "customer_replied",
+        policy,
+        relax_from=story.now,
+        preferred=story.ticket.last_agent_id,
+    )
 
 
-def reopen(story: Story, message: MessageReceived) -> None:
+def reopen(story: Story, message: MessageReceived, policy: Policy) -> None:
     """The customer wrote in a solved case: it waits again, from now."""
     story.change(
         reopen_count=story.ticket.reopen_count + 1,
@@ -255,14 +283,16 @@ def reopen(story: Story, message: MessageReceived) -> None:
         reopen_count=story.ticket.reopen_count,
         occurred_at=message.content.occurred_at,
     )
-    story.request_work("reopened", preferred=story.ticket.last_agent_id)
+    story.request_work(
+        "reopened", policy, relax_from=story.now, preferred=story.ticket.last_agent_id
+    )
 
 
 def close(story: Story) -> Past:
     """The reopen window is over."""
     story.tell(wire.TicketClosed)
     ticket = story.ticket
-    return Past(ticket.ticket_id, ticket.number, ticket.last_agent_id, story.now)
+    return Past(ticket.ticket_id, ticket.number, ticket.last_agent_id, story.now, ticket.contact)
 
 
 def answer(
@@ -329,6 +359,5 @@ def note(story: Story, command_id: str, agent_id: str, text: str) -> None:
 
 
 def move_to_queue(story: Story, name: str, policy: Policy) -> None:
-    """Put the ticket into another queue, with the desk and the domain that queue belongs to."""
-    queue = policy.routing.queues[name]
-    story.change(queue=name, desk=queue.desk, domain=queue.domain)
+    """Put the ticket into another queue, with the desk that queue belongs to. The next request names its domain."""
+    story.change(queue=name, desk=policy.routing.queues[name].desk)

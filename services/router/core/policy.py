@@ -1,4 +1,5 @@
-"""`routing.yaml` and `agents.yaml`: their form, what must fit together in them, and the policy made of both.
+"""`routing.yaml` and `agents.yaml`: their form, what must fit together in them, and the policy made of both. Of `sla.yaml`,
+which is not ours, only the names of its policies are read.
 
 `assemble` refuses what names something that does not exist; `check` looks for what exists and cannot work; `build`,
 which the service uses, refuses the errors among those too. Warnings never keep a service from starting.
@@ -21,6 +22,7 @@ from services.router.core.rules import Condition, Rule, fold, spaced_words
 
 ROUTING_FILE = "routing.yaml"
 AGENTS_FILE = "agents.yaml"
+SLA_FILE = "sla.yaml"
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
 Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
@@ -208,6 +210,14 @@ class AgentsModel(_Model):
     agents: dict[Annotated[str, StringConstraints(pattern=r"^\S{1,200}$")], AgentModel]
 
 
+class SlaNamesModel(BaseModel):
+    """`sla.yaml`, as far as rules name what stands in it. What else it holds is for its owner to judge."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    policies: dict[str, Any]
+
+
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The policy in force. `version` is what every decision records."""
@@ -251,6 +261,9 @@ def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
     """
     del folder
     policy = assemble(parsed, version)
+    sla: SlaNamesModel | None = parsed.get(SLA_FILE)
+    if sla is not None:
+        _check_sla_names(policy.routing, sla)
     for finding in check(policy):
         if finding.level == "error":
             value = finding.path.rpartition(".")[2]
@@ -318,6 +331,12 @@ def _check_rule(routing: RoutingModel, path: str, rule: RuleModel, names: set[st
         _known(ROUTING_FILE, f"{path}.then.skills.{skill}", skill, routing.skills, "skill")
     for language in rule.when.language:
         _known(ROUTING_FILE, f"{path}.when.language", language, routing.languages, "language")
+
+
+def _check_sla_names(routing: RoutingModel, sla: SlaNamesModel) -> None:
+    for index, rule in enumerate(routing.rules):
+        path = f"rules.{index}.then.sla_policy"
+        _known(ROUTING_FILE, path, rule.then.sla_policy, sla.policies, f"policy in {SLA_FILE}")
 
 
 def _check_agents(routing: RoutingModel, roster: AgentsModel) -> None:

@@ -54,25 +54,23 @@ def to_wire(asked: Requirement) -> wire.Requirement:
     )
 
 
-def deadlines(asked: Requirement, entered_at: datetime) -> tuple[datetime, ...]:
-    """Return the instants at which something of `asked` falls away, counted from entry and so absolute."""
+def deadlines(asked: Requirement, since: datetime) -> tuple[datetime, ...]:
+    """Return the instants at which something of `asked` falls away, counted from `since` and so absolute."""
     patience = [need.relax_after for need in asked.skills]
     if asked.language is not None:
         patience.append(asked.language_relax_after)
     return tuple(
-        sorted(
-            entered_at + timedelta(seconds=seconds) for seconds in patience if seconds is not None
-        )
+        sorted(since + timedelta(seconds=seconds) for seconds in patience if seconds is not None)
     )
 
 
 def relaxed_at(
-    asked: Requirement, entered_at: datetime, now: datetime
+    asked: Requirement, since: datetime, now: datetime
 ) -> tuple[Requirement, tuple[str, ...]]:
-    """Return what is still asked at `now`, and the names of what has fallen away from `asked`."""
+    """Return what is still asked at `now` of what is asked `since`, and the names of what has fallen away."""
 
     def is_over(patience: float | None) -> bool:
-        return patience is not None and entered_at + timedelta(seconds=patience) <= now
+        return patience is not None and since + timedelta(seconds=patience) <= now
 
     gone = tuple(need.skill for need in asked.skills if is_over(need.relax_after))
     left = structs.replace(

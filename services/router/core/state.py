@@ -91,6 +91,8 @@ class Contact(Struct, frozen=True):
 class Ticket(Struct, frozen=True):
     """A case. `works` counts its requests for a person, `entered_at` is when the present wait began.
 
+    `domain` and `relax_from` are those of the latest request: where it went, so where it is withdrawn, and from when
+    the patience of its requirement counts (None: from `entered_at`).
     `rule` and `policy_version` are those that decided queue, priority, requirement and targets when it opened.
     """
 
@@ -114,6 +116,7 @@ class Ticket(Struct, frozen=True):
     entered_at: datetime
     updated_at: datetime
     works: int = 0
+    relax_from: datetime | None = None
     last_agent_id: str | None = None
     answers: int = 0
     reopen_count: int = 0
@@ -141,12 +144,15 @@ class Ticket(Struct, frozen=True):
 
 
 class Past(Struct, frozen=True):
-    """What is kept in memory of a closed ticket."""
+    """What is kept in memory of a closed ticket. `contact` is where it was answered; conversations stored before it
+    was kept have none.
+    """
 
     ticket_id: str
     number: int
     last_agent_id: str | None
     closed_at: datetime
+    contact: Contact | None = None
 
 
 class Conversation(Struct, frozen=True):

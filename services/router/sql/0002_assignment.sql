@@ -46,8 +46,10 @@ CREATE TABLE assignment_work (
         END)
 ) WITH (fillfactor = 70);
 COMMENT ON COLUMN assignment_work.status IS 'ended work is kept for a quarter of an hour, to answer late answers';
--- One live offer or assignment a ticket.
-CREATE UNIQUE INDEX assignment_work_one_live ON assignment_work (ticket_id) WHERE status IN ('offered', 'assigned');
+-- One live offer or assignment a ticket in a domain. While a ticket moves to a queue of another domain it may be live in
+-- both: their tasks read the withdrawal and the request independently. Across domains the stage of tickets holds it: a
+-- ticket follows only the work that it asked for last.
+CREATE UNIQUE INDEX assignment_work_one_live ON assignment_work (domain, ticket_id) WHERE status IN ('offered', 'assigned');
 CREATE UNIQUE INDEX assignment_work_one_reservation ON assignment_work (reservation_id) WHERE status IN ('offered', 'assigned');
 CREATE INDEX assignment_work_task ON assignment_work (task);
 CREATE INDEX assignment_work_agent ON assignment_work (domain, agent_id) WHERE status IN ('offered', 'assigned');

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from aiokafka import TopicPartition
+from aiokafka.errors import KafkaError
 
 import chassis.health
 from chassis.batch import Task, TaskState
@@ -13,6 +14,13 @@ from chassis.health import LOOP_SECONDS, STUCK_SECONDS, Health
 
 class FakeConsumer:
     last_poll = 100.0
+    is_broker_gone = False
+
+    async def topics(self) -> set[str]:
+        """Answer as a broker does, or not."""
+        if self.is_broker_gone:
+            raise KafkaError("away")
+        return {"messages"}
 
 
 class FakeStage:
@@ -89,6 +97,12 @@ async def test_a_worker_that_has_not_joined_yet_is_alive_and_not_ready(
     now.seconds = worker.last_turn = 500.0
     assert health.dead() == {}
     assert await health.unready() == {"sla": "has not joined its group yet"}
+
+
+async def test_a_process_that_waits_for_its_database_lives_and_says_so(health: Health) -> None:
+    health.database_wait = "does not answer yet"
+    assert health.dead() == {}
+    assert await health.unready() == {"database": "does not answer yet"}
 
 
 async def test_other_loops_are_watched_too(health: Health, now: Now) -> None:
@@ -173,3 +187,12 @@ async def test_the_pages_answer_as_probes_want_it(health: Health, worker: FakeWo
     status, body = await ask(health, "/metrics")
     assert status == 200
     assert b"signalbox_ready 0.0" in body
+
+
+async def test_a_broker_that_is_gone_makes_it_unready_though_nothing_lags(
+    health: Health, worker: FakeWorker
+) -> None:
+    assert worker.consumer is not None
+    worker.consumer.is_broker_gone = True
+    assert await health.unready() == {"broker": "does not answer (KafkaError)"}
+    assert health.dead() == {}

@@ -289,3 +289,50 @@ async def test_a_stop_that_comes_together_with_a_wake_up_is_not_lost(
         await asyncio.sleep(0)
         relay._wake.set()
         await asyncio.wait_for(relay.stop(), 5)
+
+
+async def test_a_page_that_ended_at_its_bytes_is_not_taken_for_the_last_one(
+    table: Table, producers: list[Producer]
+) -> None:
+    table.rows = [row(n) for n in range(1, 6)]
+
+    async def one_row(after: int, limit: int) -> list[OutboxRow]:
+        return [one for one in table.rows if one.oid > after][:1]
+
+    table.load_page = one_row  # type: ignore[method-assign]
+    relay = make_relay(table)
+    relay.start(table.rows[:1], is_page_full=True)
+    await relay.page()
+    await drained(relay)
+    await relay.stop()
+    assert producers[0].sent == [b"1", b"2", b"3", b"4", b"5"]
+
+
+class Stubborn:
+    """A producer whose `stop` never ends, as one whose broker is away."""
+
+    def __init__(self) -> None:
+        self.sender_task = asyncio.create_task(asyncio.sleep(3_600))
+        self._sender = self
+        self.client = self
+        self.is_closed = False
+        self.is_asked = asyncio.Event()
+
+    async def stop(self) -> None:
+        self.is_asked.set()
+        await asyncio.sleep(3_600)
+
+    async def close(self) -> None:
+        self.is_closed = True
+
+
+async def test_a_producer_is_put_down_even_where_the_one_who_does_it_is_cancelled() -> None:
+    stubborn = Stubborn()
+    killing = asyncio.create_task(chassis.relay.kill_producer(stubborn))  # type: ignore[arg-type]
+    await stubborn.is_asked.wait()
+    killing.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await killing
+    assert stubborn.is_closed
+    with pytest.raises(asyncio.CancelledError):
+        await stubborn.sender_task

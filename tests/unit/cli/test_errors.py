@@ -25,6 +25,7 @@ from cli.errors import CommandError, UsageMistake, sentence, unexpected
         (asyncpg.UndefinedTableError('relation "ticket" does not exist'), "signalbox db migrate"),
         (asyncpg.InvalidCatalogNameError('database "x" does not exist'), "create it"),
         (asyncpg.InvalidPasswordError("password authentication failed"), "SIGNALBOX_DATABASE_URL"),
+        (asyncpg.InsufficientPrivilegeError("permission denied"), "does not allow that"),
         (asyncpg.CannotConnectNowError("starting up"), "PostgreSQL does not answer"),
         (ConnectionRefusedError(111, "Connection refused"), "signalbox up"),
         (TimeoutError(), "No answer in time"),

@@ -107,6 +107,30 @@ async def test_a_stranger_to_us_is_550(port: int, spool: MemorySpool) -> None:
     assert spool.items == []
 
 
+async def test_an_address_that_is_no_utf_8_is_553_and_not_try_again(
+    port: int, spool: MemorySpool
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    told = [await reader.readline()]
+    for line in (
+        b"HELO x",
+        b"MAIL FROM:<\xff@example.com>",
+        b"MAIL FROM:<ada@example.com>",
+        b"RCPT TO:<support+\xff@lantern-oak.example>",
+        b"RCPT TO:<support@lantern-oak.example>",
+    ):
+        writer.write(line + b"\r\n")
+        told.append(await reader.readline())
+    writer.close()
+    assert [line[:9] for line in told[2:]] == [
+        b"553 5.1.7",
+        b"250 2.1.0",
+        b"553 5.1.3",
+        b"250 2.1.5",
+    ]
+    assert spool.items == []
+
+
 async def test_a_database_that_is_away_is_451_and_the_mail_comes_again(
     port: int, spool: MemorySpool
 ) -> None:

@@ -26,7 +26,7 @@ from services.notifier.core.decide import Context, Decision, RetryDue, decide, n
 from services.notifier.core.delivery import Delivered, Failed, SendNotice, SendSettled, Unknown
 from services.notifier.core.policy import Policy
 from services.notifier.core.state import Conversation
-from services.notifier.core.throttle import Recent
+from services.notifier.core.throttle import UNVERIFIED, Recent
 from services.notifier.handlers import POLICY
 
 CONVERSATION = "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01"
@@ -62,6 +62,8 @@ class Story:
         for said in self.last.events:
             if isinstance(said, NoticeRequested) and said.occasion != "answered":
                 self.told.setdefault(recipient_key("default", said.recipient), []).append(now)
+                if not said.is_verified:
+                    self.told.setdefault(UNVERIFIED, []).append(now)
         self.sends += self.last.sends
         return self
 

@@ -146,7 +146,9 @@ def test_whatever_people_write_makes_one_well_formed_mail(
 def test_an_encoded_subject_cannot_smuggle_a_header(story: Any) -> None:
     """CVE-2024-6923: an encoded word that holds a line break, decoded by a reader, sent on by a writer."""
     story.opened(
-        "08:00", subject="hi\nBcc: eve@example.com", contact={"name": "Ada\nBcc: eve@x.example"}
+        "08:00",
+        subject="hi\nBcc: eve@example.com",
+        contact={"name": "Ada\nBcc: eve@x.example", "is_verified": True},
     )
     parsed = _read(render(story.mail))
     assert "Bcc" not in parsed

@@ -15,10 +15,10 @@ def test_a_new_case_is_acknowledged_in_the_customers_thread(story: Any) -> None:
     story.opened("08:00").then(("received", "requested"))
     mail = story.mail
     assert mail.to_address == "ada@example.com"
-    assert mail.subject == "Re: My lamp never arrived"
+    assert mail.subject == "We have your message (SB-4K7TQ2M)"
     assert mail.in_reply_to == "<CAF1@mail.example.com>"
     assert mail.references == ("<CAF1@mail.example.com>",)
-    assert "Hello Ada Lovelace," in mail.text
+    assert mail.text.startswith("Hello,")
     assert "SB-4K7TQ2M" in mail.text
     assert "24 November 2026, 11:00" in mail.text
     story.delivered("08:00:01").then(("received", "sent"))
@@ -131,13 +131,56 @@ def test_a_form_is_answered_by_mail_and_our_own_mails_make_the_thread(story: Any
     assert story.mail.references == (first.message_id,)
 
 
-def test_a_stranger_cannot_have_us_carry_their_words_through_a_form(story: Any) -> None:
-    contact = {"channel": "form", "account": "contact", "name": "WIN at www.spam.example"}
+@pytest.mark.parametrize("channel", ["form", "email"])
+def test_a_stranger_cannot_have_us_carry_their_words_to_an_address_nobody_proved(
+    story: Any, channel: str
+) -> None:
+    contact = {"channel": channel, "account": "contact", "name": "Cheap Pills"}
     story.opened("08:00", contact=contact, subject="Cheap pills at spam.example")
-    for part in (story.mail.subject, story.mail.text, story.mail.html):
-        assert "spam" not in part
-        assert "pills" not in part
-    assert story.mail.text.startswith("Hello,\n\nThank you")
+    for notice in (story.mail, story.escalated("08:10").mail):
+        for part in (notice.subject, notice.text, notice.html):
+            assert "spam" not in part
+            assert "pills" not in part.lower()
+    assert story.sends[0].mail.text.startswith("Hello,\n\nThank you")
+
+
+def test_a_proved_address_is_greeted_by_name_under_its_own_subject(story: Any) -> None:
+    story.opened("08:00", contact={"is_verified": True})
+    assert story.mail.subject == "Re: My lamp never arrived"
+    assert story.mail.text.startswith("Hello Ada Lovelace,")
+
+
+def test_an_agents_answer_quotes_the_subject_whoever_gets_it(story: Any) -> None:
+    story.opened("08:00").answered("08:12")
+    assert story.mail.subject == "Re: My lamp never arrived"
+
+
+@pytest.mark.parametrize("contact", ["eve@example.com", "ada@example.com"])
+def test_a_doubted_follow_up_changes_neither_where_answers_go_nor_their_subject(
+    story: Any, contact: str
+) -> None:
+    story.opened("08:00", contact={"is_verified": True}).closed("09:00")
+    story.opened(
+        "10:00",
+        ticket_id=FOLLOW_UP,
+        message_id="m2",
+        subject="Cheap pills at spam.example",
+        suspicion="sender_not_in_conversation",
+        contact={"address": contact, "is_verified": contact == "ada@example.com"},
+    )
+    assert story.mail.to_address == "ada@example.com"
+    assert story.mail.subject == "Re: My lamp never arrived"
+
+
+def test_a_follow_up_from_an_unproved_address_does_not_replace_a_proved_one(story: Any) -> None:
+    eve = {"address": "eve@example.com"}
+    story.opened("08:00", contact={"is_verified": True}).closed("09:00")
+    story.opened("10:00", ticket_id=FOLLOW_UP, message_id="m2", contact=eve)
+    assert story.mail.to_address == "ada@example.com"
+    story.closed("11:00").opened(
+        "12:00", ticket_id="t3", message_id="m3", contact={**eve, "is_verified": True}
+    )
+    assert story.mail.to_address == "eve@example.com"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +197,7 @@ def test_a_stranger_cannot_have_us_carry_their_words_through_a_form(story: Any) 
 def test_the_customers_language_is_spoken_where_we_speak_it(
     story: Any, language: str | None, greeting: str
 ) -> None:
-    story.opened("08:00", contact={"language": language})
+    story.opened("08:00", contact={"language": language, "is_verified": True})
     assert story.mail.text.startswith(greeting)
     assert story.mail.language == story.last.events[0].language
 

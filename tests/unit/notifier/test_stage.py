@@ -15,6 +15,7 @@ from schemas.envelope import Envelope
 from schemas.tickets import TicketOpened
 from services.notifier.core.delivery import Attempted, Delivered, Failed, Unknown
 from services.notifier.core.state import Conversation, Mail
+from services.notifier.core.throttle import UNVERIFIED
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import Loaded
@@ -128,6 +129,22 @@ def test_a_flood_within_one_batch_is_counted() -> None:
         )
         requested += len(stage.decide(Loaded(Conversation(), recents), item, NOW).effects)
     assert requested == 4
+
+
+def test_a_flood_to_many_addresses_within_one_batch_is_counted() -> None:
+    stage = _stage(Delivered())
+    recents: dict[str, list[datetime]] = {UNVERIFIED: [NOW] * 497}
+    requested = 0
+    for number in range(10):
+        item = _received()
+        assert isinstance(item.event, TicketOpened)
+        contact = item.event.contact.model_copy(update={"address": f"c{number}@example.com"})
+        event = item.event.model_copy(update={"ticket_id": f"t{number}", "contact": contact})
+        item = Received(
+            item.envelope, event, f"b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f{number:02}", "tickets", "e"
+        )
+        requested += len(stage.decide(Loaded(Conversation(), recents), item, NOW).effects)
+    assert requested == 3
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,30 @@ def test_an_unproved_address_gets_four_automatic_notices_an_hour(story: Any) -> 
     _flood(story, "09:00", 5).then(("received", "requested"))
 
 
+def test_unproved_addresses_together_get_so_many_automatic_notices_an_hour(
+    story_with: Callable[..., Any],
+) -> None:
+    story = story_with(unverified_total_per_hour=5)
+
+    def write(clock: str, number: int, *, is_verified: bool = False) -> Any:
+        return story.opened(
+            clock,
+            ticket_id=f"t-{number}",
+            message_id=f"m-{number}",
+            contact={"address": f"c{number}@example.com", "is_verified": is_verified},
+        )
+
+    for number in range(5):
+        write("08:00", number).then(("received", "requested"))
+    write("08:59:59", 5).then(("received", "suppressed", "unverified_total"))
+    story.answered("08:59:59").then(("answered", "requested"))
+    # A proved one of its own conversation is not held by what strangers use up.
+    story.state = type(story.state)()
+    write("08:59:59", 6, is_verified=True).then(("received", "requested"))
+    story.state = type(story.state)()
+    write("09:00", 7).then(("received", "requested"))
+
+
 def test_a_proved_address_gets_more(story_with: Callable[..., Any]) -> None:
     story = story_with(verified_recipient_per_hour=5)
     for number in range(5):

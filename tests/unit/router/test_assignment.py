@@ -431,3 +431,37 @@ def test_a_late_tick_does_everything_that_was_due_in_its_order() -> None:
     ]
     assert first == [("relaxed", "c"), ("requeued", "a"), ("requeued", "b")]
     assert desk.domain.next_due() == at("09:10") + timedelta(seconds=30)
+
+
+def test_patience_counts_from_where_the_request_says_and_age_from_entry() -> None:
+    desk = Desk().agent("bo", capacity=0)
+    desk.asks("new", "09:59:00", requirement={"language": "en"})
+    desk.asks(
+        "old", "10:00:00", requirement=PATIENT, entered_at=at("09:00"), relax_from=at("10:00")
+    )
+    assert desk.domain.works["w-old"].relaxed == ()
+    assert desk.domain.next_due() == at("10:00:10")
+    desk.restart().tick("10:00:10")
+    assert desk.one(routing.RequirementRelaxed).relaxed == ("orders",)
+    desk.agent("bo", "10:00:11", presence=None)
+    assert desk.offered_to() == [("old", "bo"), ("new", "bo")]
+
+
+def test_work_that_comes_back_keeps_the_patience_it_came_with() -> None:
+    desk = Desk().agent("ada", skills={"orders": 3})
+    desk.asks("t", "10:00:00", requirement=PATIENT, entered_at=at("09:00"), relax_from=at("10:00"))
+    desk.presence("ada", "away", "10:00:09")
+    assert desk.types() == ["requeued"]
+    assert desk.domain.next_due() == at("10:00:10")
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_a_raised_cap_of_declines_opens_what_waits_at_the_next_event(is_restarted: bool) -> None:
+    desk = Desk(OffersModel(seconds=600, max_declines=1)).agent("ada")
+    desk.asks("t", "09:00").declines("t", "09:01")
+    assert desk.types() == ["requeued", "exhausted"]
+    if is_restarted:
+        desk.restart()
+    desk.rules = OffersModel(seconds=600, max_declines=2)
+    desk.asks("x", "09:02", queue="technical")
+    assert desk.offered_to() == [("t", "ada")]

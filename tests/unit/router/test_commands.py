@@ -164,3 +164,17 @@ def test_reassigning_a_pending_ticket_only_changes_who_will_get_it() -> None:
 )
 def test_a_reassignment_that_goes_nowhere_is_refused(fields: dict[str, str], reason: str) -> None:
     assert refused(held().commands(commands.ReassignTicket, "09:05", **fields))[0] == reason
+
+
+def test_another_queue_is_asked_with_fresh_patience_and_a_colleague_is_not() -> None:
+    case = held().commands(commands.ReassignTicket, "09:30", to_agent_id="bo")
+    assert case.one(routing.WorkRequested).relax_from is None
+    case.commands(commands.ReassignTicket, "09:40", queue="technical")
+    assert case.one(routing.WorkRequested).relax_from == at("09:40")
+    case.commands(commands.ReassignTicket, "09:50", to_agent_id="nils")
+    assert case.one(routing.WorkRequested).relax_from == at("09:40")
+
+
+def test_an_agent_whom_nobody_knows_is_passed_on_as_a_preference() -> None:
+    case = held().commands(commands.ReassignTicket, "09:30", to_agent_id="nobody-at-all")
+    assert case.one(routing.WorkRequested).preferred_agent_id == "nobody-at-all"

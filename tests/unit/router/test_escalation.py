@@ -6,7 +6,7 @@ import pytest
 
 from schemas import commands, notifications, routing, sla
 from schemas import tickets as wire
-from tests.unit.router.stories import ROUTING_YAML, Case, at, message, read_policy
+from tests.unit.router.stories import ROUTING_YAML, Case, Desk, at, message, read_policy
 
 FACTS = {"tried": "two browsers", "impact": "cannot order"}
 
@@ -171,3 +171,39 @@ def test_a_notice_that_failed_for_good_becomes_a_note() -> None:
     note = case.hears(event, "09:05").one(wire.TicketNoteAdded)
     assert note.agent_id == "signalbox"
     assert "550 no such user" in note.text
+
+
+def test_a_notice_of_which_nobody_knows_becomes_a_note_that_says_so() -> None:
+    case = held()
+    event = notifications.NoticeUnknown.model_validate(
+        notifications.NoticeUnknown.EXAMPLE | {"ticket_id": case.ticket.ticket_id}
+    )
+    note = case.hears(event, "09:05").one(wire.TicketNoteAdded)
+    assert note.agent_id == "signalbox"
+    assert note.text.startswith("Nobody knows whether the notice")
+    assert "interrupted" in note.text
+
+
+def test_an_escalated_ticket_is_as_old_as_before_and_its_new_needs_are_as_patient_as_ever() -> None:
+    text = ROUTING_YAML.replace(
+        "to_queue: technical",
+        "to_queue: technical\n  skills: {api: {level: 3, relax_after_seconds: 60}}",
+    )
+    case = escalate(Case(read_policy(text)).hears(message(), "09:00"), "11:00", facts=FACTS)
+    work = case.one(routing.WorkRequested)
+    assert (work.entered_at, work.relax_from) == (at("09:00"), at("11:00"))
+    desk = Desk().hears(work, "11:00:01")
+    assert desk.domain.next_due() == at("11:01")
+    assert [need.skill for need in desk.domain.works[work.work_id].effective.skills] == ["api"]
+
+
+def test_a_pending_tickets_customer_is_not_counted_against_the_patience_of_an_escalation() -> None:
+    case = held().commands(commands.ReplyToCustomer, "09:05", text="Soon.")
+    work = escalate(case, "2026-11-25T09:00:00", facts=FACTS).one(routing.WorkRequested)
+    assert work.relax_from == at("2026-11-25T09:00:00")
+
+
+def test_a_raised_priority_leaves_the_patience_of_the_request_as_it_was() -> None:
+    case = escalate(held(), "10:00", facts=FACTS)
+    case.clocked(sla.TargetBreached, "11:00", "first_response")
+    assert case.one(routing.WorkRequested).relax_from == at("10:00")

@@ -8,7 +8,7 @@ import pytest
 
 from chassis.policy import PolicyHolder
 from chassis.stage import Outcome, Received, Tick
-from schemas import commands, roster, routing
+from schemas import commands, notifications, roster, routing
 from schemas import tickets as wire
 from schemas.envelope import Envelope
 from schemas.payload import Payload
@@ -103,6 +103,19 @@ def test_assignment_is_keyed_by_domain(policies: Any) -> None:
     assert received(stage, work, "09:00").key == "main"
     ada = roster.AgentSet.model_validate(roster.AgentSet.EXAMPLE)
     assert received(stage, ada, "09:00").key == "main"
+
+
+def test_a_notice_of_which_nobody_knows_reaches_the_ticket(policies: Any) -> None:
+    stage = TicketsStage(policies)
+    state = opened(stage).state
+    assert state is not None
+    assert state.ticket is not None
+    lost = notifications.NoticeUnknown.model_validate(
+        notifications.NoticeUnknown.EXAMPLE
+        | {"ticket_id": state.ticket.ticket_id, "conversation_id": "c1"}
+    )
+    outcome = stage.decide(state, received(stage, lost, "09:05"), at("09:05"))
+    assert [type(event) for event in outcome.events] == [wire.TicketNoteAdded]
 
 
 def test_a_roster_of_a_domain_that_the_policy_lacks_is_ignored_by_name(policies: Any) -> None:

@@ -179,3 +179,29 @@ def test_the_file_of_agents_becomes_one_event_each() -> None:
         ("nils", "main", 100),
     ]
     assert events == agent_events(parsed()["agents.yaml"])
+
+
+def folder_with(tmp_path: Path, sla_yaml: str | None) -> Path:
+    (tmp_path / "routing.yaml").write_text(ROUTING_YAML, encoding="utf-8")
+    if sla_yaml is not None:
+        (tmp_path / "sla.yaml").write_text(sla_yaml, encoding="utf-8")
+    return tmp_path
+
+
+def test_a_rule_that_names_an_sla_policy_that_is_not_there_is_refused_at_start(
+    tmp_path: Path,
+) -> None:
+    folder = folder_with(tmp_path, "policies: {standard: {}, gold: {}}\nelse: 1\n")
+    with pytest.raises(PolicyError) as caught:
+        PolicyHolder(folder, POLICY)
+    mistake = caught.value
+    assert (mistake.file, mistake.path) == ("routing.yaml", "rules.0.then.sla_policy")
+    assert mistake.value == "urgent"
+    assert mistake.allowed == "no such policy in sla.yaml; known: gold, standard"
+
+
+@pytest.mark.parametrize("sla_yaml", [None, "policies: {standard: {}, urgent: {}}\nelse: 1\n"])
+def test_sla_names_are_compared_only_where_there_are_some(
+    tmp_path: Path, sla_yaml: str | None
+) -> None:
+    assert PolicyHolder(folder_with(tmp_path, sla_yaml), POLICY).current.agents is None

@@ -8,7 +8,14 @@ from schemas import commands, routing
 from schemas import tickets as wire
 from services.router.core.decide import CloseDue, next_due
 from services.router.core.state import Solved
-from tests.unit.router.stories import CONVERSATION, Case, at, message
+from tests.unit.router.stories import (
+    CONVERSATION,
+    ROUTING_YAML,
+    Case,
+    at,
+    message,
+    read_policy,
+)
 
 
 def opened(**content: Any) -> Case:
@@ -118,6 +125,23 @@ def test_a_message_at_the_end_of_the_window_opens_a_follow_up() -> None:
     assert [ticket.ticket_id for ticket in case.last.closed] == [first]
 
 
+def test_a_doubted_follow_up_is_answered_where_the_case_before_it_was() -> None:
+    mallory = {"name": "Ada", "address": "mallory@example.net"}
+    case = solved()
+    before = case.ticket.contact
+    case.hears(
+        message("m2", suspicion="sender_not_in_conversation", sender=mallory), "2026-11-27T09:10:00"
+    )
+    assert case.one(wire.TicketOpened).contact == before.to_wire()
+    assert case.ticket.contact == before
+
+
+def test_a_follow_up_that_is_not_doubted_is_answered_where_it_came_from() -> None:
+    case = solved()
+    case.hears(message("m2", sender={"address": "ada@work.example"}), "2026-11-27T09:10:00")
+    assert case.one(wire.TicketOpened).contact.address == "ada@work.example"
+
+
 def test_a_solved_ticket_closes_when_the_window_ends_and_not_before() -> None:
     case = solved()
     assert next_due(case.state) == at("2026-11-27T09:10:00")
@@ -202,3 +226,51 @@ def test_a_conversation_is_named_by_its_key() -> None:
     assert case.state is not None
     assert case.state.conversation_id == CONVERSATION
     assert not isinstance(case.ticket.standing, Solved)
+
+
+EAST = read_policy(
+    ROUTING_YAML.replace("domains: {main: {}}", "domains: {main: {}, east: {}}").replace(
+        "service: {desk: service}", "service: {desk: service, domain: east}"
+    ),
+    agents_yaml=None,
+)
+"""The policy after the front line has moved to another domain."""
+
+
+def test_a_reply_asks_for_a_person_from_now_whatever_was_asked_before() -> None:
+    case = opened().held_by("ada")
+    case.commands(commands.ReassignTicket, "09:03", queue="technical").held_by("nils", "09:04")
+    case.commands(commands.ReplyToCustomer, "09:05", agent="nils", text="Soon.")
+    case.hears(message("m2"), "11:00")
+    work = case.one(routing.WorkRequested)
+    assert (work.entered_at, work.relax_from) == (at("11:00"), at("11:00"))
+
+
+def test_a_requeued_ticket_goes_to_the_domain_its_queue_has_now() -> None:
+    case = opened().held_by("ada").commands(commands.ReplyToCustomer, "09:05", text="Soon.")
+    case.policy = EAST
+    assert case.hears(message("m2"), "09:30").one(routing.WorkRequested).domain == "east"
+    case.commands(commands.SolveTicket, "09:40")
+    assert case.one(routing.WorkWithdrawn).domain == "east"
+
+
+def test_a_reopened_ticket_goes_to_the_domain_its_queue_has_now() -> None:
+    case = solved()
+    case.policy = EAST
+    assert case.hears(message("m2"), "09:30").one(routing.WorkRequested).domain == "east"
+
+
+def test_work_is_withdrawn_where_it_was_requested() -> None:
+    case = opened().held_by("ada")
+    case.policy = EAST
+    case.commands(commands.ReassignTicket, "09:05", to_agent_id="bo")
+    assert case.one(routing.WorkWithdrawn).domain == "main"
+    assert case.one(routing.WorkRequested).domain == "east"
+
+
+def test_a_ticket_of_a_queue_that_is_gone_stays_in_its_domain() -> None:
+    case = opened().held_by("ada")
+    case.commands(commands.ReassignTicket, "09:02", queue="labs").held_by("nils", "09:03")
+    case.commands(commands.ReplyToCustomer, "09:05", agent="nils", text="Soon.")
+    case.policy = read_policy(ROUTING_YAML.replace("  labs: {desk: technical}\n", ""), None)
+    assert case.hears(message("m2"), "09:30").one(routing.WorkRequested).domain == "main"
