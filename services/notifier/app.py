@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from chassis.lifecycle import Application, Runtime, run
-
 from chassis.policy import PolicyHolder
 from services.notifier.adapters.smtp import SmtpOptions, SmtpProvider
 from services.notifier.handlers import POLICY, NotifierStage
