@@ -18,6 +18,7 @@ from typing import Any, Protocol, TypeAlias
 from aiokafka import AIOKafkaConsumer, ConsumerRebalanceListener, ConsumerRecord, TopicPartition
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
 from aiokafka.errors import (
+    CommitFailedError,
     ConsumerStoppedError,
     KafkaError,
     NoOffsetForPartitionError,
@@ -93,6 +94,7 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         self._guard = guard
         self._is_careful = False
         self._failing_since: float | None = None
+        self._commit_turn = asyncio.Lock()
         self.last_poll = monotonic()
         """When a poll last came back without an error: the loop turns as long as this moves."""
 
@@ -136,6 +138,28 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             return {}
         self._note_turn()
         return records
+
+    async def commit(
+        self, offsets: Mapping[TopicPartition, int | tuple[int, str]] | None = None
+    ) -> None:
+        """Commit offsets as a member in good standing, one commit at a time.
+
+        While the group is being joined nothing is sent. The broker would answer after the join, to a member of the
+        generation before, and the client takes any such answer for the end of the membership that it has just got: it
+        joins again. A commit with each assignment would keep that up for ever.
+
+        Raises:
+            CommitFailedError: we are out, or on our way in; an assignment will follow.
+        """
+        async with self._commit_turn:
+            coordinator, subscription = self._coordinator, self._subscription.subscription
+            if (
+                subscription is None
+                or coordinator.generation < 0
+                or coordinator.need_rejoin(subscription)
+            ):
+                raise CommitFailedError("the group is being joined")
+            await super().commit(offsets)
 
     def _note_turn(self) -> None:
         self._failing_since, self.last_poll = None, monotonic()

@@ -331,10 +331,13 @@ class Worker(Generic[S]):
             begins = await consumer.beginning_offsets(list(task.partitions))
         known = await self._ledger.peek_offsets(task.number)
         offsets = {p: known.get(self._plain(p.topic), begins[p]) for p in task.partitions}
+        if not self._is_current(task):
+            return True
         async with asyncio.timeout(KAFKA_SECONDS):
-            await consumer.commit(
-                offsets
-            )  # Carries member and generation: a refusal means that we are out.
+            # Carries member and generation: a refusal means that we are out.
+            await consumer.commit(offsets)
+        if not self._is_current(task):
+            return True
         self._failpoints.hit("before_epoch")
         lease = await self._ledger.acquire(task.number, self._owner, self.stage.topology)
         if lease is None:

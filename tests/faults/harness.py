@@ -870,6 +870,9 @@ class _Reader:
     def expected_offsets(self) -> Mapping[TopicPartition, int]:
         return dict(self.next)
 
+    def on_out_of_range(self, partitions: set[TopicPartition]) -> None:
+        raise AssertionError(f"{partitions}: the log was cut")
+
 
 ALL_TOPICS = tuple(topic.name for topic in TOPICS)
 

@@ -14,7 +14,7 @@ from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient
 from aiokafka.admin.config_resource import ConfigResource, ConfigResourceType
 from aiokafka.coordinator.assignors.range import RangePartitionAssignor
-from aiokafka.errors import MessageSizeTooLargeError
+from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError
 
 from chassis.bus import Bus, Record, SafeConsumer, UndecodableRecord
 from chassis.deadletters import pack_own_headers
@@ -81,6 +81,9 @@ class _Positions:
 
     def expected_offsets(self) -> Mapping[TopicPartition, int]:
         return dict(self.next)
+
+    def on_out_of_range(self, partitions: set[TopicPartition]) -> None:
+        raise AssertionError(f"{partitions}: the log was cut")
 
 
 async def test_a_header_key_that_is_not_utf8_makes_the_bare_client_raise_and_forget_what_it_drained(
@@ -182,6 +185,42 @@ async def test_no_record_is_handed_out_before_somebody_has_resumed_its_partition
             consumer.seek(partition, 0)
         consumer.resume(*watching.assigned)
         await until("the records have come", lambda: len(watching.records) == 2)
+    finally:
+        await bus.stop()
+
+
+async def test_nothing_is_committed_while_the_group_is_being_joined(
+    bootstrap: str, make_topic: MakeTopic, topic_prefix: str
+) -> None:
+    """Such a commit is answered after the join, and the client would take the answer for the end of its membership."""
+    topic = await make_topic("letters", partitions=2)
+    watching = _Watching()
+    bus = Bus(
+        bootstrap=bootstrap,
+        group=f"{topic_prefix}watch",
+        topics=[topic],
+        reader=watching,
+        session_seconds=6.0,
+        max_records=500,
+        client_id="watch",
+    )
+    await bus.start()
+    try:
+        await until("it has partitions", lambda: len(watching.assigned) == 2)
+        consumer = bus.consumer
+        assert consumer is not None
+        offsets = dict.fromkeys(watching.assigned, 0)
+        await consumer.commit(offsets)
+        coordinator = consumer._coordinator
+        member, generation = coordinator.member_id, coordinator.generation
+        coordinator.request_rejoin()
+        for _ in range(3):
+            with pytest.raises(CommitFailedError):
+                await consumer.commit(offsets)
+        await until("it has joined anew", lambda: coordinator.generation > generation)
+        await until("it has partitions", lambda: len(watching.assigned) == 2)
+        await consumer.commit(offsets)
+        assert (coordinator.member_id, coordinator.generation) == (member, generation + 1)
     finally:
         await bus.stop()
 

@@ -10,7 +10,11 @@ from schemas.registry import REGISTRY
 NOW = datetime(2026, 11, 24, 9, 0, tzinfo=UTC)
 
 
-@pytest.mark.parametrize("name", sorted(REGISTRY))
+# Other tests of the session register types of their own.
+OURS = sorted(name for name, kind in REGISTRY.items() if kind.__module__.startswith("schemas."))
+
+
+@pytest.mark.parametrize("name", OURS)
 def test_every_type_has_its_line(name: str) -> None:
     kind = REGISTRY[name]
     line = tell(kind.model_validate(kind.EXAMPLE))
