@@ -37,7 +37,10 @@ async def test_a_stage_whose_client_died_goes_on_with_a_new_one(
 
         await until("the new one has read it", is_applied)
         assert worker.consumer is not dead
-        assert all(task.epoch == 2 for task in worker.tasks.values())
+        await until(
+            "all tasks are acquired anew",
+            lambda: all(task.epoch == 2 for task in worker.tasks.values()),
+        )
 
 
 async def test_a_log_that_was_cut_under_a_reader_halts_its_task_instead_of_skipping(
