@@ -32,6 +32,7 @@ class Nursery:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=sink,
+                start_new_session=True,  # Ctrl-C ends the tests, and they end this in good order.
             )
         self._exits: dict[int, int] = {}
         self._born: list[int] = []

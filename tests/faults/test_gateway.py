@@ -1,4 +1,4 @@
-"""F17 and F22 through the real front door: duplicate, reordered, simultaneous and poisonous requests, and a killed replica.
+"""Through the real front door: duplicate, reordered, simultaneous and poisonous requests, and a killed replica.
 
 Two processes of ingest, each with its gateway and its normaliser, on the fault tests' own servers. Whatever a sender does
 with one idempotency key or one message id, it comes to one message; whatever is wrong is refused, or parked with its
