@@ -198,6 +198,10 @@ def _headers() -> dict[str, Any]:
                 "systems have none.",
                 pattern="^[1-9][0-9]{0,18}$",
             ),
+            "ce_continues": text(
+                "On the first event of a new incarnation: incarnation:sequence of the last old one.",
+                pattern="^[0-9]{1,18}:[0-9]{1,18}$",
+            ),
             "ce_afterparked": text(
                 "The dead letter's id, where an earlier record of the same key is set aside."
             ),

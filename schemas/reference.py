@@ -22,7 +22,7 @@ JSON payload. Structured mode (`content-type: application/cloudevents+json`) is 
 | header | meaning |
 |---|---|
 | `ce_type` | the fact and its version: `ticket.opened.v1` |
-| `ce_source` | the writer and its task: `signalbox/router.tickets/3`; from the second incarnation on with `#2` behind it |
+| `ce_source` | the writer and its task: `signalbox/router.tickets/3`; from the second incarnation on with its number behind it |
 | `ce_id` | stays the same over retries; derived from the cause, never from a clock |
 | `ce_time` | when it happened, RFC 3339 with its offset from UTC |
 | `ce_sequence` | counts from 1 without gaps for each source, topic and partition; other systems' events have none |
@@ -30,6 +30,7 @@ JSON payload. Structured mode (`content-type: application/cloudevents+json`) is 
 | `ce_partitionkey` | the record's key, which decides the partition |
 | `ce_correlationid`, `ce_causationid` | the whole story · the event before |
 | `ce_subject`, `ce_traceparent` | what it is about · the trace it belongs to; either may be absent |
+| `ce_continues` | on the first event of a new incarnation in a partition: `incarnation:sequence` of the last old event the writer still knows |
 | `ce_afterparked` | the dead letter of an earlier record of the same key, where one is set aside |
 
 Other systems write [`message.submitted.v1`](#inbound) and nothing else: on `inbound`, or by a POST to `/v1/events`.
@@ -58,9 +59,9 @@ Elsewhere it takes the first sequence it sees as the start. An event you cannot 
 sequence. Between different sources, and between topics, there is no order.
 
 **New incarnations.** After a database was restored from a backup, its writer begins a new *incarnation*: the source
-gets a new name (`signalbox/router.tickets/3#2`) and counts from 1 again. Treat it as a new source. What the old one
-wrote after the moment of the backup may come again under the same `ce_id`: a reader that must not apply it twice
-remembers those ids and drops them.
+gets a new name (`signalbox/router.tickets/3#1764000000`) and counts from 1 again. Treat it as a new source. What the old one
+wrote after the moment of the backup (its numbers above those in `ce_continues`) may come again under the same `ce_id`: a
+reader that must not apply it twice reads those ids back from its partition, and drops them. Signalbox's own readers do.
 
 **Compatible.** Within a version a type only gains: optional fields, enum values, wider bounds. Ignore fields you do
 not know, be ready for enum values you do not know, and set aside types you must understand and do not. What breaks a
