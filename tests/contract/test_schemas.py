@@ -460,7 +460,7 @@ def test_the_headers_of_the_asyncapi_document_are_those_we_write(name: str) -> N
     common = whole["components"]["schemas"]["headers"]
     envelope = Envelope(
         type=name, source="signalbox/sla/3", id="e-1", time=parse_time("2026-11-24T08:00:01Z"),
-        subject="s", traceparent="00-1-2-01", sequence=1, afterparked="d-1",
+        subject="s", traceparent="00-1-2-01", sequence=1, afterparked="d-1", continues="1:7",
     )  # fmt: skip
     written = {key: value.decode() for key, value in envelope.to_headers()}
     assert set(written) == set(common["properties"])
