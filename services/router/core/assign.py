@@ -38,6 +38,10 @@ class Decision(NamedTuple):
 Event = roster.AnyRosterEvent | wire.WorkRequested | wire.WorkWithdrawn | DueNow
 
 
+DUE_SLICE = 20
+"""Ends of offers and relaxations handled in one decision."""
+
+
 def decide(domain: Domain, event: Event, now: datetime, rules: OffersModel) -> Decision:
     """Apply one event to a domain, in place."""
     turn = _Turn(domain, now, rules)
@@ -76,8 +80,15 @@ class _Turn:
     # -------------------------------------------------------------------------------------------- due
 
     def do_what_is_due(self) -> None:
-        """End the offers and relax the requirements whose time is over, in order, matching after each."""
-        while (due := self.domain.pop_due(self.now)) is not None:
+        """End the offers and relax the requirements whose time is over, in order, matching after each.
+
+        At most `DUE_SLICE` of them: where thousands are due at one instant, the timer that is set again at once does the
+        next slice, and the loop has turned between.
+        """
+        for _ in range(DUE_SLICE):
+            due = self.domain.pop_due(self.now)
+            if due is None:
+                return
             self._do(due)
             self._settle()
 
