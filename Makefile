@@ -58,7 +58,9 @@ demo: setup ## A shop's day, end to end, on a real Kafka and PostgreSQL (ARGS=--
 
 test: check integration e2e ## Every test but the fault tests: check, integration, e2e
 
-check: setup lint types imports schemas unit contract golden-diff ## Linters, types, contracts, unit tests: no server needed
+check: setup ## Linters, types, contracts, unit tests: no server needed
+	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
+		unit contract types lint imports schemas golden-diff
 
 lint: setup
 	$(BIN)/ruff check .
