@@ -260,23 +260,8 @@ class Admission(Generic[S]):
         except (EnvelopeError, InvalidEvent) as error:
             reason = error.reason if isinstance(error, InvalidEvent) else Reason.INVALID_ENVELOPE
             detail = error.detail if isinstance(error, InvalidEvent) else str(error)
-            self._emission.park(
-                batch,
-                deadletters.park(
-                    stage=self.stage.name,
-                    task=batch.task.number,
-                    topic=parked.topic,
-                    partition=parked.partition,
-                    offset=parked.offset,
-                    key=parked.key,
-                    headers=unpack_headers(parked.headers),
-                    value=parked.value,
-                    reason=reason,
-                    error=detail,
-                    state_key=parked.state_key,
-                    now=self._clock.now(),
-                ),
-            )
+            again = deadletters.park_again(parked, reason, detail, self._clock.now())
+            self._emission.park(batch, again)
             return
         cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
         batch.resolves[len(batch.inputs)] = parked.id

@@ -6,7 +6,7 @@ owns it to try again, in order with everything else it does.
 """
 
 import base64
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any
@@ -151,6 +151,11 @@ def park(
 def _storable(text: str, length: int) -> str:
     """Return text that a row and a header can hold, whatever a record said: no U+0000, and short enough."""
     return text[:length].replace("\x00", "\ufffd")
+
+
+def park_again(parked: ParkedRecord, reason: str, error: str, now: datetime) -> ParkedRecord:
+    """Return a parked record whose replay failed: the same one, with what was wrong this time."""
+    return replace(parked, reason=str(reason), error=error[:ERROR_LENGTH_MAX], parked_at=now)
 
 
 INSERT = """

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from chassis import deadletters, logs, metrics
 from chassis.admission import Admission
 from chassis.batch import Batch
-from chassis.deadletters import ParkedRecord, Reason, unpack_headers
+from chassis.deadletters import ParkedRecord, Reason
 from chassis.emission import Emission
 from chassis.ledger import TimerRow
 from chassis.stage import EffectDone, Input, Outcome, Received, Stage, Tick
@@ -155,23 +155,7 @@ class Deciding(Generic[S]):
     ) -> None:
         reason, detail = park
         if isinstance(origin, ParkedRecord):
-            self._emission.park(
-                batch,
-                deadletters.park(
-                    stage=self.stage.name,
-                    task=batch.task.number,
-                    topic=origin.topic,
-                    partition=origin.partition,
-                    offset=origin.offset,
-                    key=origin.key,
-                    headers=unpack_headers(origin.headers),
-                    value=origin.value,
-                    reason=reason,
-                    error=detail,
-                    state_key=origin.state_key,
-                    now=now,
-                ),
-            )
+            self._emission.park(batch, deadletters.park_again(origin, reason, detail, now))
         elif isinstance(item, Received):
             assert origin is not None
             assert not is_replay

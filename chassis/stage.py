@@ -102,7 +102,7 @@ Input = Received | Tick | EffectDone
 class Outcome(Generic[S]):
     """What an input changed.
 
-    `state` replaces the key's state (None forgets it; `UNCHANGED` in `is_changed=False` saves the write). `events` are
+    `state` replaces the key's state (None forgets it), unless `is_changed` is false, which saves the write. `events` are
     published in order; their topic is the payload's, their partition key what `Stage.partition_key` says. `timers`
     sets (an instant) or clears (None) the key's timers by name; a timer that fired is gone unless set again. `effects`
     are recorded with the batch and done after it. `rows` go to `Store.save` as they are. `park` sets the record aside
