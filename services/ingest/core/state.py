@@ -32,6 +32,20 @@ class ParseError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Order:
+    """An order as a shop tells of it. `addresses` are kinds and addresses of the customer; `total` is in `currency`."""
+
+    vendor_order_id: str
+    number: str
+    addresses: tuple[tuple[str, str], ...]
+    status: str
+    placed_at: datetime
+    updated_at: datetime
+    total: str = ""
+    currency: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """What an adapter made of a delivery: its messages, or the reason why it means nothing here."""
 
@@ -40,6 +54,8 @@ class Parsed:
     verified: bool = False
     addressed_to: tuple[str, ...] = ()
     """Addresses it was delivered to, beyond those the writer named: a reply token may stand in one."""
+    orders: tuple["Order", ...] = ()
+    """What a shop told about orders: known of a customer, and no message."""
 
 
 @dataclass(frozen=True, slots=True)
