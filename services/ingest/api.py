@@ -13,7 +13,6 @@ header `Idempotent-Replayed: true`), with another body 422. What the sender did 
 that names the field; who asks too often gets 429, and a database that is away is 503, both with `Retry-After`. Values are never echoed.
 """
 
-import asyncio
 import hmac
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -28,7 +27,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse
 from pydantic import ValidationError
 from starlette.exceptions import HTTPException
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from chassis import logs
@@ -45,7 +43,8 @@ from services.ingest.adapters.channel import ParseError
 from services.ingest.adapters.intake import FrontDoor, PolicySource
 from services.ingest.adapters.message_api import SubmittedMessage
 from services.ingest.adapters.standard_webhooks import SignatureRefused
-from services.ingest.core.pace import Pace, network_of
+from services.ingest.answers import HEADER_LENGTH_MAX, Problem, client_of, read_body, too_many
+from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels, Scope
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
@@ -54,8 +53,6 @@ IDEMPOTENCY_KEY_LENGTH_MAX: Final = 200
 HEADERS_KEPT: Final = frozenset(
     {"content-type", "user-agent", "origin", "idempotency-key", "webhook-id", "webhook-timestamp"}
 )
-HEADER_LENGTH_MAX: Final = 2_000
-PROBLEM: Final = "application/problem+json"
 FORMS: Final = "/v1/forms/"
 ALLOW_ORIGIN: Final = "Access-Control-Allow-Origin"
 FAILED_PER_MINUTE: Final = 60
@@ -99,40 +96,6 @@ class Deps:
     form_per_minute: int = 120
 
 
-class Problem(Exception):
-    """An answer other than 2xx, as RFC 9457 has it. `reason` is one of `metrics.REFUSALS`, or `unavailable`."""
-
-    def __init__(
-        self,
-        status: int,
-        reason: str,
-        title: str,
-        detail: str,
-        *,
-        field: str | None = None,
-        headers: Mapping[str, str] | None = None,
-    ) -> None:
-        super().__init__(detail)
-        self.status = status
-        self.reason = reason
-        self.title = title
-        self.detail = detail
-        self.field = field
-        self.headers = dict(headers or {})
-
-    def response(self) -> Response:
-        """Return the HTTP answer."""
-        body: dict[str, Any] = {
-            "type": f"urn:signalbox:problem:{self.reason}",
-            "title": self.title,
-            "status": self.status,
-            "detail": self.detail,
-        }
-        if self.field is not None:
-            body["field"] = self.field
-        return JSONResponse(body, self.status, self.headers, media_type=PROBLEM)
-
-
 def _invalid(error: ParseError) -> Problem:
     return Problem(422, "invalid", "The request is not valid", error.detail, field=error.field)
 
@@ -145,16 +108,6 @@ def _unauthorized(detail: str) -> Problem:
         detail,
         field="Authorization",
         headers={"WWW-Authenticate": "Bearer"},
-    )
-
-
-def _too_many(what: str, wait: float) -> Problem:
-    return Problem(
-        429,
-        "too_many",
-        "Too many requests",
-        f"{what}; try again later",
-        headers={"Retry-After": str(max(1, math.ceil(wait)))},
     )
 
 
@@ -180,10 +133,6 @@ class Named:
         return None if self.name is None else (self.name, self.digest)
 
 
-def _client(request: Request) -> str:
-    return network_of(request.client.host if request.client is not None else "")
-
-
 def _raw_headers(request: Request) -> dict[bytes, bytes]:
     return dict(request.scope["headers"])
 
@@ -200,39 +149,6 @@ def _content_type(request: Request, allowed: frozenset[str]) -> str:
             field="Content-Type",
         )
     return given
-
-
-async def _body(request: Request, deps: Deps) -> bytes:
-    """Return the body, or refuse it as soon as it is too large or too slow."""
-    limit = deps.body_bytes_max
-    too_large = Problem(
-        413, "too_large", "Too large", f"body: has more than {limit} bytes", field="body"
-    )
-    length = request.headers.get("content-length", "")
-    if length.isascii() and length.isdigit() and int(length[:15]) > limit:
-        raise too_large
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(deps.body_seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
-                if size > limit:
-                    raise too_large
-                chunks.append(chunk)
-    except TimeoutError:
-        raise Problem(
-            408,
-            "too_slow",
-            "Too slow",
-            f"body: did not arrive within {deps.body_seconds:g} seconds",
-            field="body",
-        ) from None
-    except ClientDisconnect:
-        raise Problem(
-            400, "disconnected", "Disconnected", "body: ended early", field="body"
-        ) from None
-    return b"".join(chunks)
 
 
 def _named(request: Request, scope: str, body: bytes) -> Named:
@@ -439,16 +355,19 @@ class Gateway:
     @contextmanager
     def _proving(self, request: Request) -> Iterator[None]:
         """Count what fails to prove who asks, and let a client address that fails too often try no further."""
-        client = _client(request)
+        client = client_of(request)
         wait = self._failures.wait(client, self._seconds())
         if wait > 0:
-            raise _too_many("Authorization: failed too often from this address", wait)
+            raise too_many("Authorization: failed too often from this address", wait)
         try:
             yield
         except Problem as problem:
             if problem.status == 401:
                 self._failures.take(client, self._seconds())
             raise
+
+    async def _body(self, request: Request) -> bytes:
+        return await read_body(request, self._deps.body_bytes_max, self._deps.body_seconds)
 
     def _authorize(self, request: Request, scope: Scope) -> str:
         with self._proving(request):
@@ -511,11 +430,11 @@ class Gateway:
         self._check_origin(request, account.origins)
         is_signed = standard_webhooks.is_signed(_raw_headers(request))
         if not is_signed:
-            wait = self._forms.take((key, _client(request)), self._seconds())
+            wait = self._forms.take((key, client_of(request)), self._seconds())
             if wait > 0:
-                raise _too_many("this form was sent too often from this address", wait)
+                raise too_many("this form was sent too often from this address", wait)
         content_type = _content_type(request, FORM_TYPES)
-        body = await _body(request, self._deps)
+        body = await self._body(request)
         named = _named(request, f"form/{key}", body)
         verified = False
         if is_signed:
@@ -572,7 +491,7 @@ class Gateway:
         """Take a message of a generic channel."""
         key_name = self._authorize(request, "messages")
         _content_type(request, JSON_TYPES)
-        body = await _body(request, self._deps)
+        body = await self._body(request)
         named = _named(request, f"message/{key_name}", body)
         message = json_body.read(body, SubmittedMessage)
         account = self._channels.file.messages.get(message.account)
@@ -591,7 +510,7 @@ class Gateway:
         """Take a CloudEvent, in binary or structured mode."""
         content_type = _content_type(request, frozenset({"application/json", foreign.STRUCTURED}))
         if standard_webhooks.is_signed(_raw_headers(request)):
-            body = await _body(request, self._deps)
+            body = await self._body(request)
             secrets = {
                 name: self._secrets(account.secrets)
                 for name, account in self._channels.file.events.items()
@@ -604,7 +523,7 @@ class Gateway:
             )
         else:
             account_name = self._authorize(request, "events")
-            body = await _body(request, self._deps)
+            body = await self._body(request)
             named = _named(request, f"event/{account_name}", body)
         headers = {**_kept_headers(request), "content-type": content_type}
         message = foreign.read_message(headers, body, account_name)
@@ -627,7 +546,7 @@ class Gateway:
         conversation_id = _identifier(request.path_params["conversation_id"], "conversation_id")
         ticket_id = _identifier(request.path_params["ticket_id"], "ticket_id")
         _content_type(request, JSON_TYPES)
-        body = await _body(request, self._deps)
+        body = await self._body(request)
         given = _object(body)
         needed = NEEDS_ONE_OF.get(action, ())
         if needed and not any(given.get(name) for name in needed):
@@ -689,7 +608,7 @@ class Gateway:
             for field, name in from_path.items()
         }
         _content_type(request, JSON_TYPES)
-        body = await _body(request, self._deps)
+        body = await self._body(request)
         given = _object(body)
         given.setdefault("domain", request.query_params.get("domain") or self._channels.file.domain)
         named = _named(request, f"roster/{key_name}{request.url.path}", body)

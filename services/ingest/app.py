@@ -17,10 +17,14 @@ from chassis.lifecycle import Application, Background, Runtime, run
 from chassis.policy import PolicyHolder
 from chassis.spool import Numberer, Spool
 from chassis.web import serve
+from services.ingest import webhooks
 from services.ingest.adapters import smtp_in
+from services.ingest.adapters.accounts import PublishedKeys, references_of
 from services.ingest.adapters.imap import ImapPoller
 from services.ingest.adapters.secrets import Secrets
 from services.ingest.api import Deps, create_app
+from services.ingest.collector import Collector
+from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels
 from services.ingest.handlers import POLICY, NormaliserStage
 from services.ingest.settings import IngestSettings
@@ -54,7 +58,11 @@ class Gateway:
             return numberer.topics_problem
 
         runtime.add_readiness("topics: gateway", topics_problem)
-        doors = [self._http(runtime, spool), self._mailboxes(runtime, spool)]
+        doors = [
+            self._http(runtime, spool),
+            self._mailboxes(runtime, spool),
+            self._collector(runtime, spool),
+        ]
         if self._settings.smtp_enabled:
             doors.append(self._smtp(runtime, spool))
         behind = [asyncio.create_task(spool.run()), asyncio.create_task(numberer.run())]
@@ -84,6 +92,23 @@ class Gateway:
                 form_per_minute=settings.gateway_form_per_minute,
             )
         )
+        keys = PublishedKeys()
+        webhooks.mount(
+            app,
+            webhooks.Webhooks(
+                spool=spool,
+                policies=self._policies,
+                clock=runtime.clock,
+                secrets=self._secrets,
+                keys=keys,
+                workspace=settings.workspace,
+                body_bytes_max=settings.channel_body_bytes_max,
+                body_seconds=settings.gateway_body_seconds,
+                public_url=settings.public_url,
+                per_account=Pace(settings.channel_per_minute),
+                per_address=Pace(settings.channel_per_minute),
+            ),
+        )
         await serve(
             app,
             settings.gateway_host,
@@ -94,6 +119,18 @@ class Gateway:
             ),
             drain_seconds=3.0,
         )
+
+    async def _collector(self, runtime: Runtime, spool: Spool) -> None:
+        collector = Collector(
+            spool=spool,
+            pool=runtime.pool,
+            policies=self._policies,
+            clock=runtime.clock,
+            secrets=self._secrets,
+            workspace=self._settings.workspace,
+            poll_seconds=self._settings.channel_poll_seconds,
+        )
+        await collector.run(runtime.stopping)
 
     async def _smtp(self, runtime: Runtime, spool: Spool) -> None:
         server = await smtp_in.listen(spool, self._policies, runtime.clock, self._settings)
@@ -151,6 +188,11 @@ def _references(channels: Channels) -> list[str]:
         *(key.secret for key in file.api_keys),
         *(secret for form in file.forms.values() for secret in form.secrets),
         *(secret for source in file.events.values() for secret in source.secrets),
+        *(
+            reference
+            for _, settings in channels.channel_accounts.values()
+            for reference in references_of(settings)
+        ),
         *(mail.imap.password for mail in file.mail.values() if mail.imap is not None),
     ]
 

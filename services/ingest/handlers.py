@@ -18,12 +18,12 @@ from chassis.stage import Connection, Input, Outcome, Received, Stage
 from schemas import ids
 from schemas.envelope import Envelope
 from schemas.inbound import InboundReceived
-from schemas.messages import MessageReceived
+from schemas.messages import MessageReceived, MessageRevised
 from schemas.payload import Payload
 from schemas.topics import INBOUND, Topic
 from services.ingest import adapters, metrics
 from services.ingest.adapters import event as foreign
-from services.ingest.adapters.channel import delivery_of
+from services.ingest.adapters.channel import ChannelSettings, delivery_of
 from services.ingest.core import decide as core
 from services.ingest.core import policy as channels
 from services.ingest.core.policy import Channels, ChannelsFile, PolicyMistake
@@ -37,7 +37,12 @@ PARSE_IN_LOOP_BYTES: Final = 64 * 1024
 
 def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Channels:
     try:
-        return channels.build(parsed, folder, version)
+        return channels.build(
+            parsed,
+            folder,
+            version,
+            {name: channel.settings for name, channel in adapters.CHANNELS.items()},
+        )
     except PolicyMistake as mistake:
         raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from None
 
@@ -151,7 +156,7 @@ class NormaliserStage(Stage[Directory]):
 
     def partition_key(self, event: Payload) -> str:
         """Return the conversation's id."""
-        assert isinstance(event, MessageReceived)
+        assert isinstance(event, (MessageReceived, MessageRevised))
         return event.conversation_id
 
 
@@ -169,6 +174,14 @@ def _parse_all(
     }
 
 
+def settings_in(policy: Channels, channel: str, account: str) -> ChannelSettings | None:
+    """Return the settings of an account, where the policy in force has it on that channel."""
+    found = policy.channel_accounts.get(account)
+    if found is None or found[0] != channel or not isinstance(found[1], ChannelSettings):
+        return None
+    return found[1]
+
+
 def read_delivery(
     received: InboundReceived, stored: bytes | None, policy: Channels
 ) -> Parsed | ParseError:
@@ -179,8 +192,13 @@ def read_delivery(
             stored,
             own_addresses=policy.own_addresses,
             trusted_servers=policy.trusted_servers(received.account),
+            settings=settings_in(policy, received.channel, received.account),
         )
-        return adapters.parse(delivery)
+        parsed = adapters.parse(delivery)
+        channel = adapters.CHANNELS.get(received.channel)
+        if channel is not None and adapters.wants_read_back(channel, delivery, parsed):
+            return Parsed(ignored=core.READ_BACK)
+        return parsed
     except ParseError as error:
         return error
 
@@ -199,5 +217,8 @@ def _observe(received: InboundReceived, decision: core.Decision) -> None:
     else:
         _count(received.channel, "ignored")
         metrics.IGNORED.labels(decision.ignored).inc()
-    if any(event.suspicion is not None for event in decision.events):
+    if any(
+        isinstance(event, MessageReceived) and event.suspicion is not None
+        for event in decision.events
+    ):
         metrics.SUSPICIONS.inc()

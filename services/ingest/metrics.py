@@ -2,22 +2,24 @@
 
 from chassis import metrics
 
-ROUTES = ("forms", "events", "messages", "commands", "agents", "offers")
+ROUTES = ("forms", "events", "messages", "commands", "agents", "offers", "channels", "webchat")
+WAYS = (*ROUTES, "smtp", "imap", "poll", "read_back")
 REFUSALS = (
     "unauthorized", "forbidden", "not_found", "too_large", "too_slow", "unsupported_type", "invalid", "conflict",
-    "stale", "disconnected", "too_many",
+    "stale", "disconnected", "too_many", "missing_signature", "bad_signature", "bad_token", "no_secret",
+    "wrong_method", "malformed", "unknown_key",
 )  # fmt: skip
 OUTCOMES = ("message", "duplicate", "ignored", "parked", "repeated_input")
 
 ACCEPTED = metrics.counter(
     "signalbox_ingest_accepted_total",
     "Inputs answered 2xx (or 250), durable by then, by way in. Repeats of an idempotency key are not counted again.",
-    {"way": (*ROUTES, "smtp", "imap")},
+    {"way": WAYS},
 )
 REPEATED = metrics.counter(
     "signalbox_ingest_repeated_total",
     "Requests that were the same again under the same idempotency key, answered with the first answer.",
-    {"way": (*ROUTES, "smtp", "imap")},
+    {"way": WAYS},
 )
 REFUSED = metrics.counter(
     "signalbox_ingest_refused_total",
@@ -27,7 +29,7 @@ REFUSED = metrics.counter(
 UNAVAILABLE = metrics.counter(
     "signalbox_ingest_unavailable_total",
     "Inputs put off (503, 451) because the database was away. Senders try again; nothing is lost.",
-    {"way": (*ROUTES, "smtp", "imap")},
+    {"way": WAYS},
 )
 ACCEPT_SECONDS = metrics.histogram(
     "signalbox_ingest_accept_seconds",
@@ -66,7 +68,7 @@ OUTCOME = metrics.counter(
 IGNORED = metrics.counter(
     "signalbox_ingest_ignored_total",
     "Inputs that mean nothing here, by reason.",
-    {"reason": ("spam", "loop", "bounce_unmatched", "automatic_unmatched", "empty")},
+    {"reason": ()},
 )
 SUSPICIONS = metrics.counter(
     "signalbox_ingest_suspicious_total",
@@ -78,4 +80,33 @@ SECRETS_MISSING = metrics.gauge(
 )
 PARSE_SECONDS = metrics.histogram(
     "signalbox_ingest_parse_seconds", "Reading the deliveries of one batch."
+)
+HANDSHAKES = metrics.counter(
+    "signalbox_ingest_handshakes_total",
+    "Challenges of vendors answered while an address was registered or checked, by channel.",
+    {"channel": ()},
+)
+CHANNEL_REFUSED = metrics.counter(
+    "signalbox_ingest_channel_refused_total",
+    "Vendors' requests refused, by channel and reason. `bad_signature` that rises after a change of a secret: the new one"
+    " is not everywhere yet.",
+    {"channel": (), "reason": ()},
+)
+LOOKS = metrics.counter(
+    "signalbox_ingest_looks_total",
+    "Looks into channels that are polled, and readings back, by what came of them.",
+    {"channel": (), "outcome": ("done", "throttled", "unauthorized", "failed", "gone")},
+)
+LAST_LOOK = metrics.gauge(
+    "signalbox_ingest_channel_last_look_timestamp_seconds",
+    "When a polled channel's account was last looked into without error.",
+    {"channel": (), "account": ()},
+)
+READ_BACK_WAITING = metrics.gauge(
+    "signalbox_ingest_read_back_waiting",
+    "Deliveries whose content is still to be read through the vendor's API.",
+)
+READ_BACK_OLDEST = metrics.gauge(
+    "signalbox_ingest_read_back_oldest_seconds",
+    "Age of the oldest delivery that waits to be read back; above a few minutes: the vendor's API or our credentials.",
 )

@@ -56,6 +56,28 @@ class IngestSettings(Settings):
         " that the form's own server signed are not counted. Behind a proxy, name it in `FORWARDED_ALLOW_IPS`, or all"
         " clients count as one.",
     )
+    public_url: str = Field(
+        default="",
+        pattern=r"^(?:https?://[^/?#]+(?:/[^?#]*)?)?$",
+        description="Address under which vendors reach the gateway, such as `https://in.example.com`. Twilio, HubSpot and"
+        " Trello sign the address they post to, so it must be exact; empty takes it from the request.",
+    )
+    channel_body_bytes_max: int = Field(
+        default=1024 * 1024,
+        ge=10_000,
+        le=16 * 1024 * 1024,
+        description="Largest webhook of a vendor taken, in bytes; larger ones get 413. Meta sends up to 1,000 updates in one.",
+    )
+    channel_per_minute: int = Field(
+        default=30_000,
+        ge=10,
+        description="Webhooks of one account, and of one sender's address, taken in a minute; more get 429.",
+    )
+    channel_poll_seconds: float = Field(
+        default=60.0,
+        ge=1,
+        description="Seconds between looks into a channel that is polled, where its account says nothing else.",
+    )
     imap_poll_seconds: float = Field(
         default=30.0,
         ge=1,

@@ -15,10 +15,12 @@ from services.ingest.core.state import (
     AddressRow,
     CustomerRow,
     Directory,
+    OrderRow,
     OutcomeRow,
     Participant,
     ParticipantRow,
     Questions,
+    ReadBackRow,
     SeenRow,
     ThreadRow,
 )
@@ -80,6 +82,24 @@ INSERT_OUTCOMES: Final = """
     SELECT * FROM unnest(
         $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::boolean[], $7::timestamptz[])
     ON CONFLICT (input_id) DO NOTHING
+"""
+INSERT_READ_BACKS: Final = """
+    INSERT INTO read_back (input_id, channel, account, delivery, created_at)
+    SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::jsonb[], $5::timestamptz[])
+    ON CONFLICT (input_id) DO NOTHING
+"""
+INSERT_ORDERS: Final = """
+    INSERT INTO customer_order (workspace, channel, account, order_id, number, status, total, currency, addresses,
+                                placed_at, updated_at)
+    SELECT $1, channel, account, order_id, number, status, total, currency, string_to_array(addresses, E'\n'),
+           placed_at, updated_at
+      FROM unnest($2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[], $8::text[], $9::text[],
+                  $10::timestamptz[], $11::timestamptz[])
+        AS told (channel, account, order_id, number, status, total, currency, addresses, placed_at, updated_at)
+    ON CONFLICT (workspace, channel, account, order_id) DO UPDATE
+       SET number = excluded.number, status = excluded.status, total = excluded.total, currency = excluded.currency,
+           addresses = excluded.addresses, updated_at = excluded.updated_at
+     WHERE customer_order.updated_at < excluded.updated_at
 """
 FORGET_SEEN: Final = "DELETE FROM seen WHERE at < $1"
 FORGET_THREADS: Final = "DELETE FROM thread_ref WHERE at < $1"
@@ -176,6 +196,8 @@ class DirectoryStore:
                     [(*key, p.customer_id, p.at) for key, p in sorted(participants.items())], 5
                 ),
             )
+        await self._save_read_backs(connection, _of(plain, ReadBackRow))
+        await self._save_orders(connection, _of(plain, OrderRow))
         outcomes = {row.input_id: row for row in _of(plain, OutcomeRow)}
         if outcomes:
             await connection.execute(
@@ -194,6 +216,48 @@ class DirectoryStore:
                         for _, o in sorted(outcomes.items())
                     ],
                     7,
+                ),
+            )
+
+    async def _save_read_backs(self, connection: Connection, rows: Sequence[ReadBackRow]) -> None:
+        if rows:
+            await connection.execute(
+                INSERT_READ_BACKS,
+                *_columns(
+                    [
+                        (row.input_id, row.channel, row.account, row.delivery, row.at)
+                        for row in sorted(rows, key=lambda row: row.input_id)
+                    ],
+                    5,
+                ),
+            )
+
+    async def _save_orders(self, connection: Connection, rows: Sequence[OrderRow]) -> None:
+        latest: dict[tuple[str, str, str], OrderRow] = {}
+        for row in rows:
+            key = (row.channel, row.account, row.order.vendor_order_id)
+            before = latest.get(key)
+            if before is None or before.order.updated_at <= row.order.updated_at:
+                latest[key] = row
+        if latest:
+            await connection.execute(
+                INSERT_ORDERS,
+                self._workspace,
+                *_columns(
+                    [
+                        (
+                            *key,
+                            row.order.number,
+                            row.order.status,
+                            row.order.total,
+                            row.order.currency,
+                            "\n".join(f"{kind}:{address}" for kind, address in row.order.addresses),
+                            row.order.placed_at,
+                            row.order.updated_at,
+                        )
+                        for key, row in sorted(latest.items())
+                    ],
+                    10,
                 ),
             )
 

@@ -1,15 +1,60 @@
 """The channels, and the one way to read a delivery of any of them."""
 
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from importlib import import_module
+from typing import Final
+
 from chassis import logs
-from services.ingest.adapters import email, event, form, message_api
-from services.ingest.adapters.channel import Channel, Delivery, Parsed, ParseError
+from services.ingest.adapters import message_api, signing
+from services.ingest.adapters.channel import (
+    FETCHED,
+    Channel,
+    Delivery,
+    Parsed,
+    ParseError,
+    Request,
+    Verdict,
+)
 
-__all__ = ["CHANNELS", "Channel", "Delivery", "ParseError", "Parsed", "parse"]
+__all__ = [
+    "CHANNELS",
+    "FAILED",
+    "GONE",
+    "Channel",
+    "Delivery",
+    "ParseError",
+    "Parsed",
+    "Request",
+    "Verdict",
+    "parse",
+    "verify",
+    "wants_read_back",
+]
 
-CHANNELS: dict[str, Channel] = {
-    channel.name: channel
-    for channel in (email.CHANNEL, form.CHANNEL, event.CHANNEL, message_api.CHANNEL)
-}
+MODULES: Final = (
+    "email",
+    "form",
+    "event",
+)
+"""Every channel's module; each ends with one `CHANNEL`."""
+
+GONE: Final = "gone"
+FAILED: Final = "failed"
+"""What a delivery is marked with that should have been read back, and was not there any more, or could not be read in a
+week. It counts as it came, unproved, where it says enough by itself."""
+
+
+def _found() -> dict[str, Channel]:
+    channels: dict[str, Channel] = {}
+    for module in MODULES:
+        channel: Channel = import_module(f"{__name__}.{module}").CHANNEL
+        channels[channel.name] = channel
+    return channels
+
+
+CHANNELS: Final[dict[str, Channel]] = _found()
 
 log = logs.get("ingest.adapters")
 
@@ -25,9 +70,45 @@ def parse(delivery: Delivery) -> Parsed:
     """
     channel = CHANNELS.get(delivery.channel, message_api.CHANNEL)
     try:
+        if delivery.fetched in (GONE, FAILED):
+            return _unread(channel, delivery)
         return channel.parse(delivery)
     except ParseError:
         raise
     except Exception as error:
         log.exception("adapter_failed", channel=delivery.channel, input_id=delivery.input_id)
         raise ParseError("adapter_failed", f"{channel.name}: {type(error).__name__}") from error
+
+
+def verify(
+    channel: Channel, request: Request, secrets: Mapping[str, str], now: datetime
+) -> Verdict:
+    """Return whether a request is let in. A mistake of ours in looking at it refuses it: nothing comes in unproved."""
+    if channel.verify is None:
+        return signing.refused("wrong_method", 405)
+    try:
+        return channel.verify(request, secrets, now)
+    except Exception:
+        log.exception("verify_failed", channel=channel.name)
+        return signing.refused("malformed", 400)
+
+
+def _unread(channel: Channel, delivery: Delivery) -> Parsed:
+    headers = {name: value for name, value in delivery.headers.items() if name != FETCHED}
+    parsed = channel.parse(replace(delivery, headers=headers, verified=False))
+    if parsed.messages:
+        return parsed
+    if delivery.fetched == GONE:
+        return Parsed(ignored=GONE)
+    raise ParseError(
+        "not_read_back", f"{channel.name}: its content could not be read through the vendor's API"
+    )
+
+
+def wants_read_back(channel: Channel, delivery: Delivery, parsed: Parsed) -> bool:
+    """Whether a delivery's content is to be read through the vendor's API: it only hints, or proves nothing itself."""
+    if channel.read_back is None or delivery.fetched is not None:
+        return False
+    if not channel.reads_back(delivery.settings):
+        return False
+    return parsed.ignored == "hint" or (bool(parsed.messages) and not parsed.verified)

@@ -100,8 +100,12 @@ def inbound_item(
     *,
     idempotency: tuple[str, str] | None = None,
     traceparent: str | None = None,
+    correlation: str | None = None,
 ) -> SpoolItem:
-    """Return what to spool for a delivery; `received` comes without its body, which is put in or beside here."""
+    """Return what to spool for a delivery; `received` comes without its body, which is put in or beside here.
+
+    `correlation` is the story it belongs to, where that began with another input.
+    """
     blob: tuple[str, bytes] | None = None
     if len(body) > INLINE_BYTES_MAX:
         reference = hashlib.sha256(body).hexdigest()
@@ -118,7 +122,7 @@ def inbound_item(
             received.input_id,
             key,
             workspace,
-            received.input_id,
+            correlation or received.input_id,
             received.received_at,
             traceparent,
         ),

@@ -38,6 +38,38 @@ def reference_key(channel: str, account: str, reference: str) -> str:
     return reference if channel == "email" else f"{channel}/{account}/{reference}"
 
 
+def thread_keys(content: MessageContent) -> list[str]:
+    """Return the keys of the thread a message stands in, the surest first: its sender's own place in it, then all of it.
+
+    Where the channel names no thread, a phone number or a vendor's id is one: a chat has no other. A public thread is
+    one conversation for each who writes there, for each asks for themselves; a private one is shared by all the vendor
+    put into it.
+    """
+    whose = [content.sender]
+    thread = content.thread
+    if content.direction == "outbound":
+        whose = [
+            content.sender.model_copy(update={"address": address}) for address in content.recipients
+        ]
+    if thread is None and content.visibility == "private":
+        chats = [one.address for one in whose if one.kind in ("vendor_id", "phone") and one.address]
+        return [_thread_key(content, f"chat:{address}") for address in chats]
+    if thread is None:
+        return []
+    own = [
+        _thread_key(content, f"thread:{thread}/{one.kind}:{identity.address_key(one)[1]}")
+        for one in whose
+        if one.address
+    ]
+    if content.visibility == "private":
+        own.append(_thread_key(content, f"thread:{thread}"))
+    return own
+
+
+def _thread_key(content: MessageContent, name: str) -> str:
+    return f"{content.channel}/{content.account}/{name}"
+
+
 def references_of(content: MessageContent) -> list[str]:
     """Return what a message answers to, the nearest first: In-Reply-To, then References from the newest."""
     named = [*([content.in_reply_to] if content.in_reply_to else []), *reversed(content.references)]
@@ -108,8 +140,13 @@ def place(
         if (reference := reference_key(content.channel, content.account, found))
         in directory.threads
     ]
+    for key in thread_keys(content):
+        if key in directory.threads:
+            return Place(directory.threads[key])
     for conversation_id in named:
-        if _takes_part(directory.participants.get(conversation_id, ()), keys):
+        if content.direction == "outbound" or _takes_part(
+            directory.participants.get(conversation_id, ()), keys
+        ):
             return Place(conversation_id)
     if tokens:
         return Place(None, FORGED_TOKEN)

@@ -11,14 +11,16 @@ from typing import NamedTuple
 
 from schemas import ids
 from schemas.inbound import InboundReceived
-from schemas.messages import MessageContent, MessageReceived
+from schemas.messages import MessageContent, MessageReceived, MessageRevised
 from services.ingest.core import conversation, dedupe, identity
 from services.ingest.core.state import (
     Directory,
+    OrderRow,
     OutcomeRow,
     Parsed,
     ParticipantRow,
     Questions,
+    ReadBackRow,
     Row,
     SeenRow,
     ThreadRow,
@@ -28,6 +30,8 @@ WEAK_REASONS = frozenset({"subject", "no_reply_sender"})
 """Signs of automatic mail that a person's mail may show too: never answered by a machine, but never dropped."""
 
 REPEATED = "repeated_input"
+READ_BACK = "read_back"
+"""The reason of a delivery that only hints: its content is read through the vendor's API and comes as another input."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +47,7 @@ class Rules:
 class Decision(NamedTuple):
     """What an input comes to. `ignored` is a reason of a closed set where it comes to nothing."""
 
-    events: tuple[MessageReceived, ...]
+    events: tuple[MessageReceived | MessageRevised, ...]
     rows: tuple[Row, ...]
     ignored: str | None = None
 
@@ -59,6 +63,10 @@ def questions(inputs: Iterable[tuple[InboundReceived, Parsed | None]]) -> Questi
         input_ids.add(received.input_id)
         for content in parsed.messages if parsed is not None else ():
             seen.add(dedupe.key_of(content))
+            if content.change != "new":
+                seen.add(dedupe.revision_key_of(content))
+                references.add(_own_reference(content))
+            references.update(conversation.thread_keys(content))
             references.update(
                 conversation.reference_key(content.channel, content.account, reference)
                 for reference in conversation.references_of(content)
@@ -83,18 +91,38 @@ def decide(
     """Decide one input. An input that was decided before (a redelivery) changes nothing and says so."""
     if received.input_id in directory.outcomes:
         return Decision((), (), REPEATED)
+    rows: list[Row] = [
+        OrderRow(received.channel, received.account, order) for order in parsed.orders
+    ]
+    if parsed.ignored == READ_BACK:
+        rows.append(
+            ReadBackRow(
+                received.input_id,
+                received.channel,
+                received.account,
+                received.to_json().decode(),
+                now,
+            )
+        )
     if parsed.ignored is not None or not parsed.messages:
-        return _ignore(directory, received, parsed.ignored or "empty", now)
-    events: list[MessageReceived] = []
-    rows: list[Row] = []
+        return _ignore(directory, received, parsed.ignored or "empty", now, tuple(rows))
+    events: list[MessageReceived | MessageRevised] = []
     refused: str | None = None
     first_seen: str | None = None
     for content in parsed.messages:
         already = directory.seen.get(dedupe.key_of(content))
-        if already is not None:
+        made: tuple[MessageReceived | MessageRevised, tuple[Row, ...]] | str
+        if content.change != "new" and (already is not None or content.change == "deleted"):
+            revised = directory.seen.get(dedupe.revision_key_of(content))
+            if revised is not None:
+                first_seen = first_seen or revised
+                continue
+            made = _revised(directory, received, parsed, content, already, now, rules)
+        elif already is not None:
             first_seen = first_seen or already
             continue
-        made = _one(directory, received, parsed, content, now, rules)
+        else:
+            made = _one(directory, received, parsed, content, now, rules)
         if isinstance(made, str):
             refused = refused or made
             continue
@@ -103,7 +131,7 @@ def decide(
         events.append(event)
         rows.extend(its_rows)
     if not events and refused is not None:
-        return _ignore(directory, received, refused, now)
+        return _ignore(directory, received, refused, now, tuple(rows))
     told = events[0] if events else None
     outcome = OutcomeRow(
         input_id=received.input_id,
@@ -119,11 +147,47 @@ def decide(
 
 
 def _ignore(
-    directory: Directory, received: InboundReceived, reason: str, now: datetime
+    directory: Directory,
+    received: InboundReceived,
+    reason: str,
+    now: datetime,
+    rows: tuple[Row, ...] = (),
 ) -> Decision:
     row = OutcomeRow(received.input_id, "ignored", reason, None, None, False, now)
     directory.apply((row,))
-    return Decision((), (row,), reason)
+    return Decision((), (*rows, row), reason)
+
+
+def _own_reference(content: MessageContent) -> str:
+    return conversation.reference_key(content.channel, content.account, content.vendor_message_id)
+
+
+def _revised(
+    directory: Directory,
+    received: InboundReceived,
+    parsed: Parsed,
+    content: MessageContent,
+    message_id: str | None,
+    now: datetime,
+    rules: Rules,
+) -> tuple[MessageRevised, tuple[Row, ...]] | str:
+    """Return the event of an edit or a removal of a message we know, or the reason to ignore it."""
+    conversation_id = directory.threads.get(_own_reference(content))
+    if message_id is None or conversation_id is None:
+        return "deleted_unseen"
+    customer_id, rows = _whose(directory, content, conversation_id, message_id, parsed, now, rules)
+    name = dedupe.revision_of(content)
+    event = MessageRevised(
+        message_id=message_id,
+        conversation_id=conversation_id,
+        customer_id=customer_id,
+        input_id=received.input_id,
+        content=content,
+        verified=parsed.verified,
+        received_at=received.received_at,
+    )
+    seen = SeenRow(content.channel, content.account, name, message_id, received.input_id, now)
+    return event, (seen, *rows)
 
 
 def _is_loop(directory: Directory, conversation_id: str, now: datetime, rules: Rules) -> bool:
@@ -151,6 +215,8 @@ def _one(
             return "bounce_unmatched"
         if content.is_automatic and content.automatic_reason not in WEAK_REASONS:
             return "automatic_unmatched"
+        if content.direction == "outbound":
+            return "outbound_unmatched"
     elif content.is_automatic and _is_loop(directory, place.conversation_id, now, rules):
         return "loop"
     conversation_id = place.conversation_id or ids.conversation_id(message_id)
@@ -165,12 +231,10 @@ def _one(
         suspicion=place.suspicion,
         received_at=received.received_at,
     )
-    reference = conversation.reference_key(
-        content.channel, content.account, content.vendor_message_id
-    )
     return event, (
         SeenRow(content.channel, content.account, name, message_id, received.input_id, now),
-        ThreadRow(reference, conversation_id, now),
+        ThreadRow(_own_reference(content), conversation_id, now),
+        *(ThreadRow(key, conversation_id, now) for key in conversation.thread_keys(content)),
         *rows,
         *_joining(directory, content, place, conversation_id, customer_id, now),
     )
@@ -187,7 +251,12 @@ def _joining(
     """Return the row that makes the sender a participant: whoever begins a conversation, or was written to in it."""
     kind, address = identity.address_key(content.sender)
     is_believed = place.conversation_id is None or place.suspicion is None
-    if not address or content.kind == "bounce" or not is_believed:
+    if (
+        not address
+        or content.kind == "bounce"
+        or content.direction == "outbound"
+        or not is_believed
+    ):
         return ()
     known = directory.participants.get(conversation_id, ())
     if any((one.kind, one.address) == (kind, address) for one in known):
@@ -204,8 +273,8 @@ def _whose(
     now: datetime,
     rules: Rules,
 ) -> tuple[str, tuple[Row, ...]]:
-    """Return the customer behind a message. A report by a mail server is about the customer, and not from one."""
-    if content.kind == "bounce":
+    """Return the customer behind a message. What a mail server or our own side wrote is about the customer, not from one."""
+    if content.kind == "bounce" or content.direction == "outbound":
         for participant in directory.participants.get(conversation_id, ()):
             return participant.customer_id, ()
     made = identity.identify(

@@ -24,6 +24,18 @@ def name_of(content: MessageContent) -> str:
     return f"{content.vendor_message_id}#{digest}"
 
 
+def revision_of(content: MessageContent) -> str:
+    """Return the name of an edit or a removal: the message's, and a digest of what it became."""
+    agreed = "\x1f".join((content.change, content.subject, content.text))
+    digest = hashlib.sha256(agreed.encode("utf-8", "replace")).hexdigest()[:16]
+    return f"{name_of(content)}~{digest}"
+
+
+def revision_key_of(content: MessageContent) -> SeenKey:
+    """Return the key under which an edit or a removal is remembered."""
+    return (content.channel, content.account, revision_of(content))
+
+
 def key_of(content: MessageContent) -> SeenKey:
     """Return the key under which `content` is remembered."""
     return (content.channel, content.account, name_of(content))

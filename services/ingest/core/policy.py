@@ -3,13 +3,14 @@
 Secrets stand here by reference only: `env:NAME` or `file:/path`.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from services.ingest.core import identity
 
@@ -18,9 +19,8 @@ OWN_CHANNELS: Final = frozenset({"email", "form", "event"})
 """Channels with a section of their own; `messages` may not pose as one of them."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
-SecretReference = Annotated[
-    str, StringConstraints(pattern=r"^(?:env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)$")
-]
+SECRET_REFERENCE: Final = re.compile(r"^(?:env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)$")
+SecretReference = Annotated[str, StringConstraints(pattern=SECRET_REFERENCE.pattern)]
 Address = Annotated[
     str, StringConstraints(pattern=r"^[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,189}$", to_lower=True)
 ]
@@ -78,6 +78,14 @@ class GenericAccount(_Strict):
     channel: Name
 
 
+class ChannelAccount(BaseModel):
+    """An account of a channel that has an adapter: the channel's name, and the settings that the adapter declares."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    channel: Name
+
+
 class EventAccount(_Strict):
     """A source of CloudEvents that signs them (Standard Webhooks)."""
 
@@ -105,6 +113,7 @@ class ChannelsFile(_Strict):
     domain: Name = "main"
     mail: dict[Name, MailAccount] = Field(default_factory=dict)
     forms: dict[Name, FormAccount] = Field(default_factory=dict)
+    channels: dict[Name, ChannelAccount] = Field(default_factory=dict)
     messages: dict[Name, GenericAccount] = Field(default_factory=dict)
     events: dict[Name, EventAccount] = Field(default_factory=dict)
     api_keys: tuple[ApiKey, ...] = ()
@@ -118,6 +127,8 @@ class Channels:
     version: str
     file: ChannelsFile
     accounts_by_address: Mapping[str, str] = field(default_factory=dict)
+    channel_accounts: Mapping[str, tuple[str, BaseModel]] = field(default_factory=dict)
+    """By the account's name: its channel, and its settings as the channel's adapter declares them."""
 
     @property
     def own_addresses(self) -> frozenset[str]:
@@ -140,11 +151,51 @@ class Channels:
         return frozenset(name.lower() for name in found.trusted_servers) if found else frozenset()
 
 
-def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Channels:
-    """Return the accounts of a parsed file.
+def _channel_accounts(
+    file: ChannelsFile, kinds: Mapping[str, type[BaseModel]]
+) -> dict[str, tuple[str, BaseModel]]:
+    """Return the accounts with the settings their channels declare.
 
     Raises:
-        PolicyMistake: an address or a key's name stands twice, or a channel's name is taken.
+        PolicyMistake: there is no such channel, or a setting is not what the channel takes.
+    """
+    made: dict[str, tuple[str, BaseModel]] = {}
+    for name, account in file.channels.items():
+        where = f"channels.{name}"
+        kind = kinds.get(account.channel)
+        if kind is None:
+            raise PolicyMistake(
+                FILE,
+                f"{where}.channel",
+                account.channel,
+                f"must be one of {', '.join(sorted(kinds))}",
+            )
+        try:
+            made[name] = (account.channel, kind.model_validate(account.model_extra or {}))
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            path = ".".join(str(part) for part in first["loc"])
+            known = ", ".join(sorted(kind.model_fields))
+            allowed = (
+                f"is not known here; known: {known}"
+                if first["type"] == "extra_forbidden"
+                else first["msg"]
+            )
+            raise PolicyMistake(FILE, f"{where}.{path}", first["input"], allowed) from None
+    return made
+
+
+def build(
+    parsed: Mapping[str, Any],
+    folder: Path,
+    version: str,
+    kinds: Mapping[str, type[BaseModel]] | None = None,
+) -> Channels:
+    """Return the accounts of a parsed file; `kinds` are the settings that each channel declares.
+
+    Raises:
+        PolicyMistake: an address or a key's name stands twice, a channel's name is taken or unknown, or its settings
+            are not what it takes.
     """
     del folder
     file: ChannelsFile = parsed[FILE]
@@ -174,4 +225,4 @@ def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Channels:
                 FILE, f"api_keys.{index}.name", key.name, "a key's name may stand once"
             )
         seen.add(key.name)
-    return Channels(version, file, by_address)
+    return Channels(version, file, by_address, _channel_accounts(file, kinds or {}))

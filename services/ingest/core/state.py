@@ -121,6 +121,26 @@ class AddressRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ReadBackRow:
+    """A delivery whose content is to be read through the vendor's API; `delivery` is the event's JSON."""
+
+    input_id: str
+    channel: str
+    account: str
+    delivery: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OrderRow:
+    """An order as a shop told of it; an older state never replaces a newer one."""
+
+    channel: str
+    account: str
+    order: Order
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeRow:
     """What became of an input: exactly one row for each that was accepted and not parked."""
 
@@ -133,7 +153,16 @@ class OutcomeRow:
     at: datetime
 
 
-Row = SeenRow | ThreadRow | ParticipantRow | CustomerRow | AddressRow | OutcomeRow
+Row = (
+    SeenRow
+    | ThreadRow
+    | ParticipantRow
+    | CustomerRow
+    | AddressRow
+    | ReadBackRow
+    | OrderRow
+    | OutcomeRow
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,8 +207,8 @@ class Directory:
                     self.outcomes.setdefault(row.input_id, row.outcome)
                     if row.is_automatic and row.conversation_id is not None:
                         self.automatic.setdefault(row.conversation_id, []).append(row.at)
-                case CustomerRow():
-                    pass  # Nothing is decided by a customer's name.
+                case CustomerRow() | ReadBackRow() | OrderRow():
+                    pass  # Nothing is decided by these.
 
 
 @dataclass(frozen=True, slots=True)
