@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from cli import bench, db, deadletters, ledger, mail, policy, roster, sla, ticket, topics
+from cli.channels import normalize, verify
 from cli.demo.command import demo
 from cli.doctor import doctor
 from cli.errors import FAILED, INTERRUPTED, MISTYPED, UsageMistake, sentence, unexpected
@@ -52,6 +53,8 @@ app.command()(tail)
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(ledger.app, name="ledger")
 app.command()(doctor)
+app.command()(normalize)
+app.command()(verify)
 app.add_typer(sla.app, name="sla")
 app.add_typer(bench.app, name="bench")
 

@@ -2,7 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
-from schemas.messages import MessageKind
+from schemas.messages import Change, MessageKind
 from schemas.payload import Field, Id, Instant, Part, Payload
 from schemas.topics import TICKETS
 
@@ -151,6 +151,45 @@ class TicketAnswered(TicketEvent):
     language: str | None = None
     occurred_at: Instant
     is_first: bool
+
+
+class TicketAnsweredElsewhere(TicketEvent):
+    """Our side answered the customer by the channel's own means (the page's inbox, the helpdesk), and the channel said so.
+
+    It stops the response clocks like any answer; nobody has to send it.
+    """
+
+    TYPE: ClassVar[str] = "ticket.answered_elsewhere.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "message_id": "4b7c2d9e-3b0e-5a51-8a44-7a5d3f2f4a12",
+        "channel": "messenger",
+        "author": "Lantern & Oak",
+        "occurred_at": "2026-11-24T08:12:00Z",
+    }
+
+    message_id: Id
+    channel: Id
+    author: str
+    occurred_at: Instant
+
+
+class TicketMessageRevised(TicketEvent):
+    """The customer edited or removed a message of the case; the words are in `message.revised`."""
+
+    TYPE: ClassVar[str] = "ticket.message_revised.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "message_id": "4b7c2d9e-3b0e-5a51-8a44-7a5d3f2f4a10",
+        "change": "edited",
+        "occurred_at": "2026-11-24T08:11:00Z",
+    }
+
+    message_id: Id
+    change: Change
+    occurred_at: Instant
 
 
 class TicketNoteAdded(TicketEvent):

@@ -78,6 +78,7 @@ class TicketsStage(Stage[Conversation]):
     understands = frozenset(
         {
             messages.MessageReceived.TYPE,
+            messages.MessageRevised.TYPE,
             commands.ReplyToCustomer.TYPE,
             commands.AddNote.TYPE,
             commands.SolveTicket.TYPE,
@@ -148,6 +149,7 @@ def _ticket_input(event: Payload) -> decide.Event:
     match event:
         case (
             messages.MessageReceived()
+            | messages.MessageRevised()
             | commands.ReplyToCustomer()
             | commands.AddNote()
             | commands.SolveTicket()

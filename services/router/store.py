@@ -19,7 +19,7 @@ from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
 from services.router import metrics
 from services.router.core.capacity import Agent
 from services.router.core.domain import Domain, Work
-from services.router.core.lifecycle import MessageRow
+from services.router.core.lifecycle import MessageRow, RevisedRow
 from services.router.core.state import Conversation, Queued, Ticket
 
 # In the order of their numbers: a conversation's closed ticket goes before its follow-up, or the unique index of open
@@ -54,6 +54,11 @@ SELECT * FROM unnest(
 )
 """
 
+_REVISE_MESSAGES: Final = """
+UPDATE ticket_message AS kept SET text = told.text
+  FROM unnest($1::text[], $2::text[]) AS told (message_id, text)
+ WHERE kept.message_id = told.message_id
+"""
 _ADD_MESSAGES: Final = """
 INSERT INTO ticket_message (
     message_id, input_id, ticket_id, conversation_id, kind, outcome, at, text
@@ -134,6 +139,7 @@ class TicketStore(DocumentStore[Conversation]):
         tickets: dict[str, TicketRow] = {}
         events: list[TicketEvent] = []
         messages: list[MessageRow] = []
+        revised: dict[str, str] = {}
         for _, row in rows:
             match row:
                 case TicketRow():
@@ -143,6 +149,8 @@ class TicketStore(DocumentStore[Conversation]):
                 case MessageRow():
                     messages.append(row)
                     metrics.MESSAGES.labels(row.outcome).inc()
+                case RevisedRow():
+                    revised[row.message_id] = row.text
                 case CommandRefused():
                     metrics.count_ticket_event(row)
                 case _:
@@ -150,6 +158,8 @@ class TicketStore(DocumentStore[Conversation]):
         await _put_tickets(connection, list(tickets.values()))
         await _add_events(connection, events)
         await _add_messages(connection, messages)
+        if revised:
+            await connection.execute(_REVISE_MESSAGES, list(revised), list(revised.values()))
 
 
 def _agent_of(ticket: Ticket) -> str | None:

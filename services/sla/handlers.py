@@ -17,6 +17,7 @@ from chassis.policy import PolicyFiles, PolicyHolder
 from chassis.stage import Input, Outcome, Received, Stage, Tick
 from schemas.tickets import (
     TicketAnswered,
+    TicketAnsweredElsewhere,
     TicketClosed,
     TicketEscalated,
     TicketMessageAdded,
@@ -71,6 +72,7 @@ class SlaStage(Stage[Conversation]):
             TicketMessageAdded.TYPE,
             TicketReopened.TYPE,
             TicketAnswered.TYPE,
+            TicketAnsweredElsewhere.TYPE,
             TicketNoteAdded.TYPE,
             TicketStatusChanged.TYPE,
             TicketEscalated.TYPE,

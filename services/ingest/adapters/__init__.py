@@ -37,6 +37,7 @@ MODULES: Final = (
     "email",
     "form",
     "event",
+    "message_api",
 )
 """Every channel's module; each ends with one `CHANNEL`."""
 

@@ -21,8 +21,8 @@ from urllib.parse import unquote
 import msgspec
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from services.ingest.adapters import json_body
-from services.ingest.adapters.channel import Channel, Delivery, Parsed, ParseError
+from services.ingest.adapters import json_body, standard_webhooks
+from services.ingest.adapters.channel import Capability, Channel, Delivery, Parsed, ParseError
 from services.ingest.adapters.form import media_type
 from services.ingest.adapters.message_api import SubmittedMessage, content_of
 from services.ingest.core.normalise import clean_value
@@ -116,4 +116,9 @@ def parse(delivery: Delivery) -> Parsed:
     return Parsed(messages=(content_of(message, placed),), verified=delivery.verified)
 
 
-CHANNEL = Channel(name="event", parse=parse)
+CHANNEL = Channel(
+    name="event",
+    parse=parse,
+    verify=standard_webhooks.verify_request,
+    capability=Capability(can_reply=True, proof="Standard Webhooks"),
+)

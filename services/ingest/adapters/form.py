@@ -22,8 +22,8 @@ from pydantic import (
 )
 
 from schemas.messages import MessageContent, Sender
-from services.ingest.adapters import addresses, json_body
-from services.ingest.adapters.channel import Channel, Delivery, Parsed, ParseError
+from services.ingest.adapters import addresses, json_body, standard_webhooks
+from services.ingest.adapters.channel import Capability, Channel, Delivery, Parsed, ParseError
 from services.ingest.core import language
 from services.ingest.core.normalise import clean_text, clean_value
 
@@ -141,4 +141,9 @@ def parse(delivery: Delivery) -> Parsed:
     )
 
 
-CHANNEL = Channel(name="form", parse=parse)
+CHANNEL = Channel(
+    name="form",
+    parse=parse,
+    verify=standard_webhooks.verify_request,
+    capability=Capability(can_reply=True, proof="Standard Webhooks"),
+)

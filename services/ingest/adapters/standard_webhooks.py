@@ -13,6 +13,9 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Final
 
+from services.ingest.adapters import signing
+from services.ingest.adapters.channel import Answer, Request, Verdict
+
 WINDOW_SECONDS: Final = 300
 ID_LENGTH_MAX: Final = 200
 SIGNATURES_MAX: Final = 20
@@ -50,6 +53,24 @@ def sign(secret: bytes, webhook_id: str, timestamp: int, body: bytes) -> str:
         raise ValueError("a Standard Webhooks secret is base64, with or without `whsec_` before it")
     said = f"{webhook_id}.{timestamp}.".encode() + body
     return "v1," + base64.b64encode(hmac.new(key, said, hashlib.sha256).digest()).decode()
+
+
+def verify_request(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdict:
+    """Return the verdict on a request that an account's secret should have signed; its `webhook-id` names it."""
+    keys = signing.secrets_of(secrets)
+    if not keys:
+        return signing.refused("no_secret")
+    headers = {
+        name.encode("latin-1", "replace"): value.encode("utf-8", "surrogateescape")
+        for name, value in request.headers.items()
+    }
+    if not is_signed(headers):
+        return signing.refused("missing_signature")
+    try:
+        _, webhook_id = verify(headers, request.body, {"": keys}, now)
+    except SignatureRefused as refused:
+        return signing.refused("stale" if refused.reason == "stale" else "bad_signature")
+    return signing.proved(webhook_id, Answer(202))
 
 
 def verify(

@@ -20,7 +20,7 @@ from schemas.commands import (
     SolveTicket,
     TagTicket,
 )
-from schemas.messages import MessageReceived
+from schemas.messages import MessageReceived, MessageRevised
 from schemas.notifications import NoticeFailed, NoticeUnknown
 from schemas.payload import Payload
 from schemas.routing import (
@@ -33,7 +33,7 @@ from schemas.routing import (
 )
 from schemas.sla import TargetAtRisk, TargetBreached
 from services.router.core import escalation, lifecycle
-from services.router.core.lifecycle import SIGNALBOX, MessageRow, Story
+from services.router.core.lifecycle import SIGNALBOX, MessageRow, RevisedRow, Story
 from services.router.core.policy import Policy
 from services.router.core.state import (
     PAST_MAX,
@@ -64,13 +64,14 @@ class Decision(NamedTuple):
 
     state: Conversation | None
     events: tuple[Payload, ...] = ()
-    messages: tuple[MessageRow, ...] = ()
+    messages: tuple[MessageRow | RevisedRow, ...] = ()
     closed: tuple[Ticket, ...] = ()
     ignored: str | None = None
 
 
 Event = (
     MessageReceived
+    | MessageRevised
     | AnyCommand
     | RoutingEvent
     | TargetBreached
@@ -88,6 +89,8 @@ def decide(
     match event:
         case MessageReceived():
             return _message(state or Conversation(event.conversation_id), event, now, policy)
+        case MessageRevised():
+            return _revised(state, event, now)
         case Command():
             return _command(
                 state or Conversation(event.conversation_id), event, now, policy, occurred_at
@@ -152,6 +155,8 @@ def _message(
             return _added(
                 state, state.ticket, message, now, policy, is_automatic=reason is not None
             )
+        case Ticket(standing=Queued() | Offered() | Assigned() | Pending()):
+            return _answered_elsewhere(state, state.ticket, message, now)
         case _ if reason is not None:
             return _set_aside(state, message, now, reason)
         case Ticket(standing=Solved(close_at=close_at)) if now < close_at:
@@ -173,6 +178,30 @@ def _row(
         now,
         lifecycle.what_is_new(message),
     )
+
+
+def _answered_elsewhere(
+    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime
+) -> Decision:
+    story = Story(state.conversation_id, ticket, now)
+    lifecycle.answered_elsewhere(story, message)
+    row = _row(message, None, "outbound", now)
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
+
+
+def _revised(state: Conversation | None, message: MessageRevised, now: datetime) -> Decision:
+    """Tell the open case that a message changed. What is said now replaces what was kept, in any case."""
+    content = message.content
+    seen = f"{message.message_id}/{message.input_id}"
+    if state is not None and seen in state.seen:
+        return Decision(state, ignored="message_repeated")
+    row = RevisedRow(message.message_id, content.text_new or content.text)
+    if state is None or state.ticket is None:
+        return Decision(state, (), (row,))
+    story = Story(state.conversation_id, state.ticket, now)
+    lifecycle.message_revised(story, message)
+    state = _remember(structs.replace(state, ticket=story.ticket), seen)
+    return Decision(state, tuple(story.events), (row,))
 
 
 def _set_aside(

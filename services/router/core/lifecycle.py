@@ -1,13 +1,13 @@
 """The steps of a ticket's life, each a straight line: what changes, and what is told of it."""
 
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec import structs
 
 from schemas import ids
 from schemas import tickets as wire
-from schemas.messages import MessageReceived
+from schemas.messages import MessageReceived, MessageRevised
 from schemas.payload import Payload
 from schemas.routing import WorkRequested, WorkWithdrawn
 from services.router.core import requirement as requirements
@@ -30,6 +30,17 @@ class MessageRow(NamedTuple):
     outcome: str
     at: datetime
     text: str
+
+
+class RevisedRow(NamedTuple):
+    """What a message says now; empty where its writer took it back."""
+
+    message_id: str
+    text: str
+
+
+ELSEWHERE: Final = "elsewhere"
+"""Who answered, where nobody of the roster did: somebody at the channel itself."""
 
 
 class Story:
@@ -211,6 +222,7 @@ def open_ticket(
         opened_at=now,
         entered_at=now,
         updated_at=now,
+        customer_wrote_at=content.occurred_at,
     )
     story = Story(message.conversation_id, ticket, now)
     story.tell(
@@ -245,6 +257,9 @@ def add_message(story: Story, message: MessageReceived, *, is_automatic: bool) -
     if contact is not None:
         language = contact.language or story.ticket.contact.language
         story.change(contact=structs.replace(contact, language=language))
+    if not is_automatic:
+        known = story.ticket.customer_wrote_at
+        story.change(customer_wrote_at=max(known or content.occurred_at, content.occurred_at))
     story.tell(
         wire.TicketMessageAdded,
         message_id=message.message_id,
@@ -315,6 +330,34 @@ def answer(
         language=language,
         occurred_at=occurred_at,
         is_first=story.ticket.answers == 1,
+    )
+
+
+def answered_elsewhere(story: Story, message: MessageReceived) -> None:
+    """Our side answered by the channel's own means: until the customer writes, nobody is to be bothered.
+
+    An answer that is older than the customer's latest words (channels promise no order) leaves the case where it is.
+    """
+    story.tell(
+        wire.TicketAnsweredElsewhere,
+        message_id=message.message_id,
+        channel=message.content.channel,
+        author=message.content.sender.name,
+        occurred_at=message.content.occurred_at,
+    )
+    wrote_at = story.ticket.customer_wrote_at
+    if wrote_at is None or message.content.occurred_at >= wrote_at:
+        ticket = story.ticket
+        wait_for_customer(story, ticket.assignee_id or ticket.last_agent_id or ELSEWHERE)
+
+
+def message_revised(story: Story, message: MessageRevised) -> None:
+    """A message of the case was edited or removed."""
+    story.tell(
+        wire.TicketMessageRevised,
+        message_id=message.message_id,
+        change=message.content.change,
+        occurred_at=message.content.occurred_at,
     )
 
 

@@ -123,6 +123,8 @@ class Ticket(Struct, frozen=True):
     tags: tuple[str, ...] = ()
     facts: dict[str, str] = {}
     cause: str | None = None
+    customer_wrote_at: datetime | None = None
+    """When the customer wrote last, by the channel's own time."""
 
     @property
     def work_id(self) -> str | None:

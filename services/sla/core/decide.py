@@ -28,6 +28,7 @@ from schemas.payload import Payload
 from schemas.sla import SlaEvent, TargetKind
 from schemas.tickets import (
     TicketAnswered,
+    TicketAnsweredElsewhere,
     TicketClosed,
     TicketEscalated,
     TicketEvent,
@@ -173,7 +174,7 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
     """All branching on what happened to a ticket that is known."""
     now = book.now
     match event:
-        case TicketAnswered():
+        case TicketAnswered() | TicketAnsweredElsewhere():
             return _answered(book, _instant(event.occurred_at, event.at, now))
         case TicketMessageAdded() if event.is_automatic:
             return Turn(book.ticket, ignored=Ignored.AUTOMATIC)

@@ -6,7 +6,9 @@ import pytest
 
 from schemas import commands, routing
 from schemas import tickets as wire
+from schemas.messages import MessageRevised
 from services.router.core.decide import CloseDue, next_due
+from services.router.core.lifecycle import RevisedRow
 from services.router.core.state import Solved
 from tests.unit.router.stories import (
     CONVERSATION,
@@ -274,3 +276,37 @@ def test_a_ticket_of_a_queue_that_is_gone_stays_in_its_domain() -> None:
     case.commands(commands.ReplyToCustomer, "09:05", agent="nils", text="Soon.")
     case.policy = read_policy(ROUTING_YAML.replace("  labs: {desk: technical}\n", ""), None)
     assert case.hears(message("m2"), "09:30").one(routing.WorkRequested).domain == "main"
+
+
+def test_an_answer_given_at_the_channel_stops_the_wait_and_nobody_is_offered_the_case() -> None:
+    """The page's inbox answered: the customer waits no more, and the response clocks hear of it."""
+    case = opened(channel="messenger").hears(
+        message("m2", channel="messenger", direction="outbound", occurred_at=at("09:05")), "09:06"
+    )
+    assert case.one(wire.TicketAnsweredElsewhere).occurred_at == at("09:05")
+    assert case.one(routing.WorkWithdrawn).reason == "pending"
+    assert case.ticket.standing.status == "pending"
+
+
+def test_a_late_report_of_an_older_answer_leaves_the_customers_new_question_waiting() -> None:
+    case = opened().hears(message("m2", occurred_at=at("09:10")), "09:10")
+    case.hears(message("m3", direction="outbound", occurred_at=at("09:05")), "09:11")
+    assert case.one(wire.TicketAnsweredElsewhere).occurred_at == at("09:05")
+    assert case.ticket.standing.status == "queued"
+
+
+@pytest.mark.parametrize("change", ["edited", "deleted"])
+def test_a_message_that_its_writer_changes_is_told_once_and_opens_nothing(change: str) -> None:
+    case = opened()
+    revised = MessageRevised(
+        message_id="m1",
+        conversation_id=CONVERSATION,
+        customer_id="cust",
+        input_id="i9",
+        content=message("m1", text="now this", text_new="now this", change=change).content,
+    )
+    case.hears(revised, "09:01")
+    assert case.one(wire.TicketMessageRevised).change == change
+    assert case.last.messages == (RevisedRow("m1", "now this"),)
+    case.hears(revised, "09:02")
+    assert case.last.ignored == "message_repeated"
