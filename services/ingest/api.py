@@ -2,7 +2,7 @@
 
     POST   /v1/forms/{key}                                               a web form; public
     POST   /v1/messages                                                  a message of a generic channel; scope `messages`
-    POST   /v1/events                                                    a CloudEvent; scope `events`, or signed
+    POST   /v1/events                                                    CloudEvents; scope `events`, or signed
     POST   /v1/conversations/{conversation}/tickets/{ticket}/{action}    reply, note, solve, escalate, reassign, tag
     POST   /v1/agents/{agent}/presence
     POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline      the last four: scope `agents`
@@ -13,6 +13,7 @@ header `Idempotent-Replayed: true`), with another body 422. What the sender did 
 that names the field; who asks too often gets 429, and a database that is away is 503, both with `Retry-After`. Values are never echoed.
 """
 
+import asyncio
 import hmac
 import math
 from collections.abc import Awaitable, Callable, Iterator, Mapping
@@ -55,6 +56,8 @@ HEADERS_KEPT: Final = frozenset(
 )
 FORMS: Final = "/v1/forms/"
 ALLOW_ORIGIN: Final = "Access-Control-Allow-Origin"
+EVENT_RATE_PER_MINUTE: Final = 6_000
+"""What a sender of CloudEvents that asks is told it may deliver in a minute."""
 FAILED_PER_MINUTE: Final = 60
 """Failed authentications of one client address in a minute; then it is told 429 whatever it shows."""
 
@@ -179,6 +182,9 @@ def _named(request: Request, scope: str, body: bytes) -> Named:
 def _key_name(request: Request, deps: Deps, scope: Scope) -> str:
     """Return the name of the key that the request shows; its secret is compared as bytes, in constant time."""
     given = _raw_headers(request).get(b"authorization", b"")
+    if not given and scope == "events" and "access_token" in request.query_params:
+        # The HTTP webhook binding of CloudEvents has senders that can set no header.
+        given = b"bearer " + request.query_params["access_token"].encode("utf-8", "replace")
     kind, _, token = given.partition(b" ")
     token = token.strip()
     if kind.lower() != b"bearer" or not token:
@@ -284,6 +290,16 @@ def _payload(kind: type[Payload], body: dict[str, Any], fixed: Mapping[str, Any]
 # --------------------------------------------------------------------------------------------- answering
 
 
+def _key_conflict() -> Problem:
+    return Problem(
+        422,
+        "conflict",
+        "The key was used before",
+        "Idempotency-Key: was used before for another request; use a new one",
+        field="Idempotency-Key",
+    )
+
+
 async def _store(deps: Deps, item: SpoolItem) -> tuple[Response, bool]:
     """Store, then answer; also whether it was a repeat.
 
@@ -292,13 +308,7 @@ async def _store(deps: Deps, item: SpoolItem) -> tuple[Response, bool]:
     """
     result = await deps.spool.put(item)
     if result.conflicting:
-        raise Problem(
-            422,
-            "conflict",
-            "The key was used before",
-            "Idempotency-Key: was used before for another request; use a new one",
-            field="Idempotency-Key",
-        )
+        raise _key_conflict()
     headers = {"Idempotent-Replayed": "true"} if result.repeated else None
     return JSONResponse({"id": result.answer or item.answer}, 202, headers), result.repeated
 
@@ -369,7 +379,12 @@ class Gateway:
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._deps.body_bytes_max, self._deps.body_seconds)
 
-    def _authorize(self, request: Request, scope: Scope) -> str:
+    def authorize(self, request: Request, scope: Scope) -> str:
+        """Return the name of the key that a request shows.
+
+        Raises:
+            Problem: 401 without a known key, 403 where it lacks the scope, 429 after too many failures.
+        """
         with self._proving(request):
             return _key_name(request, self._deps, scope)
 
@@ -489,7 +504,7 @@ class Gateway:
 
     async def message(self, request: Request) -> tuple[Response, bool]:
         """Take a message of a generic channel."""
-        key_name = self._authorize(request, "messages")
+        key_name = self.authorize(request, "messages")
         _content_type(request, JSON_TYPES)
         body = await self._body(request)
         named = _named(request, f"message/{key_name}", body)
@@ -508,7 +523,9 @@ class Gateway:
 
     async def event(self, request: Request) -> tuple[Response, bool]:
         """Take a CloudEvent, in binary or structured mode."""
-        content_type = _content_type(request, frozenset({"application/json", foreign.STRUCTURED}))
+        content_type = _content_type(
+            request, frozenset({"application/json", foreign.STRUCTURED, foreign.BATCHED})
+        )
         if standard_webhooks.is_signed(_raw_headers(request)):
             body = await self._body(request)
             secrets = {
@@ -522,17 +539,73 @@ class Gateway:
                 f"webhook/event/{account_name}/{webhook_id}", _named(request, "", body).digest
             )
         else:
-            account_name = self._authorize(request, "events")
+            account_name = self.authorize(request, "events")
             body = await self._body(request)
             named = _named(request, f"event/{account_name}", body)
         headers = {**_kept_headers(request), "content-type": content_type}
+        if content_type == foreign.BATCHED:
+            return await self._event_batch(request, named, account_name, body)
         message = foreign.read_message(headers, body, account_name)
         received = self._received(request, named, "event", message.account, verified=True)
         return await self._store_inbound(request, named, received, body, message.sender.address)
 
+    async def _event_batch(
+        self, request: Request, named: Named, account_name: str, body: bytes
+    ) -> tuple[Response, bool]:
+        """Take many events at once: all are read before any is stored, and it is answered when all are durable."""
+        items: list[SpoolItem] = []
+        headers = {"content-type": foreign.STRUCTURED}
+        for index, one in enumerate(foreign.split_batch(body)):
+            try:
+                message = foreign.read_message(headers, one, account_name)
+            except ParseError as error:
+                field = f"{index}.{error.field or 'event'}"
+                raise ParseError(error.problem, f"{index}.{error.detail}", field) from None
+            # Within a batch an event goes by its own name, so the whole may be sent again after it was cut off.
+            own = Named(
+                None if named.name is None else f"{named.name}/{index}",
+                intake.digest(named.digest.encode(), one),
+            )
+            received = self._received(request, own, "event", message.account, verified=True)
+            received = received.model_copy(update={"headers": headers})
+            items.append(
+                intake.inbound_item(
+                    received,
+                    one,
+                    message.sender.address,
+                    self._deps.workspace,
+                    idempotency=own.idempotency,
+                    traceparent=self._traceparent(request),
+                )
+            )
+        results = await asyncio.gather(*(self._deps.spool.put(item) for item in items))
+        if any(result.conflicting for result in results):
+            raise _key_conflict()
+        answered = [
+            result.answer or item.answer for item, result in zip(items, results, strict=True)
+        ]
+        return JSONResponse({"ids": answered}, 202), all(result.repeated for result in results)
+
+    async def event_handshake(self, request: Request) -> Response:
+        """Tell a sender of CloudEvents that it may deliver here, and how fast (HTTP webhooks, abuse protection)."""
+        origin = request.headers.get("webhook-request-origin", "").strip()
+        allowed = self._channels.file.event_origins
+        if not origin or len(origin) > HEADER_LENGTH_MAX or (allowed and origin not in allowed):
+            return Problem(
+                403,
+                "forbidden",
+                "Forbidden",
+                "WebHook-Request-Origin: this origin may not deliver here",
+                field="WebHook-Request-Origin",
+            ).response()
+        granted = {"Allow": "POST", "WebHook-Allowed-Origin": origin}
+        if "webhook-request-rate" in request.headers:
+            granted["WebHook-Allowed-Rate"] = str(EVENT_RATE_PER_MINUTE)
+        return Response(status_code=200, headers=granted)
+
     async def command(self, request: Request) -> tuple[Response, bool]:
         """Take an agent's command about a ticket."""
-        key_name = self._authorize(request, "agents")
+        key_name = self.authorize(request, "agents")
         action = request.path_params["action"]
         kind = COMMANDS.get(action)
         if kind is None:
@@ -602,7 +675,7 @@ class Gateway:
         from_path: Mapping[str, str],
         scope: Scope,
     ) -> tuple[Response, bool]:
-        key_name = self._authorize(request, scope)
+        key_name = self.authorize(request, scope)
         fixed = {
             field: _identifier(request.path_params[name], field)
             for field, name in from_path.items()
@@ -672,6 +745,7 @@ def create_app(deps: Deps) -> FastAPI:
         openapi_url="/v1/openapi.json",
         exception_handlers={HTTPException: http_problem, Exception: failed},
     )
+    app.state.authorize = gateway.authorize  # For parts that are mounted beside these routes.
 
     def route(method: str, path: str, way: str, handler: Handler) -> None:
         async def endpoint(request: Request) -> Response:
@@ -693,6 +767,13 @@ def create_app(deps: Deps) -> FastAPI:
     )
     route("POST", "/v1/messages", "messages", gateway.message)
     route("POST", "/v1/events", "events", gateway.event)
+    app.add_api_route(
+        "/v1/events",
+        gateway.event_handshake,
+        methods=["OPTIONS"],
+        include_in_schema=False,
+        response_model=None,
+    )
     route(
         "POST",
         "/v1/conversations/{conversation_id}/tickets/{ticket_id}/{action}",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 
@@ -16,8 +17,9 @@ from chassis.errors import ConfigurationError
 from chassis.lifecycle import Application, Background, Runtime, run
 from chassis.policy import PolicyHolder
 from chassis.spool import Numberer, Spool
+from chassis.stage import Stage
 from chassis.web import serve
-from services.ingest import webhooks
+from services.ingest import webchat, webhooks
 from services.ingest.adapters import smtp_in
 from services.ingest.adapters.accounts import PublishedKeys, references_of
 from services.ingest.adapters.imap import ImapPoller
@@ -28,10 +30,11 @@ from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels
 from services.ingest.handlers import POLICY, NormaliserStage
 from services.ingest.settings import IngestSettings
+from services.ingest.webchat_stage import WebchatStage
 
 HOUSEKEEPING_SECONDS = 600.0
 POLICY_LOOK_SECONDS = 2.0
-STAGES = ("all", "gateway", "normaliser")
+STAGES = ("all", "gateway", "normaliser", "webchat")
 
 log = logs.get("ingest")
 
@@ -58,8 +61,10 @@ class Gateway:
             return numberer.topics_problem
 
         runtime.add_readiness("topics: gateway", topics_problem)
+        chat = self._webchat(runtime, spool)
         doors = [
-            self._http(runtime, spool),
+            self._http(runtime, spool, chat),
+            chat.run(runtime.stopping),
             self._mailboxes(runtime, spool),
             self._collector(runtime, spool),
         ]
@@ -78,7 +83,7 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*opened, *behind, return_exceptions=True)
 
-    async def _http(self, runtime: Runtime, spool: Spool) -> None:
+    async def _http(self, runtime: Runtime, spool: Spool, chat: webchat.Webchat) -> None:
         settings = self._settings
         app = create_app(
             Deps(
@@ -92,6 +97,7 @@ class Gateway:
                 form_per_minute=settings.gateway_form_per_minute,
             )
         )
+        webchat.mount(app, chat)
         keys = PublishedKeys()
         webhooks.mount(
             app,
@@ -118,6 +124,22 @@ class Gateway:
                 "gateway_listening", host=settings.gateway_host, port=port
             ),
             drain_seconds=3.0,
+        )
+
+    def _webchat(self, runtime: Runtime, spool: Spool) -> webchat.Webchat:
+        settings = self._settings
+        return webchat.Webchat(
+            webchat.Deps(
+                spool=spool,
+                policies=self._policies,
+                clock=runtime.clock,
+                secrets=self._secrets,
+                pool=runtime.pool,
+                hub=webchat.Hub(settings.dsn),
+                secret=settings.token_secret.get_secret_value().encode(),
+                workspace=settings.workspace,
+                keep_days=settings.webchat_days,
+            )
         )
 
     async def _collector(self, runtime: Runtime, spool: Spool) -> None:
@@ -226,7 +248,7 @@ def _housekeeping(stage: NormaliserStage, settings: IngestSettings) -> Backgroun
 
 
 def application(settings: IngestSettings, stage: str = "all") -> Application:
-    """Return ingest, or only its gateway or its normaliser.
+    """Return ingest, or only its gateway, its normaliser, or the stage that shows web chats their answers.
 
     Raises:
         ConfigurationError: there is no such stage, or the reply tokens have no key.
@@ -241,17 +263,21 @@ def application(settings: IngestSettings, stage: str = "all") -> Application:
         )
     policies = PolicyHolder(settings.policy, POLICY)
     normaliser = NormaliserStage(policies, settings)
+    stages: list[Stage[Any]] = []
     with_gateway = stage in ("all", "gateway")
     with_normaliser = stage in ("all", "normaliser")
     background: list[Background] = []
     if with_gateway:
         background.append(Gateway(policies, settings))
     if with_normaliser:
+        stages.append(normaliser)
         background.append(_housekeeping(normaliser, settings))
+    if stage in ("all", "webchat"):
+        stages.append(WebchatStage(settings.workspace))
     return Application(
         service="ingest",
         sql=Path(__file__).with_name("sql"),
-        stages=(normaliser,) if with_normaliser else (),
+        stages=tuple(stages),
         policies=policies,
         background=tuple(background),
         waiting_ports=((settings.gateway_host, settings.gateway_port),) if with_gateway else (),

@@ -20,7 +20,9 @@ from schemas.registry import REGISTRY
 from services.ingest import api
 from services.ingest.adapters import standard_webhooks
 from services.ingest.adapters.channel import delivery_of
-from services.ingest.handlers import POLICY
+from services.ingest.core.policy import Channels, ChannelsFile
+from services.ingest.core.state import Parsed
+from services.ingest.handlers import POLICY, read_delivery
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 STAMP = int(NOW.timestamp())
@@ -37,7 +39,7 @@ mail: {support: {addresses: [support@lantern-oak.example]}}
 forms:
   contact: {}
   site: {origins: ['https://lantern-oak.example'], secrets: ['env:SHOP']}
-messages: {sales: {channel: crm}}
+messages: {sales: {channel: kiosk}}
 events: {shop: {secrets: ['env:OLD', 'env:SHOP']}}
 api_keys:
   - {name: gone, secret: 'env:GONE', scopes: [agents]}
@@ -45,9 +47,10 @@ api_keys:
   - {name: admin, secret: 'env:ROSTER', scopes: [roster]}
   - {name: systems, secret: 'env:SYSTEMS', scopes: [messages, events]}
 """
+EMPTY = Channels("v1", ChannelsFile())
 FORM = {"email": "ada@example.com", "message": "Where is my lamp?"}
 MESSAGE = {
-    "channel": "crm",
+    "channel": "kiosk",
     "account": "sales",
     "id": "17",
     "sender": {"address": "ada@example.com"},
@@ -533,11 +536,11 @@ async def test_a_generic_message_is_keyed_by_its_sender_and_verified_by_its_key(
     response = await http.post("/v1/messages", json=MESSAGE, headers=SYSTEMS)
     assert response.status_code == 202
     assert (spool.event.channel, spool.event.account, spool.event.verified) == (
-        "crm",
+        "kiosk",
         "sales",
         True,
     )
-    assert spool.only.key == "crm/sales/ada@example.com"
+    assert spool.only.key == "kiosk/sales/ada@example.com"
 
 
 @pytest.mark.parametrize(
@@ -577,6 +580,73 @@ async def test_an_event_is_taken_in_both_modes(http: httpx.AsyncClient, spool: M
     )
     assert (binary.status_code, structured.status_code) == (202, 202)
     assert {item.key for item in spool.items} == {"event/systems/ada@example.com"}
+
+
+def batch(*events: dict[str, Any]) -> str:
+    shared = {name[3:]: value for name, value in CE.items() if name.startswith("ce-")}
+    return json.dumps([shared | {"data": DATA} | event for event in events])
+
+
+BATCH = {"Content-Type": "application/cloudevents-batch+json"} | SYSTEMS
+
+
+async def test_a_batch_of_events_is_many_inputs_answered_as_a_whole(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    response = await http.post(
+        "/v1/events", content=batch({"id": "e-1"}, {"id": "e-2"}), headers=BATCH
+    )
+    assert response.status_code == 202
+    assert response.json() == {"ids": [item.answer for item in spool.items]}
+    read = [
+        read_delivery(REGISTRY[item.envelope.type].model_validate_json(item.value), None, EMPTY)
+        for item in spool.items
+    ]
+    ids = [one.messages[0].vendor_message_id for one in read if isinstance(one, Parsed)]
+    assert len(set(ids)) == 2
+
+
+async def test_a_batch_with_one_wrong_event_stores_none_and_names_it(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    response = await http.post(
+        "/v1/events", content=batch({"id": "e-1"}, {"data": {"text": "x"}}), headers=BATCH
+    )
+    assert assert_problem(response, 422)["field"].startswith("1.")
+    assert spool.items == []
+
+
+async def test_a_batch_sent_again_under_its_key_is_stored_once(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    headers = BATCH | {"Idempotency-Key": "b-1"}
+    body = batch({"id": "e-1"}, {"id": "e-2"})
+    first = await http.post("/v1/events", content=body, headers=headers)
+    again = await http.post("/v1/events", content=body, headers=headers)
+    assert (first.json(), len(spool.items)) == (again.json(), 2)
+
+
+async def test_a_sender_of_events_that_can_set_no_header_shows_its_key_in_the_address(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    key = {"access_token": SECRETS["env:SYSTEMS"].decode()}
+    response = await http.post("/v1/events", content=json.dumps(DATA), headers=CE, params=key)
+    assert response.status_code == 202
+    assert b"schl" not in spool.only.value
+    refused = await http.post("/v1/messages", json=MESSAGE, params=key)
+    assert refused.status_code == 401
+
+
+async def test_a_sender_of_events_is_granted_its_origin_and_told_its_rate(
+    http: httpx.AsyncClient,
+) -> None:
+    asked = {"WebHook-Request-Origin": "events.example.com", "WebHook-Request-Rate": "120"}
+    granted = await http.options("/v1/events", headers=asked)
+    assert granted.status_code == 200
+    assert granted.headers["webhook-allowed-origin"] == "events.example.com"
+    assert granted.headers["webhook-allowed-rate"] == "6000"
+    assert granted.headers["allow"] == "POST"
+    assert_problem(await http.options("/v1/events"), 403, "WebHook-Request-Origin")
 
 
 async def test_an_event_of_another_type_is_refused(http: httpx.AsyncClient) -> None:

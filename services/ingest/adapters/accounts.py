@@ -68,8 +68,13 @@ def resolved(settings: BaseModel, secrets: SecretSource) -> dict[str, str]:
 class PublishedKeys:
     """Vendors' published keys (JWKS), fetched when first needed and kept for an hour; old ones serve while none come."""
 
-    def __init__(self, client: Callable[[], httpx.AsyncClient] = new_client) -> None:
+    def __init__(
+        self,
+        client: Callable[[], httpx.AsyncClient] = new_client,
+        again_seconds: float = KEYS_AGAIN_SECONDS,
+    ) -> None:
         self._new_client = client
+        self._again_seconds = again_seconds
         self._client: httpx.AsyncClient | None = None
         self._kept: dict[str, tuple[str, float]] = {}
         self._looked: dict[str, float] = {}
@@ -82,8 +87,8 @@ class PublishedKeys:
         if kept is not None and age < KEYS_SECONDS and not fresh:
             return kept[0]
         async with self._lock:
-            since = monotonic() - self._looked.get(url, -KEYS_AGAIN_SECONDS)
-            if since >= KEYS_AGAIN_SECONDS:
+            since = monotonic() - self._looked.get(url, float("-inf"))
+            if since >= self._again_seconds:
                 self._looked[url] = monotonic()
                 await self._fetch(url)
         kept = self._kept.get(url)

@@ -9,7 +9,7 @@ Where `id` is absent the event's `source` and `id` name the message, which Cloud
 where `occurred_at` is absent the event's `time` stands in. Any other type is refused (HTTP) or parked (Kafka).
 
 Source of the outside facts: CloudEvents 1.0.2 and its HTTP protocol binding: binary mode carries attributes as
-`ce-…` headers, percent-encoded; structured mode carries the whole event in JSON as `application/cloudevents+json`.
+`ce-…` headers, percent-encoded; structured mode carries the whole event in JSON as `application/cloudevents+json`; batched mode many of those in an array.
 """
 
 import hashlib
@@ -29,10 +29,28 @@ from services.ingest.core.normalise import clean_value
 
 TYPE: Final = "message.submitted.v1"
 STRUCTURED: Final = "application/cloudevents+json"
+BATCHED: Final = "application/cloudevents-batch+json"
+BATCH_EVENTS_MAX: Final = 500
 ATTRIBUTE_LENGTH_MAX: Final = 1_000
 ID_LENGTH_MAX: Final = 200
 
 _INSTANT: Final[TypeAdapter[Any]] = TypeAdapter(AwareDatetime)
+
+
+def split_batch(body: bytes) -> list[bytes]:
+    """Return the events of a batch, each as the body of one in structured mode.
+
+    Raises:
+        ParseError: it is no array of objects, or holds too many.
+    """
+    json_body.check(body)
+    try:
+        events = msgspec.json.decode(body, type=list[msgspec.Raw])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise ParseError("invalid_json", "body: is not a JSON array", "body") from None
+    if not 1 <= len(events) <= BATCH_EVENTS_MAX:
+        raise ParseError("invalid_field", f"body: must hold 1 to {BATCH_EVENTS_MAX} events", "body")
+    return [bytes(event) for event in events]
 
 
 def attributes_of(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:

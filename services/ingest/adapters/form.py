@@ -2,16 +2,19 @@
 
 Fields: `name`, `email`, `subject`, `message`, `language` (ISO 639-1), `order`, and `extra`, an object of further names
 and values. A browser's form may hold any other field too; those become `extra`. JSON with an unknown field is refused,
-for it is a mistake in a program.
+for it is a mistake in a program. A server may also send the fields as an event, `{"type": "ticket.submitted", "data":
+{…}}`, and there `data` may hold further names as a browser's form may.
 
 The origin proves nothing about the address somebody types, so a form's message is never verified, unless the form's own
 server signed it (Standard Webhooks), and then it proves the server.
 """
 
+import hashlib
 import re
-from typing import Annotated, Final
+from typing import Annotated, Any, Final
 from urllib.parse import parse_qsl
 
+import msgspec
 from pydantic import (
     BaseModel,
     ConfigDict,
@@ -78,6 +81,30 @@ def media_type(headers: object) -> str:
     return str(headers or "").partition(";")[0].strip().lower()
 
 
+def _unwrapped(body: bytes) -> bytes:
+    """Return the fields of a form that a server sends as an event, `{"type": …, "data": {…}}`; others as they are.
+
+    In an event the data's other names are the form's own, as in a browser's post.
+    """
+    json_body.check(body)
+    try:
+        whole = msgspec.json.decode(body, type=dict[str, msgspec.Raw])
+        if "data" not in whole or "type" not in whole:
+            return body
+        data = msgspec.json.decode(whole["data"], type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return body  # The reader of fields says what is wrong with it.
+    if "locale" in data:
+        data.setdefault("language", data.pop("locale"))
+    given = data.pop("extra", {})
+    extra = dict(given) if isinstance(given, dict) else {}
+    for name in [name for name in data if name not in KNOWN]:
+        value = data.pop(name)
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            extra.setdefault(name, str(value))
+    return msgspec.json.encode({**data, **({"extra": extra} if extra else {})})
+
+
 def read_fields(body: bytes, content_type: str) -> FormFields:
     """Return a form's fields.
 
@@ -85,7 +112,7 @@ def read_fields(body: bytes, content_type: str) -> FormFields:
         ParseError: the body cannot be read, or a field is wrong; `field` names it.
     """
     if media_type(content_type) != "application/x-www-form-urlencoded":
-        return json_body.read(body, FormFields)
+        return json_body.read(_unwrapped(body), FormFields)
     try:
         pairs = parse_qsl(
             body.decode("utf-8"), keep_blank_values=True, max_num_fields=FIELDS_MAX, errors="strict"
@@ -110,6 +137,11 @@ def read_fields(body: bytes, content_type: str) -> FormFields:
         raise ParseError("invalid_field", f"{field}: {message}", field) from None
 
 
+def _name_of(delivery: Delivery) -> str:
+    """Return a form's name where nothing has named its input: the sender's own, or what was written."""
+    return delivery.headers.get("webhook-id") or hashlib.sha256(delivery.body).hexdigest()[:32]
+
+
 def parse(delivery: Delivery) -> Parsed:
     """Read a form. Its order number and further fields stand below the message, one a line, for people to see."""
     fields = read_fields(delivery.body, delivery.headers.get("content-type", ""))
@@ -127,7 +159,7 @@ def parse(delivery: Delivery) -> Parsed:
             MessageContent(
                 channel=delivery.channel,
                 account=delivery.account,
-                vendor_message_id=delivery.input_id or "form",
+                vendor_message_id=delivery.input_id or _name_of(delivery),
                 kind="form",
                 sender=sender,
                 subject=clean_value(fields.subject),

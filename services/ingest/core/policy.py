@@ -116,6 +116,8 @@ class ChannelsFile(_Strict):
     channels: dict[Name, ChannelAccount] = Field(default_factory=dict)
     messages: dict[Name, GenericAccount] = Field(default_factory=dict)
     events: dict[Name, EventAccount] = Field(default_factory=dict)
+    event_origins: tuple[str, ...] = ()
+    """Who may deliver CloudEvents, by the origin they name beforehand; none listed: whoever has a key."""
     api_keys: tuple[ApiKey, ...] = ()
     automatic: AutomaticRules = Field(default_factory=AutomaticRules)
 
