@@ -205,8 +205,8 @@ async def _load(port: int, key: str, options: PathOptions) -> dict[str, tuple[fl
 def _request(n: int, key: str) -> bytes:
     body = json.dumps(
         {
-            "channel": "crm",
-            "account": "crm",
+            "channel": "kiosk",
+            "account": "kiosk",
             "id": f"bench-{n}",
             "sender": {"name": f"Customer {n}", "address": f"customer-{n}@example.com"},
             "subject": "Where is my lamp",

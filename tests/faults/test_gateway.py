@@ -65,8 +65,8 @@ forms:
   contact:
     origins: []
 messages:
-  crm:
-    channel: crm
+  kiosk:
+    channel: kiosk
 events:
   shop:
     secrets: [env:FAULTS_WEBHOOK_SECRET]
@@ -297,8 +297,8 @@ def _form(n: int, says: str) -> Call:
 
 def _message(n: int, says: str) -> Call:
     body = {
-        "channel": "crm",
-        "account": "crm",
+        "channel": "kiosk",
+        "account": "kiosk",
         "id": f"case-{n}",
         "sender": {"address": f"c{n % 7}@example.com"},
         "text": says,

@@ -30,7 +30,7 @@ CONNECTIONS = 8
 KEY = "a-key-of-the-integration-tests"
 CHANNELS = """
 forms: {contact: {}}
-messages: {crm: {channel: crm}}
+messages: {kiosk: {channel: kiosk}}
 api_keys:
   - {name: systems, secret: 'env:TEST_API_KEY', scopes: [messages]}
 """
@@ -133,7 +133,7 @@ def request(n: int, says: str) -> Request:
     address = f"customer-{n % 7}@example.com"
     if n % 2 == 0:
         return Request("/v1/forms/contact", {"email": address, "message": says}, f"form-{n}")
-    body = {"channel": "crm", "account": "crm", "id": f"case-{n}", "text": says}
+    body = {"channel": "kiosk", "account": "kiosk", "id": f"case-{n}", "text": says}
     return Request(
         "/v1/messages",
         {**body, "sender": {"address": address}},

@@ -1,6 +1,6 @@
 """A message in our own words: `POST /v1/messages`, for systems that have a channel we have no adapter for.
 
-    {"channel": "crm", "account": "sales", "id": "case-17/3",
+    {"channel": "kiosk", "account": "sales", "id": "case-17/3",
      "sender": {"name": "Ada", "address": "ada@example.com", "kind": "email"},
      "subject": "…", "text": "…", "language": "en", "occurred_at": "2026-11-24T08:00:00Z", "in_reply_to": "case-17/2"}
 

@@ -212,13 +212,14 @@ def build(
                     address,
                     f"an address belongs to one account; {taken} has it",
                 )
+    taken_names = OWN_CHANNELS | set(kinds or {})
     for name, generic in file.messages.items():
-        if generic.channel in OWN_CHANNELS:
+        if generic.channel in taken_names:
             raise PolicyMistake(
                 FILE,
                 f"messages.{name}.channel",
                 generic.channel,
-                f"must not be one of {', '.join(sorted(OWN_CHANNELS))}",
+                f"must not be one of {', '.join(sorted(taken_names))}",
             )
     seen: set[str] = set()
     for index, key in enumerate(file.api_keys):

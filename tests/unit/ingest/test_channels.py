@@ -18,7 +18,7 @@ FORM: dict[str, Any] = {
     "message": "Where is my lamp?",
 }
 MESSAGE: dict[str, Any] = {
-    "channel": "crm", "account": "crm", "id": "17", "sender": {"address": "ada@example.com"}, "text": "Hello",
+    "channel": "kiosk", "account": "kiosk", "id": "17", "sender": {"address": "ada@example.com"}, "text": "Hello",
 }  # fmt: skip
 
 
@@ -140,7 +140,7 @@ def test_a_generic_message_is_read_with_its_own_time_and_thread() -> None:
             "text": "Teşekkür ederim",
         }
     )
-    (message,) = parse("crm", body).messages
+    (message,) = parse("kiosk", body).messages
     assert message.occurred_at == datetime(2026, 11, 24, 7, 0, tzinfo=UTC)
     assert (message.vendor_message_id, message.in_reply_to, message.language) == ("17", "16", "tr")
 
@@ -160,7 +160,7 @@ def test_a_generic_message_is_read_with_its_own_time_and_thread() -> None:
     ],
 )
 def test_a_wrong_field_of_a_generic_message_is_named(changes: dict[str, Any], field: str) -> None:
-    assert refused("crm", as_json(MESSAGE | changes))[1] == field
+    assert refused("kiosk", as_json(MESSAGE | changes))[1] == field
 
 
 CE = {

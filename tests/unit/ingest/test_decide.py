@@ -122,8 +122,8 @@ def test_a_message_id_used_by_somebody_else_or_for_other_words_silences_nobody(
 
 
 def test_a_generic_channels_id_names_a_message_whatever_it_says(world: World) -> None:
-    world.receive(written(channel="crm", name="17"))
-    assert world.receive(written(channel="crm", name="17", text="edited")).ignored == "duplicate"
+    world.receive(written(channel="kiosk", name="17"))
+    assert world.receive(written(channel="kiosk", name="17", text="edited")).ignored == "duplicate"
 
 
 def test_every_input_ends_in_one_outcome_row(world: World) -> None:
@@ -317,9 +317,9 @@ def test_a_token_that_is_not_valid_joins_nothing(world: World, token: str, rules
 
 
 def test_a_vendors_id_counts_in_its_own_account_only(world: World) -> None:
-    first = world.receive(written(channel="crm", account="a", name="17"))
-    same = world.receive(written(channel="crm", account="a", name="18", in_reply_to="17"))
-    other = world.receive(written(channel="crm", account="b", name="19", in_reply_to="17"))
+    first = world.receive(written(channel="kiosk", account="a", name="17"))
+    same = world.receive(written(channel="kiosk", account="a", name="18", in_reply_to="17"))
+    other = world.receive(written(channel="kiosk", account="b", name="19", in_reply_to="17"))
     assert same.events[0].conversation_id == first.events[0].conversation_id
     assert other.events[0].conversation_id != first.events[0].conversation_id
 
