@@ -10,7 +10,7 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, db, deadletters, ledger, mail, policy, roster, sla, ticket, topics
+from cli import bench, db, deadletters, imports, ledger, mail, policy, roster, sla, ticket, topics
 from cli.channels import normalize, verify
 from cli.demo.command import demo
 from cli.doctor import doctor
@@ -48,6 +48,7 @@ app.add_typer(db.app, name="db")
 app.add_typer(policy.app, name="policy")
 app.add_typer(roster.app, name="roster")
 app.add_typer(mail.app, name="mail")
+app.add_typer(imports.app, name="import")
 app.add_typer(ticket.app, name="ticket")
 app.command()(tail)
 app.add_typer(deadletters.app, name="deadletters")

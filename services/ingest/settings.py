@@ -63,10 +63,10 @@ class IngestSettings(Settings):
         " Trello sign the address they post to, so it must be exact; empty takes it from the request.",
     )
     channel_body_bytes_max: int = Field(
-        default=1024 * 1024,
+        default=4 * 1024 * 1024,
         ge=10_000,
         le=16 * 1024 * 1024,
-        description="Largest webhook of a vendor taken, in bytes; larger ones get 413. Meta sends up to 1,000 updates in one.",
+        description="Largest webhook of a vendor taken, in bytes; larger ones get 413. WhatsApp may send 3 MB.",
     )
     channel_per_minute: int = Field(
         default=30_000,
@@ -77,6 +77,12 @@ class IngestSettings(Settings):
         default=60.0,
         ge=1,
         description="Seconds between looks into a channel that is polled, where its account says nothing else.",
+    )
+    webchat_days: int = Field(
+        default=90,
+        ge=1,
+        le=3650,
+        description="Days that a web chat is kept for its visitor after their last visit.",
     )
     imap_poll_seconds: float = Field(
         default=30.0,

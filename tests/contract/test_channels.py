@@ -137,6 +137,7 @@ def test_settings_may_all_be_absent_and_are_told(channel: str) -> None:
     """Offline, nothing is configured; and what may be configured says what it means."""
     kind = adapters.CHANNELS[channel].settings
     kind()
+    told = " ".join(one.__doc__ or "" for one in kind.__mro__)
     for name, field in kind.model_fields.items():
         if name not in ("secret", "previous_secret", "own_ids"):
             assert field.description or (kind.__doc__ and name in kind.__doc__), (

@@ -55,7 +55,7 @@ class ChannelSettings(BaseModel):
     pages, staff): what they write never comes back as a customer's message.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     secret: SecretReference | None = None
     previous_secret: SecretReference | None = None

@@ -22,6 +22,7 @@ T = TypeVar("T")
 OLDEST: Final = datetime(1995, 1, 1, tzinfo=UTC)
 FUTURE_MAX: Final = timedelta(days=1)
 ID_LENGTH_MAX: Final = 200
+ADDRESS_LENGTH_MAX: Final = 320
 URL_LENGTH_MAX: Final = 2_000
 ATTACHMENTS_MAX: Final = 100
 FORM_FIELDS_MAX: Final = 500
@@ -199,6 +200,15 @@ def text_of(text: object = None, html: object = None) -> str:
     return clean_text(html_to_text(html)) if isinstance(html, str) else ""
 
 
+def _safe(value: Any) -> Any:
+    """Return a further field as it can stand in an event: texts on one line, without control characters."""
+    if isinstance(value, str):
+        return clean_value(value)
+    if isinstance(value, tuple):
+        return tuple(_safe(inner) for inner in value)
+    return value
+
+
 def content(
     delivery: Delivery,
     vendor_message_id: str,
@@ -219,14 +229,20 @@ def content(
     the channel quotes (give None), and is the text itself where it does not (give the text). `more` are further fields
     of `MessageContent`.
     """
+    more = {name: _safe(value) for name, value in more.items()}
     body = clean_text(text)
     fresh = new_text(body) if text_new is None else clean_text(text_new)
     declared = (declared_language or "")[:2].lower()
     return MessageContent(
         channel=delivery.channel,
         account=delivery.account,
-        vendor_message_id=vendor_message_id,
-        sender=sender.model_copy(update={"name": clean_value(sender.name, 255)}),
+        vendor_message_id=clean_value(vendor_message_id, ID_LENGTH_MAX),
+        sender=sender.model_copy(
+            update={
+                "name": clean_value(sender.name, 255),
+                "address": clean_value(sender.address, ADDRESS_LENGTH_MAX),
+            }
+        ),
         subject=clean_value(subject),
         text=body,
         text_new=fresh,

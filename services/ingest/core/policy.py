@@ -8,9 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationError,
+    model_validator,
+)
 
 from services.ingest.core import identity
 
@@ -29,6 +36,13 @@ Scope = Literal["messages", "events", "agents", "roster"]
 `roster`: set and remove agents."""
 
 
+RETIRED: Final = dict.fromkeys(
+    ("buffer", "buffer_reply"),
+    "is discontinued and has no inbox any more; use facebook_page, instagram, x, hootsuite or sprout",
+)
+"""Channels that people ask for and that have no counterpart any more, and what took their place."""
+
+
 class PolicyMistake(ValueError):
     """A file says what cannot work: which file, which path in it, which value, and what is allowed."""
 
@@ -44,17 +58,56 @@ class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class OAuth(_Strict):
+    """Where access tokens for a mailbox come from (RFC 6749, refresh token grant). Defaults are Google's.
+
+    A `client_secret` may be missing where the client is a public one; `scope` is asked for where it is not empty.
+    """
+
+    token_url: Annotated[str, StringConstraints(pattern=r"^https?://[^/\s]+/.*$")] = (
+        "https://oauth2.googleapis.com/token"  # noqa: S105 - an address
+    )
+    client_id: Annotated[str, StringConstraints(min_length=1)]
+    client_secret: SecretReference | None = None
+    refresh_token: SecretReference
+    scope: str = ""
+
+
 class ImapSource(_Strict):
-    """A mailbox that is read. `start` says what a first look takes: `new` mail from then on, or `all` there is."""
+    """A mailbox that is read. `start` says what a first look takes: `new` mail from then on, or `all` there is.
+
+    `auth` is how we log in: by `password`, or by `xoauth2` with an access token that `oauth` says how to get.
+    """
 
     host: Annotated[str, StringConstraints(min_length=1)]
     port: int = Field(default=993, ge=1, le=65535)
     security: Literal["tls", "starttls", "none"] = "tls"
     user: Annotated[str, StringConstraints(min_length=1)]
-    password: SecretReference
+    auth: Literal["password", "xoauth2"] = "password"
+    password: SecretReference | None = None
+    oauth: OAuth | None = None
     folder: str = "INBOX"
     poll_seconds: int | None = Field(default=None, ge=1, le=3600)
     start: Literal["new", "all"] = "new"
+
+    @model_validator(mode="after")
+    def _can_log_in(self) -> Self:  # noqa: N804 - an "after" validator gets the model itself
+        if self.auth == "password" and self.password is None:
+            raise ValueError("auth: password needs `password`, a reference such as env:NAME")
+        if self.auth == "xoauth2" and self.oauth is None:
+            raise ValueError("auth: xoauth2 needs `oauth` with client_id and refresh_token")
+        return self
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The references to secrets that logging in needs."""
+        if self.auth == "password":
+            return (self.password,) if self.password is not None else ()
+        if self.oauth is None:
+            return ()
+        return tuple(
+            one for one in (self.oauth.client_secret, self.oauth.refresh_token) if one is not None
+        )
 
 
 class MailAccount(_Strict):
@@ -170,7 +223,7 @@ def _channel_accounts(
                 FILE,
                 f"{where}.channel",
                 account.channel,
-                f"must be one of {', '.join(sorted(kinds))}",
+                RETIRED.get(account.channel) or f"must be one of {', '.join(sorted(kinds))}",
             )
         try:
             made[name] = (account.channel, kind.model_validate(account.model_extra or {}))

@@ -1,0 +1,59 @@
+"""A Gorgias account in memory: tickets with their messages, and the list of all messages, newest first."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tests.fakes import desk
+
+
+@dataclass
+class Gorgias(desk.Desk):
+    """Tickets by id; messages of all tickets, oldest first."""
+
+    user: str = "bot@shop.example"
+    api_key: str = "gorgias-api-key"
+    access_token: str = "gorgias-access-token"
+    tickets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    messages: list[dict[str, Any]] = field(default_factory=list)
+
+    def server(self) -> Any:
+        return self.app({"/api/tickets/{ticket}": self._ticket, "/api/messages": self._messages})
+
+    def _is_let_in(self, request: Request) -> bool:
+        is_user = desk.basic(request) == (self.user, self.api_key)
+        return is_user or desk.bearer(request) == self.access_token
+
+    async def _ticket(self, request: Request) -> Response:
+        if not self._is_let_in(request):
+            return desk.refusal(401, "unauthorized")
+        key = request.path_params["ticket"]
+        if key not in self.tickets:
+            return desk.refusal(404, "not found")
+        messages = [one for one in self.messages if str(one["ticket_id"]) == key]
+        return JSONResponse({**self.tickets[key], "messages": messages})
+
+    async def _messages(self, request: Request) -> Response:
+        if not self._is_let_in(request):
+            return desk.refusal(401, "unauthorized")
+        query = dict(request.query_params)
+        if set(query) - {"limit", "order_by", "cursor", "ticket_id"}:
+            return desk.refusal(400, "unknown parameter")
+        limit = int(query.get("limit", "30"))
+        if not 1 <= limit <= 100 or query.get("order_by") != "created_datetime:desc":
+            return desk.refusal(400, "bad parameter")
+        cursor = query.get("cursor", "after:0")
+        if not cursor.startswith("after:"):
+            return desk.refusal(400, "bad cursor")
+        start = int(cursor.removeprefix("after:"))
+        newest = self.messages[::-1]
+        more = f"after:{start + limit}" if start + limit < len(newest) else None
+        return JSONResponse(
+            {
+                "object": "list",
+                "data": newest[start : start + limit],
+                "meta": {"next_cursor": more, "prev_cursor": None},
+            }
+        )
