@@ -16,6 +16,8 @@ from starlette.responses import Response
 from chassis import logs
 from chassis.clock import Clock, monotonic
 from chassis.errors import InvalidEvent, Unavailable
+from chassis.spool import SpoolItem
+from schemas import ids
 from schemas.inbound import InboundReceived
 from services.ingest import adapters, metrics
 from services.ingest.adapters import intake
@@ -208,7 +210,7 @@ class Webhooks:
             received_at=now,
             verified=verdict.verified,
         )
-        result = await self.spool.put(
+        items = [
             intake.inbound_item(
                 received,
                 kept,
@@ -216,9 +218,34 @@ class Webhooks:
                 self.workspace,
                 idempotency=(name, digest) if verdict.name is not None else None,
                 traceparent=intake.traceparent_of(request.headers.get("traceparent")),
+            ),
+            *self._unread(received, parsed),
+        ]
+        results = await asyncio.gather(*(self.spool.put(item) for item in items))
+        return results[0].stored
+
+    def _unread(self, received: InboundReceived, parsed: Parsed) -> list[SpoolItem]:
+        """Return each part that cannot be read as an input of its own, which the normaliser parks with its bytes."""
+        items = []
+        for index, (problem, part) in enumerate(parsed.unread):
+            log.warning(
+                "part_not_read", channel=received.channel, account=received.account, problem=problem
             )
-        )
-        return result.stored
+            input_id = ids.derive("input", self.workspace, received.input_id, str(index))
+            headers = {**received.headers, FETCHED: adapters.UNREAD}
+            own = received.model_copy(update={"input_id": input_id, "headers": headers})
+            name = f"part/{input_id}"
+            items.append(
+                intake.inbound_item(
+                    own,
+                    part,
+                    "",
+                    self.workspace,
+                    idempotency=(name, intake.digest(part)),
+                    correlation=received.input_id,
+                )
+            )
+        return items
 
 
 async def _read(delivery: Delivery) -> Parsed:

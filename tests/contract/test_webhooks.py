@@ -3,6 +3,7 @@
 import base64
 import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import httpx
 import pytest
 
 from chassis import policy
+from schemas.inbound import InboundReceived
 from schemas.messages import Sender
+from schemas.registry import REGISTRY
 from services.ingest import adapters, api, webhooks
 from services.ingest.adapters import signing
 from services.ingest.adapters.accounts import PublishedKeys
@@ -25,6 +28,7 @@ from services.ingest.adapters.channel import (
     Request,
     SecretReference,
     Verdict,
+    delivery_of,
 )
 from services.ingest.adapters.reading import Struct, content, json_as
 from services.ingest.core.pace import Pace
@@ -310,3 +314,23 @@ def test_a_setting_that_the_channel_does_not_take_is_refused_by_its_path(
         (tmp_path / "channels.yaml").write_text(text, encoding="utf-8")
         with pytest.raises(Exception, match=path):
             policy.PolicyHolder(tmp_path, POLICY)
+
+
+async def test_an_update_that_cannot_be_read_among_others_is_an_input_of_its_own_to_be_parked(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    good, bad = b'{"id": "m-1"}', b'{"id": 7, "text": []}'
+
+    def parse_part(delivery: Delivery) -> Parsed:
+        sender = Sender(address="u-1", kind="vendor_id")
+        return Parsed((content(delivery, "m-1", sender, "Hello"),), unread=(("why", bad),))
+
+    adapters.CHANNELS["lantern"] = replace(LANTERN, parse=parse_part, scrub=lambda body: body)
+    assert (await http.post(SIGNED, **signed(json.loads(good)))).status_code == 200
+    whole, part = spool.items
+    event = REGISTRY[part.envelope.type].model_validate_json(part.value)
+    assert isinstance(event, InboundReceived)
+    assert base64.b64decode(event.body_base64) == bad
+    assert part.envelope.correlationid == whole.envelope.id
+    with pytest.raises(ParseError, match="unreadable_part"):
+        adapters.parse(delivery_of(event))

@@ -22,6 +22,7 @@ __all__ = [
     "CHANNELS",
     "FAILED",
     "GONE",
+    "UNREAD",
     "Channel",
     "Delivery",
     "ParseError",
@@ -35,11 +36,51 @@ __all__ = [
 
 MODULES: Final = (
     "email",
+    "gmail",
+    "zendesk",
+    "helpscout",
+    "gorgias",
+    "edesk",
+    "hubspot",
+    "freshdesk",
+    "zoho",
+    "intercom",
+    "messenger",
+    "facebook_page",
+    "instagram",
+    "whatsapp",
+    "x",
+    "hootsuite",
+    "sprout",
+    "apple_messages",
+    "olark",
+    "chatra",
+    "tidio",
+    "livechat",
+    "telegram",
+    "slack",
+    "shopify",
+    "twilio_sms",
+    "twilio_voice",
+    "aircall",
+    "voip",
+    "google_voice",
+    "youmail",
+    "google_reviews",
+    "trustpilot",
+    "yelp",
+    "app_store",
+    "discourse",
     "form",
     "event",
     "message_api",
+    "webchat",
+    "csv_rows",
 )
 """Every channel's module; each ends with one `CHANNEL`."""
+
+UNREAD: Final = "unread-part"
+"""What a part of a delivery is marked with that could not be read while the rest could: it is parked."""
 
 GONE: Final = "gone"
 FAILED: Final = "failed"
@@ -71,6 +112,8 @@ def parse(delivery: Delivery) -> Parsed:
     """
     channel = CHANNELS.get(delivery.channel, message_api.CHANNEL)
     try:
+        if delivery.fetched == UNREAD:
+            raise ParseError("unreadable_part", f"{channel.name}: an update among others")
         if delivery.fetched in (GONE, FAILED):
             return _unread(channel, delivery)
         return channel.parse(delivery)

@@ -306,26 +306,27 @@ def each(
 def concluded(delivery: Delivery, outcomes: Iterable[Outcome]) -> Parsed:
     """Return the messages of a callback; the first reason where nothing in it is one.
 
-    An update that cannot be read is left out where others can: refusing it would refuse those with it, and Meta would
-    send them all again until it gives up.
+    An update that cannot be read is told apart where others can (`Parsed.unread`): refusing it would refuse those with
+    it, and Meta would send them all again until it gives up.
 
     Raises:
         ParseError: nothing in it is a message, and something cannot be read.
     """
     messages: list[MessageContent] = []
     reason: str | None = None
-    unread: ParseError | None = None
+    unread: list[ParseError] = []
     for outcome in outcomes:
         if isinstance(outcome, str):
             reason = reason or outcome
         elif isinstance(outcome, ParseError):
-            unread = unread or outcome
+            unread.append(outcome)
         else:
             messages.append(outcome)
     if messages:
-        return Parsed(messages=tuple(messages), verified=delivery.verified)
-    if unread is not None:
-        raise unread
+        parts = tuple((str(one), one.part) for one in unread)
+        return Parsed(messages=tuple(messages), verified=delivery.verified, unread=parts)
+    if unread:
+        raise unread[0]
     return Parsed(ignored=reason or "empty", verified=delivery.verified)
 
 
@@ -340,6 +341,7 @@ def each_of(
         try:
             yield from read(shaped(value, kind, field))
         except ParseError as error:
+            error.part = msgspec.json.encode(value)
             yield error
 
 

@@ -29,6 +29,8 @@ class ParseError(ValueError):
         self.problem = problem
         self.detail = detail
         self.field = field
+        self.part = b""
+        """The bytes of the part that cannot be read, where the rest of the delivery can."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,8 @@ class Parsed:
     verified: bool = False
     addressed_to: tuple[str, ...] = ()
     """Addresses it was delivered to, beyond those the writer named: a reply token may stand in one."""
+    unread: tuple[tuple[str, bytes], ...] = ()
+    """Updates of a delivery that cannot be read while others can: why, and their bytes. Each is parked by itself."""
     orders: tuple["Order", ...] = ()
     """What a shop told about orders: known of a customer, and no message."""
 
