@@ -162,6 +162,27 @@ def _own_reference(content: MessageContent) -> str:
     return conversation.reference_key(content.channel, content.account, content.vendor_message_id)
 
 
+def _by_its_only_writer(
+    directory: Directory,
+    conversation_id: str,
+    parsed: Parsed,
+    content: MessageContent,
+    rules: Rules,
+) -> tuple[MessageContent, str | None]:
+    """Return a removal as its writer's, and the message it removes, where the channel proved it and did not say whose it
+    was: there is only one who may have written it.
+    """
+    writers = directory.participants.get(conversation_id, ())
+    if content.sender.address or not parsed.verified or len(writers) != 1:
+        return content, None
+    sender = content.sender.model_copy(
+        update={"kind": writers[0].kind, "address": writers[0].address}
+    )
+    named = content.model_copy(update={"sender": sender})
+    name = dedupe.name_of(named)
+    return named, ids.message_id(rules.workspace, content.channel, content.account, name)
+
+
 def _revised(
     directory: Directory,
     received: InboundReceived,
@@ -173,7 +194,13 @@ def _revised(
 ) -> tuple[MessageRevised, tuple[Row, ...]] | str:
     """Return the event of an edit or a removal of a message we know, or the reason to ignore it."""
     conversation_id = directory.threads.get(_own_reference(content))
-    if message_id is None or conversation_id is None:
+    if conversation_id is None:
+        return "deleted_unseen"
+    if message_id is None:
+        content, message_id = _by_its_only_writer(
+            directory, conversation_id, parsed, content, rules
+        )
+    if message_id is None:
         return "deleted_unseen"
     customer_id, rows = _whose(directory, content, conversation_id, message_id, parsed, now, rules)
     name = dedupe.revision_of(content)

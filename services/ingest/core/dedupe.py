@@ -26,7 +26,8 @@ def name_of(content: MessageContent) -> str:
 
 def revision_of(content: MessageContent) -> str:
     """Return the name of an edit or a removal: the message's, and a digest of what it became."""
-    agreed = "\x1f".join((content.change, content.subject, content.text))
+    stars = "" if content.review is None else str(content.review.rating)
+    agreed = "\x1f".join((content.change, content.subject, content.text, stars))
     digest = hashlib.sha256(agreed.encode("utf-8", "replace")).hexdigest()[:16]
     return f"{name_of(content)}~{digest}"
 

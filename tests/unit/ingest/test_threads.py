@@ -143,3 +143,14 @@ def test_an_order_is_kept_and_is_no_message(world: World) -> None:
     decision = core.decide(world.directory, received(), parsed, NOW, RULES)
     assert OrderRow("gmail", "g", order) in decision.rows
     assert decision.events == ()
+
+
+def test_a_removal_that_names_nobody_is_the_only_writers_where_the_channel_proved_it(
+    world: World,
+) -> None:
+    (first,) = world.receive(said("m1")).events
+    gone = said("m1", sender=Sender(address="", kind="none"), change="deleted", text="")
+    assert world.receive(gone).ignored == "deleted_unseen"
+    (event,) = world.receive(gone, verified=True).events
+    assert isinstance(event, MessageRevised)
+    assert event.message_id == first.message_id
