@@ -51,6 +51,35 @@ def path(
     _measure(lambda platform, say: run(platform, options, say), as_json=json)
 
 
+@app.command()
+def gateway(
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    requests: int = typer.Option(30_000, min=1_000, help="Requests of each run at full speed."),
+    connections: int = typer.Option(64, min=1, max=500, help="Connections that stay open."),
+    rate: int = typer.Option(500, min=1, help="Requests a second of the latency run."),
+    seconds: float = typer.Option(20.0, min=2, help="For how long."),
+) -> None:
+    """The front door, durable, beside a bare echo of the same server: requests a second, latency, CPU a request."""
+    from bench.gateway import GatewayOptions, run
+
+    options = GatewayOptions(requests, connections, rate, seconds)
+    _measure(lambda platform, say: run(platform, options, say), as_json=json)
+
+
+@app.command()
+def normalize(
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    mails: int = typer.Option(2_000, min=100, help="Mails of 5 to 50 kB, made from the seed."),
+    seed: int = typer.Option(20_261_124, help="The same seed makes the same mails."),
+) -> None:
+    """Raw mails to messages on one core, beside the standard library's reader on the same mails."""
+    from bench.normalize import NormalizeOptions, run
+
+    with Console(stderr=True).status(f"reading {mails} mails"):
+        report = run(NormalizeOptions(count=mails, seed=seed))
+    _print(report, as_json=json)
+
+
 def _measure(work: Work, *, as_json: bool) -> None:
     from chassis.local import start_platform
 
@@ -64,6 +93,10 @@ def _measure(work: Work, *, as_json: bool) -> None:
                 report.settings["platform"] = platform.description
             finally:
                 platform.remove()
+    _print(report, as_json=as_json)
+
+
+def _print(report: "Report", *, as_json: bool) -> None:
     if as_json:
         typer.echo(report.to_json())
     else:

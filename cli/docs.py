@@ -1,4 +1,4 @@
-"""`python -m cli.docs` writes the pages made from code: `docs/metrics.md` and `docs/settings.md`; `--check` compares.
+"""`python -m cli.docs` writes the pages made from code: `docs/metrics.md`, `docs/settings.md` and the table of channels; `--check` compares.
 
 The chassis does not know the services, so their declarations are found by name: each `services/<name>/metrics.py` and
 `settings.py` that exists.
@@ -23,6 +23,7 @@ import chassis
 import services
 from chassis import metrics
 from chassis.settings import PREFIX, Settings
+from cli import channel_table
 
 ROOT = Path(__file__).resolve().parent.parent
 METRICS = Path("docs/metrics.md")
@@ -66,7 +67,11 @@ Read by `make demo`, `make test`, `signalbox demo` and `signalbox up`, which sta
 
 def pages() -> dict[Path, str]:
     """Return the pages: path from the root → content."""
-    return {METRICS: metrics_page(), SETTINGS: settings_page()}
+    return {
+        METRICS: metrics_page(),
+        SETTINGS: settings_page(),
+        channel_table.PAGE: f"{_GENERATED}{channel_table.page(ROOT)}",
+    }
 
 
 def metrics_page() -> str:

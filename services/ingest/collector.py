@@ -152,6 +152,7 @@ class Collector:
         assert channel.poll is not None
         api = self._api(account, settings)
         cursor = row["cursor"]
+        has_more = False
         try:
             for _ in range(PAGES_MAX):
                 page = await channel.poll(api, cursor, self._clock.now())
@@ -163,8 +164,8 @@ class Collector:
                 )
                 if moved != "UPDATE 1":
                     return False  # Another process has the account now.
-                cursor = page.cursor
-                if not page.more:
+                cursor, has_more = page.cursor, page.more
+                if not has_more:
                     break
         except ApiProblem as problem:
             await self._failed(channel.name, account, problem, row["failures"])
@@ -176,7 +177,7 @@ class Collector:
             return False
         metrics.LOOKS.labels(channel.name, "done").inc()
         metrics.LAST_LOOK.labels(channel.name, account).set(self._clock.now().timestamp())
-        return page.more
+        return has_more
 
     def _seconds(self, settings: ChannelSettings) -> float:
         own = getattr(settings, "poll_seconds", None)
