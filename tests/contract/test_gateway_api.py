@@ -18,10 +18,11 @@ from chassis.spool import PutResult, SpoolItem
 from schemas.inbound import InboundReceived
 from schemas.registry import REGISTRY
 from services.ingest import api
+from services.ingest.adapters import event as foreign
 from services.ingest.adapters import standard_webhooks
 from services.ingest.adapters.channel import delivery_of
 from services.ingest.core.policy import Channels, ChannelsFile
-from services.ingest.core.state import Parsed
+from services.ingest.core.state import Parsed, ParseError
 from services.ingest.handlers import POLICY, read_delivery
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
@@ -580,6 +581,26 @@ async def test_an_event_is_taken_in_both_modes(http: httpx.AsyncClient, spool: M
     )
     assert (binary.status_code, structured.status_code) == (202, 202)
     assert {item.key for item in spool.items} == {"event/systems/ada@example.com"}
+
+
+@pytest.mark.parametrize(
+    ("sent", "means"),
+    [
+        ("Euro%20%E2%82%AC%20%F0%9F%98%80", "Euro € 😀"),
+        ("Euro%20%e2%82%ac", "Euro €"),
+        ("T%C3%BCr%20100%25%20%22offen%22", 'Tür 100% "offen"'),
+        (r'"a \"b\" %25"', 'a "b" %'),
+        ("%2525", "%25"),
+    ],
+)
+def test_an_attribute_in_a_header_is_decoded_once(sent: str, means: str) -> None:
+    assert foreign.header_value("ce-subject", sent) == means
+
+
+@pytest.mark.parametrize("sent", ["%C0%A0", "%ff", "\udcff"])
+async def test_an_attribute_that_is_not_utf_8_is_refused(sent: str) -> None:
+    with pytest.raises(ParseError, match="is not UTF-8"):
+        foreign.header_value("ce-subject", sent)
 
 
 def batch(*events: dict[str, Any]) -> str:

@@ -13,10 +13,11 @@ Source of the outside facts: CloudEvents 1.0.2 and its HTTP protocol binding: bi
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Final
-from urllib.parse import unquote
+from urllib.parse import unquote_to_bytes
 
 import msgspec
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
@@ -34,6 +35,7 @@ BATCH_EVENTS_MAX: Final = 500
 ATTRIBUTE_LENGTH_MAX: Final = 1_000
 ID_LENGTH_MAX: Final = 200
 
+_QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _INSTANT: Final[TypeAdapter[Any]] = TypeAdapter(AwareDatetime)
 
 
@@ -53,6 +55,20 @@ def split_batch(body: bytes) -> list[bytes]:
     return [bytes(event) for event in events]
 
 
+def header_value(name: str, value: str) -> str:
+    """Return an attribute out of a header: quotes undone, then percent-decoded once (HTTP binding, 3.1.3.2).
+
+    Raises:
+        ParseError: what was encoded is not UTF-8.
+    """
+    if len(value) >= 2 and value.startswith('"') and value.endswith('"'):
+        value = _QUOTED_PAIR.sub(r"\1", value[1:-1])
+    try:
+        return unquote_to_bytes(value.encode("latin-1")).decode("utf-8")
+    except UnicodeError:
+        raise ParseError("invalid_attribute", f"{name}: is not UTF-8", name) from None
+
+
 def attributes_of(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, str], bytes]:
     """Return an event's attributes and the bytes of its data, from either mode.
 
@@ -70,7 +86,9 @@ def attributes_of(headers: Mapping[str, str], body: bytes) -> tuple[dict[str, st
     else:
         data = body
         found = {
-            name[3:]: unquote(value) for name, value in headers.items() if name.startswith("ce-")
+            name[3:]: header_value(name, value)
+            for name, value in headers.items()
+            if name.startswith("ce-")
         }
     for name in ("specversion", "type", "source", "id"):
         value = found.get(name)
