@@ -17,7 +17,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types imports schemas unit contract golden-diff \
-	integration e2e faults bench golden docs format lock clean
+	integration e2e browser faults bench golden docs format lock clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' \
@@ -90,6 +90,13 @@ integration: setup ## One service at a time on a real Kafka and PostgreSQL
 
 e2e: setup ## What the README promises, with every process
 	$(PYTEST) $(or $(T),tests/e2e)
+
+browser: ## Install Debian's Chromium for the web chat's tests, where no browser is found (needs root)
+	@for name in chromium chromium-browser google-chrome google-chrome-stable; do \
+		command -v $$name >/dev/null && exit 0; done; \
+	command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium \
+		|| echo "No Chromium is here and none could be installed: the web chat's tests will be skipped." >&2
 
 faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
 	$(PYTEST) --timeout=480 $(or $(T),tests/faults)

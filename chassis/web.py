@@ -10,6 +10,9 @@ import uvicorn
 
 from chassis.errors import ConfigurationError
 
+WEBSOCKET_BYTES_MAX = 64 * 1024
+"""The largest message of a WebSocket; a larger one ends its connection (1009)."""
+
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -46,6 +49,8 @@ async def serve(
         access_log=False,
         lifespan="off",
         http="httptools",
+        ws_max_size=WEBSOCKET_BYTES_MAX,
+        ws_per_message_deflate=False,
         timeout_graceful_shutdown=int(drain_seconds),
         server_header=False,
         date_header=False,

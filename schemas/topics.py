@@ -50,7 +50,11 @@ ROUTING_WORK = Topic(
     "routing-work", "routing domain", "router.tickets", ("router.assignment",), timedelta(days=14)
 )
 TICKETS = Topic(
-    "tickets", "conversation id", "router.tickets", ("sla", "notifier"), timedelta(days=30)
+    "tickets",
+    "conversation id",
+    "router.tickets",
+    ("sla", "notifier", "ingest.webchat"),
+    timedelta(days=30),
 )
 ROUTING = Topic(
     "routing",

@@ -20,7 +20,7 @@ from chassis.spool import Numberer, Spool
 from chassis.stage import Stage
 from chassis.web import serve
 from services.ingest import webchat, webhooks
-from services.ingest.adapters import smtp_in
+from services.ingest.adapters import attachments, smtp_in
 from services.ingest.adapters.accounts import PublishedKeys, references_of
 from services.ingest.adapters.imap import ImapPoller
 from services.ingest.adapters.secrets import Secrets
@@ -70,6 +70,8 @@ class Gateway:
         ]
         if self._settings.smtp_enabled:
             doors.append(self._smtp(runtime, spool))
+        if self._settings.lmtp_listen_port:
+            doors.append(self._smtp(runtime, spool, lmtp=True))
         behind = [asyncio.create_task(spool.run()), asyncio.create_task(numberer.run())]
         opened = [asyncio.create_task(door) for door in doors]
         try:
@@ -154,8 +156,10 @@ class Gateway:
         )
         await collector.run(runtime.stopping)
 
-    async def _smtp(self, runtime: Runtime, spool: Spool) -> None:
-        server = await smtp_in.listen(spool, self._policies, runtime.clock, self._settings)
+    async def _smtp(self, runtime: Runtime, spool: Spool, *, lmtp: bool = False) -> None:
+        server = await smtp_in.listen(
+            spool, self._policies, runtime.clock, self._settings, lmtp=lmtp
+        )
         try:
             await runtime.stopping.wait()
         finally:
@@ -215,7 +219,12 @@ def _references(channels: Channels) -> list[str]:
             for _, settings in channels.channel_accounts.values()
             for reference in references_of(settings)
         ),
-        *(mail.imap.password for mail in file.mail.values() if mail.imap is not None),
+        *(
+            reference
+            for mail in file.mail.values()
+            if mail.imap is not None
+            for reference in mail.imap.references
+        ),
     ]
 
 
@@ -262,7 +271,8 @@ def application(settings: IngestSettings, stage: str = "all") -> Application:
             " `openssl rand -hex 32` and give the notifier the same"
         )
     policies = PolicyHolder(settings.policy, POLICY)
-    normaliser = NormaliserStage(policies, settings)
+    files = attachments.of_settings(settings) if stage in ("all", "normaliser") else None
+    normaliser = NormaliserStage(policies, settings, files)
     stages: list[Stage[Any]] = []
     with_gateway = stage in ("all", "gateway")
     with_normaliser = stage in ("all", "normaliser")

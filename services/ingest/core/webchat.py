@@ -14,7 +14,7 @@ import hmac
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import msgspec
 
@@ -96,7 +96,7 @@ def read(key: bytes, token: str, account: str, now: datetime) -> Session:
     Raises:
         TokenRefused: it is not ours, is of another account, or has expired.
     """
-    parts = token.split(".") if len(token) <= TOKEN_LENGTH_MAX else []
+    parts = _parts(token)
     if len(parts) != 3 or parts[0] != SESSION_PREFIX:
         raise TokenRefused("malformed", "is no session token")
     if not hmac.compare_digest(_mac(key, parts[1]).encode(), parts[2].encode()):
@@ -119,7 +119,7 @@ def read_identity(secrets: Iterable[bytes], token: str, account: str, now: datet
         TokenRefused: it is no JWT of HS256, is signed by none of `secrets`, is stale, lives too long or is for another
             account.
     """
-    parts = token.split(".") if len(token) <= TOKEN_LENGTH_MAX else []
+    parts = _parts(token)
     if len(parts) != 3:
         raise TokenRefused("malformed", "is no JSON Web Token")
     header, claims = _object(parts[0]), _object(parts[1])
@@ -153,7 +153,11 @@ def _check_times(claims: dict[str, Any], now: datetime) -> None:
         raise TokenRefused("malformed", "`exp` must be within a day")
 
 
-def _is_number(value: object) -> bool:
+def _parts(token: str) -> list[str]:
+    return token.split(".") if len(token) <= TOKEN_LENGTH_MAX and token.isascii() else []
+
+
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
