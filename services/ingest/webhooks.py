@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from fastapi import FastAPI, Request
+from fastapi import Request
 from starlette.responses import Response
 
 from chassis import logs
@@ -35,11 +35,15 @@ from services.ingest.adapters.channel import (
 from services.ingest.adapters.channel import Request as VendorRequest
 from services.ingest.adapters.form import media_type
 from services.ingest.adapters.intake import FrontDoor, PolicySource
-from services.ingest.answers import HEADER_LENGTH_MAX, Problem, client_of, read_body, too_many
+from services.ingest.answers import Problem, client_of, kept_headers, read_body, too_many
 from services.ingest.core.pace import Pace
+from services.ingest.paths import Paths
 
+PATHS: Final = ("/v1/channels/{channel}/{account}", "/v1/channels/{channel}/{account}/{token}")
 HEADERS_KEPT: Final = frozenset({"content-type", "user-agent"})
 PARSE_IN_LOOP_BYTES: Final = 64 * 1024
+HANDSHAKES: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+"""Methods that only ask whether somebody is there: no published key is needed to answer them."""
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 
 log = logs.get("ingest.webhooks")
@@ -130,7 +134,7 @@ class Webhooks:
     ) -> Verdict:
         secrets = resolved(settings, self.secrets)
         asked = VendorRequest(request.method, self._url(request), _headers(request), body)
-        url = channel.keys_url(settings)
+        url = channel.keys_url(settings) if request.method not in HANDSHAKES else None
         if url is not None:
             keys = await self.keys.get(url)
             if keys is None:
@@ -284,13 +288,7 @@ def _http(answer: Answer, method: str) -> Response:
     return Response(body, answer.status, headers)
 
 
-def mount(app: FastAPI, webhooks: Webhooks) -> None:
-    """Add the vendors' routes to the gateway."""
-
-    async def endpoint(request: Request) -> Response:
-        return await webhooks(request)
-
-    for path in ("/v1/channels/{channel}/{account}", "/v1/channels/{channel}/{account}/{token}"):
-        app.add_api_route(
-            path, endpoint, methods=list(METHODS), include_in_schema=False, response_model=None
-        )
+def mount(app: Paths, webhooks: Webhooks) -> None:
+    """Add the vendors' paths to the gateway."""
+    for path in PATHS:
+        app.add(path, METHODS, webhooks)

@@ -1,0 +1,83 @@
+"""A Freshdesk account in memory: tickets, their conversations oldest first, and the list of changed tickets."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tests.fakes import desk
+
+
+@dataclass
+class Freshdesk(desk.Desk):
+    """Tickets by id and conversations by ticket. The password of basic authentication is never looked at, as there."""
+
+    api_key: str = "freshdesk-api-key"
+    tickets: dict[str, dict[str, Any]] = field(default_factory=dict)
+    conversations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+
+    def server(self) -> Any:
+        return self.app(
+            {
+                "/api/v2/tickets": self._list,
+                "/api/v2/tickets/{ticket}": self._ticket,
+                "/api/v2/tickets/{ticket}/conversations": self._conversations,
+            }
+        )
+
+    def _refusal(self, request: Request, *allowed: str) -> Response | None:
+        shown = desk.basic(request)
+        if shown is None or shown[0] != self.api_key:
+            return JSONResponse({"code": "invalid_credentials"}, 401)
+        unknown = set(request.query_params) - set(allowed)
+        if unknown:
+            return JSONResponse({"description": "Validation failed"}, 400)
+        key = request.path_params.get("ticket")
+        if key is not None and not key.isdigit():
+            return JSONResponse({"description": "Validation failed"}, 400)
+        if key is not None and key not in self.tickets:
+            return Response("", 404)
+        return None
+
+    async def _ticket(self, request: Request) -> Response:
+        refusal = self._refusal(request, "include")
+        if refusal is not None:
+            return refusal
+        ticket = dict(self.tickets[request.path_params["ticket"]])
+        if request.query_params.get("include") != "requester":
+            ticket.pop("requester", None)
+        return JSONResponse(ticket)
+
+    async def _conversations(self, request: Request) -> Response:
+        refusal = self._refusal(request, "page", "per_page")
+        if refusal is not None:
+            return refusal
+        return self._page(request, self.conversations.get(request.path_params["ticket"], []))
+
+    async def _list(self, request: Request) -> Response:
+        refusal = self._refusal(
+            request, "updated_since", "order_by", "order_type", "page", "per_page"
+        )
+        if refusal is not None:
+            return refusal
+        query = request.query_params
+        if query.get("order_by") != "updated_at" or query.get("order_type") != "asc":
+            return JSONResponse({"description": "Validation failed"}, 400)
+        changed = sorted(
+            (one for one in self.tickets.values() if one["updated_at"] >= query["updated_since"]),
+            key=lambda one: (one["updated_at"], one["id"]),
+        )
+        listed = [
+            {name: value for name, value in one.items() if name not in ("description", "requester")}
+            for one in changed
+        ]
+        return self._page(request, listed)
+
+    def _page(self, request: Request, rows: list[dict[str, Any]]) -> Response:
+        size = int(request.query_params.get("per_page", "30"))
+        number = int(request.query_params.get("page", "1"))
+        if not 1 <= size <= 100 or number < 1:
+            return JSONResponse({"description": "Validation failed"}, 400)
+        start = (number - 1) * size
+        return JSONResponse(rows[start : start + size])

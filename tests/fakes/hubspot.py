@@ -1,0 +1,60 @@
+"""A HubSpot account in memory: messages of conversation threads, long ones cut, and tokens for a refresh token."""
+
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response
+
+from tests.fakes import desk
+
+THREADS = "/conversations/v3/conversations/threads/{thread}/messages/{message}"
+
+
+@dataclass
+class HubSpot(desk.Desk):
+    """Messages by thread and id; whole texts of those that are cut, by id."""
+
+    access_token: str = "pat-na1-token"
+    refresh_token: str = "hubspot-refresh-token"
+    client: tuple[str, str] = ("hubspot-client", "hubspot-client-secret")
+    messages: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
+    originals: dict[str, dict[str, Any]] = field(default_factory=dict)
+    tokens_given: int = 0
+
+    def server(self) -> Any:
+        return self.app(
+            {THREADS: self._message, f"{THREADS}/original-content": self._original},
+            post={"/oauth/v1/token": self._token},
+        )
+
+    async def _token(self, request: Request) -> Response:
+        form = dict(parse_qsl((await request.body()).decode()))
+        wanted = {
+            "grant_type": "refresh_token", "client_id": self.client[0],
+            "client_secret": self.client[1], "refresh_token": self.refresh_token,
+        }  # fmt: skip
+        if form != wanted:
+            return JSONResponse({"status": "BAD_REFRESH_TOKEN"}, 400)
+        self.tokens_given += 1
+        return JSONResponse({"access_token": self.access_token, "expires_in": 1800})
+
+    def _refusal(self, request: Request) -> Response | None:
+        if desk.bearer(request) != self.access_token:
+            return JSONResponse({"status": "error", "category": "INVALID_AUTHENTICATION"}, 401)
+        return None
+
+    async def _message(self, request: Request) -> Response:
+        key = (request.path_params["thread"], request.path_params["message"])
+        refusal = self._refusal(request)
+        if refusal is None and key not in self.messages:
+            refusal = JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
+        return refusal or JSONResponse(self.messages[key])
+
+    async def _original(self, request: Request) -> Response:
+        key = request.path_params["message"]
+        refusal = self._refusal(request)
+        if refusal is None and key not in self.originals:
+            refusal = JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
+        return refusal or JSONResponse(self.originals[key])
