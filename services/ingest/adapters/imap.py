@@ -1,5 +1,8 @@
 """Mail by IMAP: mailboxes are read by polling, woken by IDLE where the server has it; nothing in them is changed.
 
+Login is by password, or by XOAUTH2 with an access token (Google's page on the mechanism: the first answer is
+`user=` address, 0x01, `auth=Bearer ` token, 0x01, 0x01; a refusal comes as a challenge that an empty answer closes).
+
 Facts from RFC 3501 (UID, UIDVALIDITY, BODY.PEEK), RFC 2177 (IDLE, renewed before 29 minutes) and imapclient's
 documentation. The cursor (UIDVALIDITY and last UID) moves only after the mails before it are durable, so a crash reads
 some again; an input's id derives from account, folder, UIDVALIDITY and UID, so again is the same. Where UIDVALIDITY
@@ -19,6 +22,7 @@ from datetime import datetime, timedelta
 from typing import Any, Final, TypeVar
 
 import asyncpg
+import httpx
 from imapclient import IMAPClient
 from imapclient.exceptions import IMAPClientError, LoginError
 
@@ -29,6 +33,8 @@ from schemas import ids
 from schemas.inbound import InboundReceived
 from services.ingest import metrics
 from services.ingest.adapters import email, intake
+from services.ingest.adapters.api import ApiProblem, VendorApi, new_client
+from services.ingest.adapters.channel import ChannelSettings
 from services.ingest.adapters.intake import FrontDoor
 from services.ingest.adapters.mime import MAIL_BYTES_MAX
 from services.ingest.adapters.secrets import Secrets
@@ -80,6 +86,24 @@ class LeaseLost(Exception):
     """Another process reads this mailbox now."""
 
 
+def xoauth2(user: str, token: str) -> str:
+    """Return what a client says first in XOAUTH2, before it is put into base64."""
+    return f"user={user}\x01auth=Bearer {token}\x01\x01"
+
+
+def login_xoauth2(client: IMAPClient, user: str, token: str) -> None:
+    """Log in with an access token; the server's challenge after a refusal is answered with nothing, as it wants.
+
+    Raises:
+        LoginError: the server refuses the token.
+    """
+
+    def answer(challenge: bytes | None) -> str:
+        return "" if challenge else xoauth2(user, token)
+
+    client.sasl_login("XOAUTH2", answer)
+
+
 class ImapPoller:
     """Reads one mailbox until told to stop."""
 
@@ -94,8 +118,11 @@ class ImapPoller:
         secrets: Secrets,
         workspace: str,
         poll_seconds: float,
+        new_client: Callable[[], httpx.AsyncClient] = new_client,
     ) -> None:
         self.account = account
+        self._new_client = new_client
+        self._tokens: VendorApi | None = None
         self.source = source
         self._spool = spool
         self._pool = pool
@@ -113,7 +140,7 @@ class ImapPoller:
             try:
                 await self._session(stopping)
             except LoginError:
-                reason, detail = "login", "the server refuses user or password"
+                reason, detail = "login", "the server refuses user and password, or token"
             except Unavailable as error:
                 reason, detail = "unavailable", str(error)
             except DATABASE_ERRORS as error:
@@ -143,10 +170,12 @@ class ImapPoller:
     async def _session(self, stopping: asyncio.Event) -> None:
         """One connection: look, wait, look again, until an error or the stop."""
         await self._take_lease()
-        password = self._secrets.get(self.source.password)
-        if password is None:
-            raise LoginError("no password")
-        client = await asyncio.to_thread(self._connect, password.decode())
+        secret = await self._login_secret()
+        try:
+            client = await asyncio.to_thread(self._connect, secret)
+        except LoginError:
+            self._forget_token()
+            raise
         try:
             while not stopping.is_set():
                 cursor = await self._take_lease()
@@ -156,7 +185,49 @@ class ImapPoller:
             with contextlib.suppress(IMAPClientError, OSError):
                 await asyncio.to_thread(client.logout)
 
-    def _connect(self, password: str) -> IMAPClient:
+    async def _login_secret(self) -> str:
+        """Return the password, or an access token that was asked for with the refresh token.
+
+        Raises:
+            LoginError: a secret is missing, or no token is given out for it.
+            OSError: the issuer of tokens cannot be reached now.
+        """
+        source = self.source
+        if source.auth == "password":
+            password = self._secrets.get(source.password) if source.password is not None else None
+            if password is None:
+                raise LoginError("no password")
+            return password.decode("utf-8", "surrogateescape")
+        oauth = source.oauth
+        refresh = self._secrets.get(oauth.refresh_token) if oauth is not None else None
+        if oauth is None or refresh is None:
+            raise LoginError("no refresh token")
+        form = {
+            "grant_type": "refresh_token",
+            "refresh_token": refresh.decode("utf-8", "surrogateescape"),
+            "client_id": oauth.client_id,
+        }
+        if oauth.client_secret is not None:
+            secret = self._secrets.get(oauth.client_secret)
+            if secret is None:
+                raise LoginError("no client secret")
+            form["client_secret"] = secret.decode("utf-8", "surrogateescape")
+        if oauth.scope:
+            form["scope"] = oauth.scope
+        if self._tokens is None:
+            self._tokens = VendorApi(ChannelSettings(), {}, self._new_client())
+        try:
+            return await self._tokens.token(oauth.token_url, form)
+        except ApiProblem as problem:
+            if problem.is_final or problem.reason in ("unauthorized", "forbidden"):
+                raise LoginError("no access token for this refresh token") from None
+            raise ConnectionError(f"the issuer of tokens: {problem.reason}") from None
+
+    def _forget_token(self) -> None:
+        if self._tokens is not None:
+            self._tokens.forget_tokens()
+
+    def _connect(self, secret: str) -> IMAPClient:
         source = self.source
         client = IMAPClient(
             source.host,
@@ -168,7 +239,10 @@ class ImapPoller:
         try:
             if source.security == "starttls":
                 client.starttls(ssl.create_default_context())
-            client.login(source.user, password)
+            if source.auth == "xoauth2":
+                login_xoauth2(client, source.user, secret)
+            else:
+                client.login(source.user, secret)
             client.socket().settimeout(READ_SECONDS)
         except BaseException:
             with contextlib.suppress(IMAPClientError, OSError):
