@@ -117,10 +117,13 @@ def test_an_edit_that_comes_before_its_message_is_the_message(world: World) -> N
     assert isinstance(event, MessageReceived)
     assert event.content.text == "later"
     assert world.receive(said("m1", text="earlier")).ignored == "duplicate"
+    assert world.receive(said("m1", change="edited", text="later")).ignored == "duplicate"
 
 
-def test_the_removal_of_a_message_we_never_saw_is_nothing(world: World) -> None:
+def test_the_removal_of_a_message_we_never_saw_keeps_it_out_when_it_comes(world: World) -> None:
     assert world.receive(said("m1", change="deleted")).ignored == "deleted_unseen"
+    assert world.receive(said("m1")).ignored == "duplicate"
+    assert len(world.receive(said("m2")).events) == 1
 
 
 def received() -> InboundReceived:
