@@ -34,6 +34,7 @@ from services.ingest.adapters.channel import (
     Fetched,
     Page,
     Parsed,
+    ParseError,
     SecretReference,
 )
 
@@ -174,6 +175,15 @@ class Told(reading.Struct, frozen=True, rename="camel"):
     reply_id: str | None = None
 
 
+class Saved(reading.Struct, frozen=True, rename="camel"):
+    """What a body is by its names: one of ours (`store`), Play's page (`reviews`), or App Store Connect's (`data`)."""
+
+    store: str | None = None
+    reviews: tuple[PlayReview, ...] | None = None
+    data: tuple[Resource, ...] | None = None
+    included: tuple[Resource, ...] = ()
+
+
 class Settings(ChannelSettings):
     """The apps that are looked at, and the credentials of each store."""
 
@@ -208,12 +218,29 @@ class Settings(ChannelSettings):
 
 
 def parse(delivery: Delivery) -> Parsed:
-    """Read a review or a reply that we fetched.
+    """Read a review or a reply that we fetched, or a page of a store's own list, as somebody saved it.
 
     Raises:
         ParseError: it is none.
     """
-    told = reading.json_as(delivery.body, Told)
+    if delivery.fetched is not None:
+        return _of_told(delivery, reading.json_as(delivery.body, Told))
+    saved = reading.json_as(delivery.body, Saved)
+    if saved.store is not None:
+        return _of_told(delivery, reading.json_as(delivery.body, Told))
+    at = delivery.received_at
+    if saved.reviews is not None:
+        items = [item for one in saved.reviews for item in _play_items("", one, at)]
+    elif saved.data is not None:
+        items = _apple_items("", ApplePage(data=saved.data, included=saved.included), at)
+    else:
+        raise ParseError("invalid_field", "store: is missing", "store")
+    found = [_of_told(delivery, reading.json_as(one.make(False).body, Told)) for one in items]
+    messages = tuple(message for one in found for message in one.messages)
+    return Parsed(messages, ignored=None if messages else "empty")
+
+
+def _of_told(delivery: Delivery, told: Told) -> Parsed:
     is_fetched = delivery.fetched is not None
     review_id = reading.identifier(told.review_id, "review_id")
     text = reading.text_of(told.text)

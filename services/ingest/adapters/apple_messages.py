@@ -4,7 +4,7 @@ Sources: Apple's Messages for Business pages (preconditions, `/message`, types, 
 public connectors (gzip bodies, routing by `destination-id`, `group` and `intent`, the mark of an attachment in a text).
 
 Verified: `Authorization: Bearer` with a JWT signed HS256 with the *decoded* API secret; `aud` must be the provider's id
-where `msp_id` is set, and `iat` no older than an hour (our bound; Apple's tokens have no `exp`). The token covers itself and
+where `msp_id` is set (some audience must always be there), and `iat` no older than an hour (our bound; Apple's tokens have no `exp`). The token covers itself and
 not the body, and there is no API to read a message back: TLS, the token and the destination are all the proof there is.
 Apple's own rule for answers: 401 without a token, 403 for a wrong one (a stale one too), 404 for a destination that is not
 ours, 400 for a body that cannot be read.
@@ -129,12 +129,15 @@ def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdi
     claims = jwt_proof.check_hs256(
         jwt_proof.bearer(request.headers),
         keys,
-        audience=secrets.get("msp_id") or None,
+        audience=secrets.get("msp_id") or secrets.get("audience") or None,
         now=now,
         age_max=AGE_SECONDS_MAX,
     )
     if isinstance(claims, str):
         return signing.refused("bad_signature" if claims == "missing_signature" else claims, 403)
+    if not claims.get("aud"):
+        # Tokens of ours for Apple are signed with the same key, and have `iss` in its place: they must not come back.
+        return signing.refused("bad_token", 403)
     business = secrets.get("business_id", "")
     if business and not signing.same(business, request.headers.get("destination-id", "").strip()):
         return signing.refused("malformed", 404)

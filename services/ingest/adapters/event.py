@@ -10,20 +10,34 @@ where `occurred_at` is absent the event's `time` stands in. Any other type is re
 
 Source of the outside facts: CloudEvents 1.0.2 and its HTTP protocol binding: binary mode carries attributes as
 `ce-…` headers, percent-encoded; structured mode carries the whole event in JSON as `application/cloudevents+json`; batched mode many of those in an array.
+And its rules for webhooks: a sender asks first, by OPTIONS with `WebHook-Request-Origin`, whether it may deliver here; it
+shows a bearer token, in the header or as `access_token` in the query. We also take Standard Webhooks signatures, which
+prove the event; a token only shows that its sender knows it.
 """
 
 import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from datetime import datetime
 from typing import Any, Final
 from urllib.parse import unquote_to_bytes
 
 import msgspec
 from pydantic import AwareDatetime, TypeAdapter, ValidationError
 
-from services.ingest.adapters import json_body, standard_webhooks
-from services.ingest.adapters.channel import Capability, Channel, Delivery, Parsed, ParseError
+from services.ingest.adapters import json_body, jwt_proof, signing, standard_webhooks
+from services.ingest.adapters.channel import (
+    Answer,
+    Capability,
+    Channel,
+    Delivery,
+    MessageContent,
+    Parsed,
+    ParseError,
+    Request,
+    Verdict,
+)
 from services.ingest.adapters.form import media_type
 from services.ingest.adapters.message_api import SubmittedMessage, content_of
 from services.ingest.core.normalise import clean_value
@@ -34,6 +48,10 @@ BATCHED: Final = "application/cloudevents-batch+json"
 BATCH_EVENTS_MAX: Final = 500
 ATTRIBUTE_LENGTH_MAX: Final = 1_000
 ID_LENGTH_MAX: Final = 200
+ORIGIN: Final = "webhook-request-origin"
+ORIGIN_LENGTH_MAX: Final = 255
+RATE_PER_MINUTE: Final = 6_000
+"""What a sender that asks is told it may deliver in a minute."""
 
 _QUOTED_PAIR: Final = re.compile(r"\\(.)", re.DOTALL)
 _INSTANT: Final[TypeAdapter[Any]] = TypeAdapter(AwareDatetime)
@@ -145,16 +163,76 @@ def read_message(headers: Mapping[str, str], body: bytes, account: str) -> Submi
         raise ParseError("invalid_field", f"data.{field}: {message}", f"data.{field}") from None
 
 
+def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdict:
+    """Answer a sender who asks first; prove a signature where there is one, else compare the token that is shown."""
+    wrong = signing.only(request, "POST", "OPTIONS")
+    if wrong is not None:
+        return wrong
+    if request.method.upper() == "OPTIONS":
+        return _asked(request)
+    if "webhook-signature" in request.headers:
+        return standard_webhooks.verify_request(request, secrets, now)
+    keys = signing.secrets_of(secrets)
+    if not keys:
+        return signing.refused("no_secret")
+    # What signs is never shown, for whoever saw it could sign.
+    tokens = [key for key in keys if not key.startswith(standard_webhooks.PREFIX)]
+    given = [jwt_proof.bearer(request.headers), request.query.get("access_token", "")]
+    if not any(given) or not tokens:
+        return signing.refused("missing_signature")
+    is_right = False
+    for one in filter(None, given):
+        for token in tokens:
+            is_right |= signing.same(token, one)
+    return signing.shown(answer=Answer(202)) if is_right else signing.refused("bad_token")
+
+
+def _asked(request: Request) -> Verdict:
+    """Grant an origin what it asks for; what it then sends has to be proved all the same."""
+    origin = request.headers.get(ORIGIN, "").strip()
+    if (
+        not origin
+        or len(origin) > ORIGIN_LENGTH_MAX
+        or not (origin.isascii() and origin.isprintable())
+    ):
+        return signing.refused("malformed", 403)
+    granted = {"Allow": "POST", "WebHook-Allowed-Origin": origin}
+    if "webhook-request-rate" in request.headers:
+        granted["WebHook-Allowed-Rate"] = str(RATE_PER_MINUTE)
+    return signing.handshake(Answer(200, granted))
+
+
 def parse(delivery: Delivery) -> Parsed:
-    """Read an event."""
+    """Read an event, or a batch of them; one wrong event refuses its batch, and is named by its place.
+
+    Raises:
+        ParseError: it is no event of ours; `field` names what is wrong.
+    """
+    if media_type(delivery.headers.get("content-type")) != BATCHED:
+        return Parsed(messages=(_content(delivery),), verified=delivery.verified)
+    headers = {"content-type": STRUCTURED}
+    messages = []
+    for index, one in enumerate(split_batch(delivery.body)):
+        try:
+            messages.append(_content(replace(delivery, headers=headers, body=one, input_id="")))
+        except ParseError as error:
+            field = f"{index}.{error.field or 'event'}"
+            raise ParseError(error.problem, f"{index}.{error.detail}", field) from None
+    return Parsed(messages=tuple(messages), verified=delivery.verified)
+
+
+def _content(delivery: Delivery) -> MessageContent:
     message = read_message(delivery.headers, delivery.body, delivery.account)
-    placed = replace(delivery, account=message.account)
-    return Parsed(messages=(content_of(message, placed),), verified=delivery.verified)
+    return content_of(message, replace(delivery, account=message.account))
 
 
 CHANNEL = Channel(
     name="event",
     parse=parse,
-    verify=standard_webhooks.verify_request,
+    verify=verify,
+    headers_kept=frozenset(
+        f"ce-{name}" for name in ("specversion", "type", "source", "id", "time")
+    ),
+    media_types=frozenset({"application/json", STRUCTURED, BATCHED}),
     capability=Capability(can_reply=True, proof="Standard Webhooks"),
 )

@@ -27,6 +27,7 @@ from pydantic import (
 from schemas.messages import MessageContent, Sender
 from services.ingest.adapters import addresses, json_body, standard_webhooks
 from services.ingest.adapters.channel import Capability, Channel, Delivery, Parsed, ParseError
+from services.ingest.adapters.reading import instant
 from services.ingest.core import language
 from services.ingest.core.normalise import clean_text, clean_value
 
@@ -137,6 +138,19 @@ def read_fields(body: bytes, content_type: str) -> FormFields:
         raise ParseError("invalid_field", f"{field}: {message}", field) from None
 
 
+def _sent_at(delivery: Delivery) -> object:
+    """Return the time that an event around a form's fields tells; None where there is none."""
+    if media_type(delivery.headers.get("content-type")) == "application/x-www-form-urlencoded":
+        return None
+    try:
+        whole = msgspec.json.decode(delivery.body, type=dict[str, msgspec.Raw])
+        if "data" not in whole or "type" not in whole or "timestamp" not in whole:
+            return None
+        return msgspec.json.decode(whole["timestamp"], type=str | int | float)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return None
+
+
 def _name_of(delivery: Delivery) -> str:
     """Return a form's name where nothing has named its input: the sender's own, or what was written."""
     return delivery.headers.get("webhook-id") or hashlib.sha256(delivery.body).hexdigest()[:32]
@@ -166,7 +180,7 @@ def parse(delivery: Delivery) -> Parsed:
                 text="\n\n".join([message, "\n".join(told)]) if told else message,
                 text_new=message,
                 language=language.detect(message) or declared or language.detect(fields.subject),
-                occurred_at=delivery.received_at,
+                occurred_at=instant(_sent_at(delivery), delivery.received_at),
             ),
         ),
         verified=delivery.verified,

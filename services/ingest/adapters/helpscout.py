@@ -198,6 +198,9 @@ def parse(delivery: Delivery) -> Parsed:
         return Parsed(ignored="unknown_event", verified=delivery.verified)
     reading.identifier(conversation.id, "id")
     threads = _threads(conversation)
+    if event == "convo.agent.reply.created":
+        # What the customer wrote before is told again here, and is no news.
+        threads = tuple(one for one in threads if not _is_customers(one))
     if not threads:
         return Parsed(ignored="hint", verified=delivery.verified)
     return _parsed(delivery, conversation, _recent(threads, delivery))

@@ -221,7 +221,7 @@ def _decoded(url: str) -> str:
 
 
 def _said(request: Request, url: str) -> bytes:
-    return f"{request.method.upper()}{url}".encode("utf-8", "surrogateescape") + request.body
+    return f"{request.method.upper()}{url}".encode("utf-8", "surrogatepass") + request.body
 
 
 def _by_older(request: Request, keys: list[bytes], allowed: str) -> Verdict:

@@ -4,8 +4,9 @@ Three packs. `google_voice`: voicemails, missed calls and texts that Google Voic
 YouMail. Forms: POWR's and other products' notification mails, with a line `name: value` for each field.
 
 A rule applies only to a mail whose sender is proved (DMARC passed at a receiving server that we trust) and stands in the
-rule's list; or to one that comes in on a channel of the pack's own name, where it was sent on purpose. What matches
-nothing stays an ordinary mail, so nothing is lost when a vendor changes its wording. None of these formats is a contract.
+rule's list; or to one that comes in on a channel of the pack's own name, where it was sent on purpose, unless the mail's
+first Authentication-Results say that no domain of the sender's signed it. What matches nothing stays an ordinary mail, so
+nothing is lost when a vendor changes its wording. None of these formats is a contract.
 
 What a proof is worth: DMARC proves that Google or the form product sent the mail. Whom a form's visitor says they are is
 proved by nothing, so a form's message is never verified, and neither is the number of a caller, which the telephone
@@ -37,6 +38,7 @@ YOUMAIL_SENDERS: Final = ("youmail.com",)
 LINES_MAX: Final = 2_000
 LABEL_LENGTH_MAX: Final = 60
 FIELDS_MAX: Final = 50
+RESULTS_LENGTH_MAX: Final = 4_000
 
 VOICE_SUBJECTS: Final[dict[str, Notice]] = {
     "voicemail": "voicemail",
@@ -54,6 +56,7 @@ VOICE_CUT_AT: Final = (
     "YOUR ACCOUNT",
     "play message",
     "Hear this message",
+    "Sent using SMS-to-email",
 )
 LABELS: Final[dict[str, Meaning]] = {
     "name": "name", "full name": "name", "your name": "name", "ad soyad": "name", "adınız": "name", "имя": "name",
@@ -76,6 +79,8 @@ _FROM_IN: Final = re.compile(
 _LENGTH_IN: Final = re.compile(
     r"\b(?:duration|length)\s*:?\s*(?:(\d{1,3}):)?(\d{1,5})\b", re.IGNORECASE
 )
+_DKIM_PASS: Final = re.compile(r"\bdkim\s*=\s*pass\b")
+_SIGNER: Final = re.compile(r"\bheader\.[di]\s*=\s*(?:[^\s@;]{0,64}@)?([a-z0-9.-]{1,253})")
 _LINK_LINE: Final = re.compile(r"^\s*<?https?://[^\s<>]{1,2000}>?\s*$")
 _PLAY_LINK: Final = re.compile(
     r"https://(?:voice\.google\.com|www\.google\.com/voice|www\.youmail\.com|youmail\.com)"
@@ -114,7 +119,8 @@ def apply(content: MessageContent, mail: Part, delivery: Delivery, verified: boo
         ("youmail", rules.youmail, YOUMAIL_SENDERS),
     )
     for name, pack, built_in in packs:
-        if (verified or delivery.channel == name) and _is_among(address, pack.senders or built_in):
+        is_believed = verified or (delivery.channel == name and not _is_unsigned(mail, address))
+        if is_believed and _is_among(address, pack.senders or built_in):
             made = _telephone(content, name, pack)
             return Applied(made, False) if made is not None else Applied(content, verified)
     for rule in rules.forms if verified else ():
@@ -123,6 +129,21 @@ def apply(content: MessageContent, mail: Part, delivery: Delivery, verified: boo
             if made is not None:
                 return Applied(made, False)
     return Applied(content, verified)
+
+
+def _is_unsigned(mail: Part, address: str) -> bool:
+    """Whether a receiving server wrote its results and they hold no DKIM pass of the sender's domain or one above it."""
+    told = mail.first("authentication-results")[:RESULTS_LENGTH_MAX].lower()
+    if not told.strip():
+        return False
+    domain = address.rpartition("@")[2]
+    signers = [
+        found.group(1)
+        for part in told.split(";")
+        if _DKIM_PASS.search(part)
+        for found in _SIGNER.finditer(part)
+    ]
+    return not any(domain == one or domain.endswith(f".{one}") for one in signers if "." in one)
 
 
 def _is_among(address: str, senders: tuple[str, ...]) -> bool:
@@ -212,6 +233,8 @@ def _said(text: str, cut_at: tuple[str, ...]) -> str:
         is_headline = not any(kept) and _HEADLINE.match(line[:400]) is not None
         if not is_noise and not is_headline:
             kept.append(line.rstrip())
+    while kept and not kept[-1].strip(" -_"):
+        kept.pop()  # The line above the footer goes with it.
     return clean_text("\n".join(kept).strip())
 
 

@@ -44,7 +44,8 @@ INBOXES: Final = frozenset({"263902037430900", "1217981644879628"})
 
 TEST_ENTRY: Final = "0"
 
-_CHALLENGE: Final = re.compile(r"[A-Za-z0-9_.\-]{1,200}")
+_CHALLENGE: Final = re.compile(r"[ -~]{1,200}")
+_NO_CHALLENGE: Final = re.compile(r"[<>\"'`&]")
 _PLAIN: Final = {"Content-Type": "text/plain; charset=utf-8", "X-Content-Type-Options": "nosniff"}
 _EXTENSIONS: Final = {
     "jpg": "image/jpeg",
@@ -268,7 +269,7 @@ def _challenged(request: Request, secrets: Mapping[str, str]) -> Verdict:
         return signing.refused("bad_token", 403)
     challenge = query.get("hub.challenge", "")
     # Only what a challenge can be is said back, so that nobody makes us say a page of theirs.
-    if not _CHALLENGE.fullmatch(challenge):
+    if not _CHALLENGE.fullmatch(challenge) or _NO_CHALLENGE.search(challenge):
         return signing.refused("malformed", 403)
     return signing.handshake(Answer(200, _PLAIN, challenge))
 

@@ -318,7 +318,11 @@ def _is_ours(settings: Settings, envelope: Envelope, message: Message) -> bool:
     apps = {settings.app_id, envelope.api_app_id} - {"", None}
     if message.bot_id is not None and message.app_id in apps:
         return True
-    return any(one.is_bot and one.user_id in ids for one in envelope.authorizations or ())
+    if any(one.is_bot and one.user_id in ids for one in envelope.authorizations or ()):
+        return True
+    # Where nothing tells whose bot it is, a loop would be worse than a machine's words left out.
+    is_told = bool(settings.own_ids or settings.app_id or message.app_id or envelope.authorizations)
+    return message.bot_id is not None and not is_told
 
 
 def _name_of(message: Message) -> str:

@@ -61,7 +61,7 @@ def verify_request(request: Request, secrets: Mapping[str, str], now: datetime) 
     if not keys:
         return signing.refused("no_secret")
     headers = {
-        name.encode("latin-1", "replace"): value.encode("utf-8", "surrogateescape")
+        name.encode("latin-1", "replace"): value.encode("utf-8", "surrogatepass")
         for name, value in request.headers.items()
     }
     if not is_signed(headers):

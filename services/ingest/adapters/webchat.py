@@ -78,7 +78,8 @@ class Settings(ChannelSettings):
 
     `origins` are the sites that may embed it (`*`: any; none: only the gateway's own demo page). `offline` shows the form
     instead of the chat, whatever `hours` say. `greeting` and `title` are by language; those that are missing are the
-    widget's own.
+    widget's own. `colour` is the button's and `position` its corner. `session_days` is how long a visitor's history is
+    theirs, `demo` serves a page to try it on.
     """
 
     origins: tuple[Origin, ...] = ()

@@ -3,8 +3,8 @@
 Sources: Yelp's pages on webhooks and on review webhooks (setup by a GET with `verification`, body, event types), and of
 the public API (`/v3/businesses/{id}/reviews`).
 
-Nothing is signed: the account's secret stands in the address that Yelp's representative registers, for the GET as well, and
-`verified` stays false. A webhook holds the rating, and no text. With an API key the review's text is read back; the public
+Nothing is signed: the account's secret stands in the address that Yelp's representative registers, and `verified` stays
+false. The GET is answered at that address and at the one without the secret, for its answer tells nothing. A webhook holds the rating, and no text. With an API key the review's text is read back; the public
 API gives at most three excerpts of a business, so what is not among them counts as it was told: a review with stars and
 no text. A removal cannot be read back.
 
@@ -14,6 +14,7 @@ else routes the owner's notification mails through the mail channel, see the pag
 """
 
 import json
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Final
@@ -48,6 +49,7 @@ _CHANGES: Final[dict[str, Change]] = {
     "REVIEW_REMOVED_EVENT": "deleted",
 }
 _LEAD: Final = "NEW_EVENT"
+_TOKEN_IN_PATH: Final = re.compile(r"/v1/channels/[^/]+/[^/]+/[^/]")
 
 
 class Update(reading.Struct, frozen=True):
@@ -120,19 +122,27 @@ class Settings(ChannelSettings):
 
 
 def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdict:
-    """Return whether the account's token was shown; a GET with `verification` is answered with the same string."""
+    """Return whether the account's token was shown; a GET with `verification` is answered with the same string.
+
+    The GET needs no token, but one that stands in the address must be right.
+    """
     del now
     refused = signing.only(request, "POST", "GET")
     if refused is not None:
         return refused
-    shown = signing.by_token(request, secrets)
-    if not shown.accepted or request.method.upper() == "POST":
-        return shown
+    if request.method.upper() == "POST" or _TOKEN_IN_PATH.match(request.path):
+        shown = signing.by_token(request, secrets)
+        if not shown.accepted or request.method.upper() == "POST":
+            return shown
     given = request.query.get(VERIFICATION, "")
     if not given or len(given) > VERIFICATION_LENGTH_MAX:
         return signing.refused("malformed", 400)
     return signing.handshake(
-        Answer(200, {"Content-Type": "application/json"}, json.dumps({VERIFICATION: given}))
+        Answer(
+            200,
+            {"Content-Type": "application/json", "X-Content-Type-Options": "nosniff"},
+            json.dumps({VERIFICATION: given}, separators=(",", ":")),
+        )
     )
 
 

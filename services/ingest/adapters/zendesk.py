@@ -20,6 +20,7 @@ times), query names of the comments endpoint. Nothing was tried against a live a
 
 import base64
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Final, Literal
 from urllib.parse import quote
@@ -219,8 +220,12 @@ class Settings(ChannelSettings):
 
 
 def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdict:
-    """Prove the signature over timestamp and body, then the timestamp's age. Zendesk's test secret counts as none."""
-    wrong = signing.only(request, "POST")
+    """Prove the signature over timestamp and body, then the timestamp's age. Zendesk's test secret counts as none.
+
+    A trigger's webhook may be set to any method; GET and DELETE have no body, and then the timestamp alone is signed
+    and nothing came to be stored.
+    """
+    wrong = signing.only(request, "POST", "PUT", "PATCH", "GET", "DELETE")
     if wrong is not None:
         return wrong
     keys = [key for key in signing.secrets_of(secrets) if not signing.same(key, TEST_SECRET)]
@@ -236,7 +241,7 @@ def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdi
     at = _stamp(stamp)
     if at is None or abs((now - at).total_seconds()) > WINDOW_SECONDS:
         return signing.refused("stale")
-    return signing.proved(_name_of(request.body))
+    return replace(signing.proved(_name_of(request.body)), is_delivery=bool(request.body.strip()))
 
 
 def _stamp(text: str) -> datetime | None:
