@@ -16,7 +16,7 @@ T ?=
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check lint types imports schemas unit contract golden-diff \
+.PHONY: help setup demo test check lint types imports schemas unit contract openapi golden-diff \
 	integration e2e browser faults bench golden docs format lock clean
 
 help: ## List the targets
@@ -82,6 +82,9 @@ unit: setup ## The rules, each side of each edge, in milliseconds
 contract: setup
 	$(PYTEST) $(or $(T),tests/contract)
 
+openapi: setup ## The gateway against its OpenAPI, with many more requests than `contract` sends (some minutes)
+	SIGNALBOX_OPENAPI_EXAMPLES=400 $(PYTEST) --timeout=1800 tests/contract/test_openapi.py
+
 golden-diff: setup
 	$(PYTEST) $(or $(T),tests/golden)
 
@@ -104,7 +107,7 @@ faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
 bench: setup ## Broker to broker, durable, against this machine's own limits
 	@$(BIN)/signalbox bench hop $(ARGS)
 
-docs: setup ## Rewrite what is generated from code: schemas/json, schemas/examples, docs/{events,metrics,settings}.md
+docs: setup ## Rewrite what is generated from code: schemas/json, schemas/examples, docs/{events,metrics,settings}.md, docs/openapi.json
 	$(PY) -m schemas.export
 	$(PY) -m cli.docs
 

@@ -43,11 +43,14 @@ def path(
     json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
     rate: int = typer.Option(200, min=1, help="Messages a second."),
     seconds: float = typer.Option(20.0, min=2, help="For how long."),
+    hops: bool = typer.Option(
+        False, "--hops", help="Also each leg of the way, and each process' share of a processor."
+    ),
 ) -> None:
     """A customer's message accepted → offered to a person, through all services, at a fixed rate."""
     from bench.path import PathOptions, run
 
-    options = PathOptions(rate=rate, seconds=seconds)
+    options = PathOptions(rate=rate, seconds=seconds, hops=hops)
     _measure(lambda platform, say: run(platform, options, say), as_json=json)
 
 
@@ -55,7 +58,7 @@ def path(
 def gateway(
     json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
     requests: int = typer.Option(30_000, min=1_000, help="Requests of each run at full speed."),
-    connections: int = typer.Option(64, min=1, max=500, help="Connections that stay open."),
+    connections: int = typer.Option(256, min=1, max=1_000, help="Connections that stay open."),
     rate: int = typer.Option(500, min=1, help="Requests a second of the latency run."),
     seconds: float = typer.Option(20.0, min=2, help="For how long."),
 ) -> None:

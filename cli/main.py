@@ -10,7 +10,20 @@ from typing import Annotated
 
 import typer
 
-from cli import bench, db, deadletters, imports, ledger, mail, policy, roster, sla, ticket, topics
+from cli import (
+    bench,
+    customer,
+    db,
+    deadletters,
+    imports,
+    ledger,
+    mail,
+    policy,
+    roster,
+    sla,
+    ticket,
+    topics,
+)
 from cli.channels import normalize, verify
 from cli.demo.command import demo
 from cli.doctor import doctor
@@ -50,6 +63,7 @@ app.add_typer(roster.app, name="roster")
 app.add_typer(mail.app, name="mail")
 app.add_typer(imports.app, name="import")
 app.add_typer(ticket.app, name="ticket")
+app.add_typer(customer.app, name="customer")
 app.command()(tail)
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(ledger.app, name="ledger")

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from schemas import (
     commands,
+    customers,
     deadletters,
     inbound,
     messages,
@@ -98,6 +99,20 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
         f"{f' ({e.content.kind})' if e.content.kind != 'message' else ''}"
         f"{f' [{e.suspicion}]' if e.suspicion else ''}"
     ),
+    messages.MessageRevised: lambda e: (
+        f"{short(_who(e.content), 30)} {e.content.change} a message by {e.content.channel}:"
+        f" {short(e.content.text_new or e.content.text)}"
+    ),
+    customers.CustomerMerged: lambda e: (
+        f"customer {e.merged_id[:8]} is {e.customer_id[:8]} ({e.by}, score {e.score:.2f})"
+    ),
+    customers.CustomerUnmerged: lambda e: (
+        f"customer {e.customer_id[:8]} is not {e.left_id[:8]} after all ({e.by})"
+    ),
+    customers.CustomerLinkSuggested: lambda e: (
+        f"customer {e.customer_id[:8]} may be {e.other_id[:8]} (score {e.score:.2f})"
+    ),
+    customers.CustomerErased: lambda e: f"customer {e.customer_id[:8]} is to be forgotten ({e.by})",
     commands.ReplyToCustomer: lambda e: (
         f"{e.agent_id} replies{' and solves' if e.solves else ''}: {short(e.text)}"
     ),
@@ -168,6 +183,14 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     tickets.CommandRefused: lambda e: (
         f"{e.command} of {e.agent_id} refused: {e.reason.replace('_', ' ')} (it is {e.state})"
     ),
+    tickets.TicketAnsweredElsewhere: lambda e: (
+        f"{short(e.author or 'somebody of ours', 30)} answered by {e.channel} itself"
+    ),
+    tickets.TicketMessageRevised: lambda e: f"the customer has {e.change} a message",
+    tickets.TicketCustomerChanged: lambda e: (
+        f"its customer is {e.customer_id[:8]} now, was {e.before[:8]} ({e.reason})"
+    ),
+    tickets.ConversationErased: lambda e: f"names and words were erased ({e.by})",
     tickets.MessageNotTicketed: lambda e: f"a message opens no ticket: {e.reason}",
     sla.TargetStarted: lambda e: (
         f"clock {_target(e)} runs ({e.policy}): due {utc(e.due_at)}"

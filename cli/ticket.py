@@ -2,11 +2,14 @@
 
 import asyncio
 from datetime import datetime
-from typing import Annotated, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, Final, NamedTuple
 
 import typer
 
 from cli.errors import CommandError
+
+if TYPE_CHECKING:
+    from schemas.customers import CustomerContext, Interaction
 
 app = typer.Typer(help="Tickets.", no_args_is_help=True)
 
@@ -25,6 +28,10 @@ _EVENTS: Final = (
 )
 _ROUTING: Final = "SELECT type, at, data FROM router.routing_event WHERE ticket_id = $1 ORDER BY id"
 _TARGETS: Final = "SELECT * FROM sla.target WHERE ticket_id = $1 ORDER BY started_at, kind"
+_CASES: Final = """
+SELECT DISTINCT ON (conversation_id) conversation_id, reference, status FROM router.ticket
+ WHERE conversation_id = ANY($1::text[]) ORDER BY conversation_id, number DESC
+"""
 _NOTICES: Final = """
 SELECT * FROM notifier.notice WHERE ticket_id = $1 ORDER BY coalesce(requested_at, settled_at)
 """
@@ -83,11 +90,14 @@ async def _read(dsn: str, ticket: str) -> list[dict[str, Any]]:
         stories = []
         for row in rows:
             name = row["ticket_id"]
+            events = await connection.fetch(_EVENTS, name)
+            elsewhere = [one.conversation_id for one in _interactions(events)]
             stories.append(
                 {
                     "ticket": await connection.fetchrow(_TICKET, name),
                     "messages": await connection.fetch(_MESSAGES, name),
-                    "events": await connection.fetch(_EVENTS, name),
+                    "events": events,
+                    "cases": await connection.fetch(_CASES, elsewhere) if elsewhere else [],
                     "routing": await connection.fetch(_ROUTING, name),
                     "targets": await connection.fetch(_TARGETS, name),
                     "notices": await connection.fetch(_NOTICES, name),
@@ -96,6 +106,46 @@ async def _read(dsn: str, ticket: str) -> list[dict[str, Any]]:
         return stories
     finally:
         await connection.close()
+
+
+def _context(events: Any) -> "CustomerContext | None":
+    from schemas.tickets import TicketOpened
+
+    for row in events:
+        if row["type"] == TicketOpened.TYPE:
+            return TicketOpened.model_validate_json(row["data"]).context
+    return None
+
+
+def _interactions(events: Any) -> "tuple[Interaction, ...]":
+    context = _context(events)
+    return context.interactions if context is not None else ()
+
+
+def context_lines(found: dict[str, Any]) -> list[str]:
+    """Return what was known of the customer when the case was opened, with how their other cases stand now."""
+    from cli.story import short, utc
+
+    context = _context(found["events"])
+    if context is None:
+        return []
+    cases = {row["conversation_id"]: row for row in found.get("cases", ())}
+    more = "+" if context.conversations >= 100 else ""
+    said = [f"{context.conversations}{more} other conversations"]
+    said += [f"writes {context.language}"] if context.language else []
+    said += [f"known by {', '.join(context.address_kinds)}"] if context.address_kinds else []
+    if not context.is_proved:
+        said.append("NOT PROVED to be them: tell nothing of this to whoever wrote")
+    lines = [f"customer: {'; '.join(said)}"]
+    for one in context.interactions:
+        case = cases.get(one.conversation_id)
+        stands = f" [{case['reference']} {case['status']}]" if case is not None else ""
+        lines.append(f"  {utc(one.at)}  {one.channel:12} {short(one.words, 90)}{stands}")
+    lines += [
+        f"  order {order.number}: {order.status} {order.total} {order.currency}".rstrip()
+        for order in context.orders
+    ]
+    return lines
 
 
 def _print(console: Any, found: dict[str, Any], with_decisions: bool, with_messages: bool) -> None:
@@ -120,6 +170,8 @@ def _print(console: Any, found: dict[str, Any], with_decisions: bool, with_messa
             f"ticket {ticket['ticket_id']}, conversation {ticket['conversation_id']}, opened {utc(ticket['opened_at'])}"
         )
     )
+    for text in context_lines(found):
+        console.print(f"[magenta]{escape(text)}[/magenta]")
     console.print()
     for line in timeline(found, with_decisions, with_messages):
         text = escape(f"{utc(line.at)}  {line.who:9} {line.text}")

@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
+from schemas.customers import CustomerContext
 from schemas.payload import Field, Id, Instant, Part, Payload
 from schemas.topics import MESSAGES
 
@@ -138,6 +139,8 @@ class MessageReceived(Payload):
 
     `verified` tells whether the channel proved the sender; `suspicion` says in words why a message that claims to belong
     to a conversation was not believed, or was joined with care. `input_id` names the delivery it came from.
+    `origin_customer_id` is the customer whose address it came from, before any merge; missing where it is the same.
+    `context` is what is known of the customer besides.
     """
 
     TYPE: ClassVar[str] = "message.received.v1"
@@ -159,6 +162,8 @@ class MessageReceived(Payload):
     verified: bool = False
     suspicion: str | None = None
     received_at: Instant | None = None
+    origin_customer_id: Id | None = None
+    context: CustomerContext | None = None
 
 
 class MessageRevised(Payload):

@@ -2,6 +2,7 @@
 
 from schemas import (
     commands,
+    customers,
     deadletters,
     inbound,
     messages,
@@ -20,6 +21,7 @@ MODULES = (
     inbound,
     submissions,
     messages,
+    customers,
     commands,
     roster,
     routing,

@@ -20,7 +20,8 @@ class AgentSet(Payload):
     """An agent as they are from now on; replaces what was known. Presence is not part of it and stays.
 
     `skills` maps a skill to its proficiency (1 to 10); `languages` a language code to proficiency likewise.
-    `capacity` is the weighted load the agent can carry, `queues` which queues they serve.
+    `capacity` is the weighted load the agent can carry, `queues` which queues they serve. `channel_limits` maps a channel to
+    how many of its tickets they take at once; where it is given, a channel that it does not name is none of theirs.
     """
 
     TYPE: ClassVar[str] = "agent.set.v1"
@@ -42,6 +43,9 @@ class AgentSet(Payload):
     skills: dict[Name, Level] = Field(default_factory=dict)
     languages: dict[Name, Level] = Field(default_factory=dict)
     capacity: int = Field(ge=0, le=100_000)
+    channel_limits: dict[Name, Annotated[int, Field(ge=0, le=100_000)]] = Field(
+        default_factory=dict
+    )
 
 
 class AgentRemoved(Payload):

@@ -19,13 +19,36 @@ class SkillNeed(Part):
     relax_after_seconds: float | None = None
 
 
+class RelaxStep(Part):
+    """From `after_seconds` of waiting, or after a share (0 to 1) of the time left to the target, less is asked.
+
+    `levels` are new, lower ones; `drop` skills asked no more; `language` whether the language is not either; `queues` whose
+    agents are asked as well. A step comes after the one before it.
+    """
+
+    after_seconds: float | None = None
+    share_of_time_left: float | None = Field(default=None, ge=0, le=1)
+    levels: dict[str, int] = Field(default_factory=dict)
+    drop: tuple[str, ...] = ()
+    language: bool = False
+    queues: tuple[str, ...] = ()
+
+
 class Requirement(Part):
-    """What the person must bring: a language (None: any) and skills at levels."""
+    """What the person must bring: a language (None: any) and skills at levels, and which skills they must not have.
+
+    `also_queues` are asked beside the ticket's own. With `moves_on_miss` an offer that is declined or runs out takes the
+    next of `steps` at once; the deadlines of later steps, counted from when the ticket began to wait, stay.
+    """
 
     language: str | None = None
     language_level: int = Field(default=1, ge=1, le=10)
     language_relax_after_seconds: float | None = None
     skills: tuple[SkillNeed, ...] = ()
+    forbidden: tuple[str, ...] = ()
+    also_queues: tuple[Id, ...] = ()
+    steps: tuple[RelaxStep, ...] = ()
+    moves_on_miss: bool = False
 
 
 class WorkRequested(Payload):
@@ -35,6 +58,9 @@ class WorkRequested(Payload):
     it takes, `preferred_agent_id` who had it last. A lower `priority` number is served earlier (1 urgent … 4 low).
     Age decides the order; the patience of `requirement` is counted from `relax_from` (None: from `entered_at`), which
     is later where others are asked than before, as after an escalation, or where the customer was waited for.
+
+    `channel` counts against the agents' limits by channel, `due_at` is the target that decides the order within a priority
+    (None: a day after entry). For `hold_seconds` the ticket waits for the preferred agent alone, as long as they are there.
     """
 
     TYPE: ClassVar[str] = "work.requested.v1"
@@ -67,6 +93,9 @@ class WorkRequested(Payload):
     relax_from: Instant | None = None
     preferred_agent_id: Id | None = None
     excluded_agent_ids: tuple[Id, ...] = ()
+    channel: str = ""
+    due_at: Instant | None = None
+    hold_seconds: float | None = Field(default=None, ge=0)
     reason: str = ""
     rule: str = ""
     policy_version: str = ""
@@ -99,7 +128,15 @@ class Excluded(Part):
 
 
 class DecisionRecord(Part):
-    """How a choice was made: rule and policy, what was asked after relaxation, who was fit, who was not and why."""
+    """How a choice was made: rule and policy, what was asked after relaxation, who was fit, who was not and why.
+
+    `excluded` spells out everyone in a small domain. In a large one `codes` has a byte for each agent who could take the
+    ticket but for the moment, in the order of their places, base64: 1 absent, 2 capacity, 4 wrap-up, 8 channel, 16 kept
+    free for another ticket, 32 declined, 64 excluded; with `codes_of` "all" a byte for each place. Who cannot take it at
+    all, and why, follows from the roster of `roster_version`. `via` is "spill" where other teams were asked, `spill` whether
+    they may be ("", "closed", "open"), `guarded` the queues that lend nobody now, `held_for` whom the ticket waits for.
+    `step` steps were taken, the next comes at `next_step_at`; `promoted_at` is when the ticket had waited too long.
+    """
 
     rule: str = ""
     policy_version: str = ""
@@ -109,6 +146,17 @@ class DecisionRecord(Part):
     candidates: tuple[str, ...] = ()
     excluded: tuple[Excluded, ...] = ()
     chosen_by: str = ""
+    scores: tuple[int, ...] = ()
+    via: str = "home"
+    step: int = 0
+    next_step_at: Instant | None = None
+    promoted_at: Instant | None = None
+    held_for: Id | None = None
+    spill: str = ""
+    guarded: tuple[Id, ...] = ()
+    roster_version: str = ""
+    codes: str = ""
+    codes_of: str = ""
 
 
 class RoutingEvent(Payload):

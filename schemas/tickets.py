@@ -2,6 +2,7 @@
 
 from typing import Any, ClassVar, Literal
 
+from schemas.customers import CustomerContext
 from schemas.messages import Change, MessageKind
 from schemas.payload import Field, Id, Instant, Part, Payload
 from schemas.topics import TICKETS
@@ -40,7 +41,10 @@ class TicketEvent(Payload):
 
 
 class TicketOpened(TicketEvent):
-    """A new case. `priority` 1 urgent … 4 low; `sla_policy` names the targets; `follows` the solved case before it."""
+    """A new case. `priority` 1 urgent … 4 low; `sla_policy` names the targets; `follows` the solved case before it.
+
+    `context` is what was known of the customer besides when the case was opened.
+    """
 
     TYPE: ClassVar[str] = "ticket.opened.v1"
     TOPIC: ClassVar[str] = TICKETS.name
@@ -82,6 +86,7 @@ class TicketOpened(TicketEvent):
     follows: Id | None = None
     vendor_message_id: str = ""
     suspicion: str | None = None
+    context: CustomerContext | None = None
 
 
 class TicketMessageAdded(TicketEvent):
@@ -342,4 +347,44 @@ class MessageNotTicketed(Payload):
     message_id: Id
     conversation_id: Id
     reason: str
+    at: Instant
+
+
+class TicketCustomerChanged(TicketEvent):
+    """The ticket's customer goes by another id: customers were merged (`merged`), or parted again (`unmerged`).
+
+    Where answers go does not change, and no clock: targets belong to the ticket.
+    """
+
+    TYPE: ClassVar[str] = "ticket.customer_changed.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "before": "45c48cce-2e2d-5fbd-ba1a-fc51c7c6ad26",
+        "customer_id": "8f14e45f-ceea-5e7a-9c3b-0d1f6f0a7c11",
+        "reason": "merged",
+        "merge_id": "8b1f5e0c-6f2e-5d0a-8c39-5a0f1c4a9e77",
+        "by": "signalbox",
+    }
+
+    before: Id
+    customer_id: Id
+    reason: Literal["merged", "unmerged"]
+    merge_id: Id
+    by: str
+
+
+class ConversationErased(Payload):
+    """A conversation's customer was erased: readers remove names, addresses and words that they keep of it."""
+
+    TYPE: ClassVar[str] = "conversation.erased.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "conversation_id": "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01",
+        "by": "ada",
+        "at": "2026-11-24T08:00:01Z",
+    }
+
+    conversation_id: Id
+    by: str
     at: Instant

@@ -2,12 +2,12 @@
 
 import asyncio
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 from fastapi import Request
-from fastapi.responses import JSONResponse
-from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
 from services.ingest.core.pace import network_of
@@ -47,7 +47,17 @@ class Problem(Exception):
         }
         if self.field is not None:
             body["field"] = self.field
-        return JSONResponse(body, self.status, self.headers, media_type=PROBLEM)
+        return as_json(body, self.status, self.headers, PROBLEM)
+
+
+def as_json(
+    content: Any,
+    status: int = 200,
+    headers: Mapping[str, str] | None = None,
+    media_type: str = "application/json",
+) -> Response:
+    """Return an answer in JSON."""
+    return Response(msgspec.json.encode(content), status, headers, media_type)
 
 
 def too_many(what: str, wait: float) -> Problem:
@@ -63,7 +73,26 @@ def too_many(what: str, wait: float) -> Problem:
 
 def client_of(request: Request) -> str:
     """Return what the sender's network address is counted as."""
-    return network_of(request.client.host if request.client is not None else "")
+    client = request.scope.get("client")
+    return _network_of(client[0] if client else "")
+
+
+_network_of = lru_cache(maxsize=10_000)(network_of)
+
+
+def kept_headers(request: Request, is_kept: Callable[[bytes], bool]) -> dict[str, str]:
+    """Return the headers that are stored with what came, each bounded; names in lower case. The last of a name counts."""
+    return {
+        name.decode("latin-1"): value[:HEADER_LENGTH_MAX].decode("latin-1").replace("\x00", "")
+        for name, value in request.scope["headers"]
+        if is_kept(name)
+    }
+
+
+def _too_large(limit: int) -> Problem:
+    return Problem(
+        413, "too_large", "Too large", f"body: has more than {limit} bytes", field="body"
+    )
 
 
 async def read_body(request: Request, limit: int, seconds: float) -> bytes:
@@ -72,21 +101,25 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
     Raises:
         Problem: 413, 408, or 400 where the sender hung up.
     """
-    too_large = Problem(
-        413, "too_large", "Too large", f"body: has more than {limit} bytes", field="body"
-    )
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:15]) > limit:
-        raise too_large
+        raise _too_large(limit)
     chunks: list[bytes] = []
     size = 0
     try:
         async with asyncio.timeout(seconds):
-            async for chunk in request.stream():
-                size += len(chunk)
+            while True:
+                message = await request.receive()
+                if message["type"] == "http.disconnect":
+                    raise Problem(
+                        400, "disconnected", "Disconnected", "body: ended early", field="body"
+                    )
+                chunks.append(message.get("body", b""))
+                size += len(chunks[-1])
                 if size > limit:
-                    raise too_large
-                chunks.append(chunk)
+                    raise _too_large(limit)
+                if not message.get("more_body", False):
+                    break
     except TimeoutError:
         raise Problem(
             408,
@@ -94,9 +127,5 @@ async def read_body(request: Request, limit: int, seconds: float) -> bytes:
             "Too slow",
             f"body: did not arrive within {seconds:g} seconds",
             field="body",
-        ) from None
-    except ClientDisconnect:
-        raise Problem(
-            400, "disconnected", "Disconnected", "body: ended early", field="body"
         ) from None
     return b"".join(chunks)

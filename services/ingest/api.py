@@ -21,16 +21,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol
-from urllib.parse import urlsplit
 
 import msgspec
-from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi import Request
 from pydantic import ValidationError
-from starlette.exceptions import HTTPException
+from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
-from chassis import logs
 from chassis.clock import Clock, monotonic
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.spool import SpoolItem
@@ -44,16 +41,33 @@ from services.ingest.adapters.channel import ParseError
 from services.ingest.adapters.intake import FrontDoor, PolicySource
 from services.ingest.adapters.message_api import SubmittedMessage
 from services.ingest.adapters.standard_webhooks import SignatureRefused
-from services.ingest.answers import HEADER_LENGTH_MAX, Problem, client_of, read_body, too_many
+from services.ingest.answers import (
+    HEADER_LENGTH_MAX,
+    Problem,
+    as_json,
+    client_of,
+    kept_headers,
+    read_body,
+    too_many,
+)
 from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels, Scope
+from services.ingest.paths import Paths
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
 FORM_TYPES: Final = frozenset({"application/json", "application/x-www-form-urlencoded"})
 IDEMPOTENCY_KEY_LENGTH_MAX: Final = 200
 HEADERS_KEPT: Final = frozenset(
-    {"content-type", "user-agent", "origin", "idempotency-key", "webhook-id", "webhook-timestamp"}
+    {
+        b"content-type",
+        b"user-agent",
+        b"origin",
+        b"idempotency-key",
+        b"webhook-id",
+        b"webhook-timestamp",
+    }
 )
+EVENT_ATTRIBUTES: Final = b"ce-"
 FORMS: Final = "/v1/forms/"
 ALLOW_ORIGIN: Final = "Access-Control-Allow-Origin"
 EVENT_RATE_PER_MINUTE: Final = 6_000
@@ -73,8 +87,6 @@ NEEDS_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "reassign": ("queue", "to_agent_id"),
     "tag": ("add", "remove"),
 }
-
-log = logs.get("ingest.gateway")
 
 
 class SecretSource(Protocol):
@@ -136,6 +148,11 @@ class Named:
         return None if self.name is None else (self.name, self.digest)
 
 
+def _path(request: Request) -> str:
+    path: str = request.scope["path"]
+    return path
+
+
 def _raw_headers(request: Request) -> dict[bytes, bytes]:
     return dict(request.scope["headers"])
 
@@ -157,9 +174,7 @@ def _content_type(request: Request, allowed: frozenset[str]) -> str:
 def _named(request: Request, scope: str, body: bytes) -> Named:
     """Return the request's name within `scope`, from `Idempotency-Key`."""
     raw = _raw_headers(request).get(b"idempotency-key")
-    digest = intake.digest(
-        request.method.encode(), request.url.path.encode("utf-8", "replace"), body
-    )
+    digest = intake.digest(request.method.encode(), _path(request).encode("utf-8", "replace"), body)
     if raw is None:
         return Named(None, digest)
     text = raw.strip().decode("ascii", "replace")
@@ -208,11 +223,9 @@ def _key_name(request: Request, deps: Deps, scope: Scope) -> str:
 
 
 def _kept_headers(request: Request) -> dict[str, str]:
-    return {
-        name: value[:HEADER_LENGTH_MAX].replace("\x00", "")
-        for name, value in request.headers.items()
-        if name in HEADERS_KEPT or name.startswith("ce-")
-    }
+    return kept_headers(
+        request, lambda name: name in HEADERS_KEPT or name.startswith(EVENT_ATTRIBUTES)
+    )
 
 
 def _identifier(value: str, field: str) -> str:
@@ -310,28 +323,28 @@ async def _store(deps: Deps, item: SpoolItem) -> tuple[Response, bool]:
     if result.conflicting:
         raise _key_conflict()
     headers = {"Idempotent-Replayed": "true"} if result.repeated else None
-    return JSONResponse({"id": result.answer or item.answer}, 202, headers), result.repeated
+    return as_json({"id": result.answer or item.answer}, 202, headers), result.repeated
 
 
 Handler = Callable[[Request], Awaitable[tuple[Response, bool]]]
 
 
-async def _answered(way: str, handler: Handler, request: Request) -> Response:
+async def _answered(counters: metrics.Way, handler: Handler, request: Request) -> Response:
     """Run a route and count what came of it."""
     began = monotonic()
     try:
         response, is_repeated = await handler(request)
     except Problem as problem:
-        metrics.REFUSED.labels(way, problem.reason).inc()
+        counters.refused(problem.reason)
         return problem.response()
     except ParseError as error:
-        metrics.REFUSED.labels(way, "invalid").inc()
+        counters.refused("invalid")
         return _invalid(error).response()
     except InvalidEvent as error:
-        metrics.REFUSED.labels(way, "invalid").inc()
+        counters.refused("invalid")
         return Problem(422, "invalid", "The request is not valid", error.detail).response()
     except Unavailable as error:
-        metrics.UNAVAILABLE.labels(way).inc()
+        counters.unavailable.inc()
         return Problem(
             503,
             "unavailable",
@@ -339,8 +352,7 @@ async def _answered(way: str, handler: Handler, request: Request) -> Response:
             "The request could not be stored now; please send it again",
             headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))},
         ).response()
-    metrics.ACCEPT_SECONDS.labels(way).observe(monotonic() - began)
-    (metrics.REPEATED if is_repeated else metrics.ACCEPTED).labels(way).inc()
+    counters.answered(monotonic() - began, is_repeated=is_repeated)
     return response
 
 
@@ -399,7 +411,7 @@ class Gateway:
             channel=channel,
             account=account,
             method=request.method,
-            url=request.url.path,
+            url=_path(request),
             headers=_kept_headers(request),
             received_at=self._deps.clock.now(),
             verified=verified,
@@ -481,12 +493,12 @@ class Gateway:
             response.headers["Access-Control-Max-Age"] = "600"
         return response
 
-    def with_cors(self, request: Request, response: Response) -> Response:
+    def with_cors(self, request: HTTPConnection, response: Response) -> Response:
         """Let a page's script read the answer to a form, a refusal too, where its site may send that form (CORS).
 
         A form without a list of sites may be sent from any. That is no risk: the gateway knows no cookies.
         """
-        path = request.url.path
+        path: str = request.scope["path"]
         if not path.startswith(FORMS):
             return response
         account = self._channels.file.forms.get(path.removeprefix(FORMS))
@@ -584,7 +596,7 @@ class Gateway:
         answered = [
             result.answer or item.answer for item, result in zip(items, results, strict=True)
         ]
-        return JSONResponse({"ids": answered}, 202), all(result.repeated for result in results)
+        return as_json({"ids": answered}, 202), all(result.repeated for result in results)
 
     async def event_handshake(self, request: Request) -> Response:
         """Tell a sender of CloudEvents that it may deliver here, and how fast (HTTP webhooks, abuse protection)."""
@@ -630,7 +642,7 @@ class Gateway:
                 f"{needed[0]}: at least one of {' and '.join(needed)} is required",
                 field=needed[0],
             )
-        named = _named(request, f"command/{key_name}{request.url.path}", body)
+        named = _named(request, f"command/{key_name}{_path(request)}", body)
         command_id = named.id("command", self._deps.workspace)
         fixed = {
             "command_id": command_id,
@@ -683,8 +695,10 @@ class Gateway:
         _content_type(request, JSON_TYPES)
         body = await self._body(request)
         given = _object(body)
-        given.setdefault("domain", request.query_params.get("domain") or self._channels.file.domain)
-        named = _named(request, f"roster/{key_name}{request.url.path}", body)
+        if "domain" in request.query_params:
+            given.setdefault("domain", _identifier(request.query_params["domain"], "domain"))
+        given.setdefault("domain", self._channels.file.domain)
+        named = _named(request, f"roster/{key_name}{_path(request)}", body)
         event = _payload(kind, given, fixed)
         event_id = named.id("roster", self._deps.workspace)
         return await self._store_event(request, event, event_id, str(given["domain"]), named)
@@ -706,82 +720,28 @@ class Gateway:
         )
 
 
-def _http_problem(error: Exception) -> Response:
-    """Answer what the framework refuses (unknown path, wrong method) in the same form."""
-    assert isinstance(error, HTTPException)
-    reason = "not_found" if error.status_code == 404 else "invalid"
-    headers = error.headers or {}
-    return Problem(
-        error.status_code, reason, str(error.detail), str(error.detail), headers=headers
-    ).response()
-
-
-def _failed(request: Request, error: Exception) -> Response:
-    """Answer for a mistake of ours, without its details."""
-    log.error(
-        "request_failed",
-        path=urlsplit(str(request.url.path)).path[:200],
-        error=type(error).__name__,
-        exc_info=error,
-    )
-    return Problem(500, "failed", "Failed", "Something failed here; it was written down").response()
-
-
-def create_app(deps: Deps) -> FastAPI:
-    """Return the gateway's application."""
+def create_app(deps: Deps) -> Paths:
+    """Return the gateway's application; further parts add their paths to it."""
     gateway = Gateway(deps)
+    app = Paths(gateway.authorize, gateway.with_cors)
 
-    async def http_problem(request: Request, error: Exception) -> Response:
-        return gateway.with_cors(request, _http_problem(error))
+    def add(method: str, path: str, way: str, handler: Handler) -> None:
+        counters = metrics.Way(way)
 
-    async def failed(request: Request, error: Exception) -> Response:
-        return gateway.with_cors(request, _failed(request, error))
+        async def answer(request: Request) -> Response:
+            return await _answered(counters, handler, request)
 
-    app = FastAPI(
-        title="Signalbox gateway",
-        version="1",
-        docs_url=None,
-        redoc_url=None,
-        openapi_url="/v1/openapi.json",
-        exception_handlers={HTTPException: http_problem, Exception: failed},
-    )
-    app.state.authorize = gateway.authorize  # For parts that are mounted beside these routes.
+        app.add(path, (method,), answer)
 
-    def route(method: str, path: str, way: str, handler: Handler) -> None:
-        async def endpoint(request: Request) -> Response:
-            return gateway.with_cors(request, await _answered(way, handler, request))
-
-        endpoint.__name__ = handler.__name__
-        endpoint.__doc__ = handler.__doc__
-        app.add_api_route(
-            path, endpoint, methods=[method], status_code=202, response_model=None, tags=[way]
-        )
-
-    route("POST", "/v1/forms/{key}", "forms", gateway.form)
-    app.add_api_route(
-        "/v1/forms/{key}",
-        gateway.form_preflight,
-        methods=["OPTIONS"],
-        include_in_schema=False,
-        response_model=None,
-    )
-    route("POST", "/v1/messages", "messages", gateway.message)
-    route("POST", "/v1/events", "events", gateway.event)
-    app.add_api_route(
-        "/v1/events",
-        gateway.event_handshake,
-        methods=["OPTIONS"],
-        include_in_schema=False,
-        response_model=None,
-    )
-    route(
-        "POST",
-        "/v1/conversations/{conversation_id}/tickets/{ticket_id}/{action}",
-        "commands",
-        gateway.command,
-    )
-    route("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put)
-    route("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete)
-    route("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence)
-    route("POST", "/v1/offers/{reservation_id}/{answer}", "offers", gateway.offer)
+    add("POST", "/v1/forms/{key}", "forms", gateway.form)
+    app.add("/v1/forms/{key}", ("OPTIONS",), gateway.form_preflight)
+    add("POST", "/v1/messages", "messages", gateway.message)
+    add("POST", "/v1/events", "events", gateway.event)
+    app.add("/v1/events", ("OPTIONS",), gateway.event_handshake)
+    ticket = "/v1/conversations/{conversation_id}/tickets/{ticket_id}"
+    add("POST", f"{ticket}/{{action}}", "commands", gateway.command)
+    add("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put)
+    add("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete)
+    add("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence)
+    add("POST", "/v1/offers/{reservation_id}/{answer}", "offers", gateway.offer)
     return app

@@ -19,7 +19,7 @@ from chassis.policy import PolicyHolder
 from chassis.spool import Numberer, Spool
 from chassis.stage import Stage
 from chassis.web import serve
-from services.ingest import webchat, webhooks
+from services.ingest import openapi, webchat, webhooks
 from services.ingest.adapters import attachments, smtp_in
 from services.ingest.adapters.accounts import PublishedKeys, references_of
 from services.ingest.adapters.imap import ImapPoller
@@ -99,6 +99,7 @@ class Gateway:
                 form_per_minute=settings.gateway_form_per_minute,
             )
         )
+        openapi.mount(app)
         webchat.mount(app, chat)
         keys = PublishedKeys()
         webhooks.mount(
@@ -228,9 +229,26 @@ def _references(channels: Channels) -> list[str]:
     ]
 
 
-def _housekeeping(stage: NormaliserStage, settings: IngestSettings) -> Background:
+async def _remove_files(
+    runtime: Runtime, stage: NormaliserStage, files: attachments.AttachmentStore
+) -> None:
+    """Delete the files of those who were erased, which nobody else has."""
+    async with runtime.pool.acquire() as connection:
+        erased = await stage.store.erased_files(connection)
+    for erasure_id, named in erased:
+        for sha256 in named:
+            await files.remove(sha256)
+        async with runtime.pool.acquire() as connection:
+            await stage.store.files_removed(connection, erasure_id)
+
+
+def _housekeeping(
+    stage: NormaliserStage,
+    settings: IngestSettings,
+    files: attachments.AttachmentStore | None = None,
+) -> Background:
     async def housekeeping(runtime: Runtime) -> None:
-        """Forget names and references that are too old to be met again."""
+        """Forget names and references that are too old to be met again, and files of those who were erased."""
         next_at = monotonic()
         while not runtime.stopping.is_set():
             if monotonic() >= next_at:
@@ -242,7 +260,10 @@ def _housekeeping(stage: NormaliserStage, settings: IngestSettings) -> Backgroun
                             connection,
                             now - timedelta(days=settings.seen_days),
                             now - timedelta(days=settings.thread_days),
+                            now - timedelta(days=settings.interaction_days),
                         )
+                    if files is not None:
+                        await _remove_files(runtime, stage, files)
                 except (
                     asyncpg.PostgresError,
                     asyncpg.InterfaceError,
@@ -281,7 +302,7 @@ def application(settings: IngestSettings, stage: str = "all") -> Application:
         background.append(Gateway(policies, settings))
     if with_normaliser:
         stages.append(normaliser)
-        background.append(_housekeeping(normaliser, settings))
+        background.append(_housekeeping(normaliser, settings, files))
     if stage in ("all", "webchat"):
         stages.append(WebchatStage(settings.workspace))
     return Application(

@@ -7,23 +7,29 @@
 import asyncio
 import base64
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar, Final
 
+from chassis import logs
 from chassis.deadletters import Reason
 from chassis.errors import InvalidEvent, PolicyError
 from chassis.policy import PolicyFiles, PolicyHolder
 from chassis.stage import Connection, Input, Outcome, Received, Stage
 from schemas import ids
+from schemas.customers import CustomerEvent, CustomerLinkSuggested, CustomerMerged
 from schemas.envelope import Envelope
 from schemas.inbound import InboundReceived
 from schemas.messages import MessageReceived, MessageRevised
 from schemas.payload import Payload
 from schemas.topics import INBOUND, Topic
 from services.ingest import adapters, metrics
+from services.ingest.adapters import attachments, mail_rules
 from services.ingest.adapters import event as foreign
+from services.ingest.adapters.attachments import AttachmentStore
 from services.ingest.adapters.channel import ChannelSettings, delivery_of
+from services.ingest.core import customers
 from services.ingest.core import decide as core
 from services.ingest.core import policy as channels
 from services.ingest.core.policy import Channels, ChannelsFile, PolicyMistake
@@ -33,6 +39,11 @@ from services.ingest.store import DirectoryStore
 
 PARSE_IN_LOOP_BYTES: Final = 64 * 1024
 """A batch with more than this to read is read in a thread, so that heartbeats and timers go on."""
+
+AWAY_PAUSE_SECONDS: Final = 1.0
+"""How long a batch waits before it is given back because its files cannot be stored."""
+
+log = logs.get("ingest.normaliser")
 
 
 def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Channels:
@@ -58,10 +69,18 @@ class NormaliserStage(Stage[Directory]):
     understands: ClassVar[frozenset[str]] = frozenset({InboundReceived.TYPE, foreign.TYPE})
     keeps_state: ClassVar[bool] = False
 
-    def __init__(self, policies: PolicyHolder[Channels], settings: IngestSettings) -> None:
+    def __init__(
+        self,
+        policies: PolicyHolder[Channels],
+        settings: IngestSettings,
+        files: AttachmentStore | None = None,
+    ) -> None:
+        """`files` keeps what mails bring along; without it nothing of that is kept."""
         self.store: DirectoryStore = DirectoryStore(settings.workspace)
+        self._files = files
         self._policies = policies
         self._workspace = settings.workspace
+        self._phone_region = settings.phone_region
         self._secret = settings.token_secret.get_secret_value().encode()
 
     def decode(self, envelope: Envelope, data: bytes) -> Payload:
@@ -113,6 +132,8 @@ class NormaliserStage(Stage[Directory]):
                 if size <= PARSE_IN_LOOP_BYTES
                 else await asyncio.to_thread(_parse_all, events, blobs, policy)
             )
+        if self._files is not None and self._files.is_on:
+            parsed = await self._keep_files(self._files, events, blobs, parsed)
         readable = [
             (one, found if isinstance(found := parsed[cause], Parsed) else None)
             for cause, one in events.items()
@@ -120,13 +141,37 @@ class NormaliserStage(Stage[Directory]):
         since = min((one.received_at for one in events.values()), default=None)
         directory = (
             await self.store.directory(
-                connection, core.questions(readable), since - policy.automatic_window
+                connection, core.questions(readable, self._phone_region), since - policy.automatic_window
             )
             if since is not None
             else Directory()
         )
         directory.parsed = parsed
         return dict.fromkeys(missing, directory)
+
+    async def _keep_files(
+        self,
+        files: AttachmentStore,
+        events: Mapping[str, InboundReceived],
+        blobs: Mapping[str, bytes],
+        parsed: Mapping[str, Parsed | ParseError],
+    ) -> dict[str, Parsed | ParseError]:
+        """Store the files of mails, one mail after the other; what was stored before is found and not stored again."""
+        made = dict(parsed)
+        for cause, found in parsed.items():
+            if not isinstance(found, Parsed) or not any(m.attachments for m in found.messages):
+                continue
+            one = events[cause]
+            raw = attachments.mail_of(delivery_of(one, blobs.get(one.body_ref or "")))
+            if raw is not None:
+                try:
+                    kept = [await files.kept(message, raw) for message in found.messages]
+                except attachments.StoreAway as error:
+                    log.warning("attachments_away", problem=str(error), channel=one.channel)
+                    await asyncio.sleep(AWAY_PAUSE_SECONDS)
+                    raise
+                made[cause] = replace(found, messages=tuple(kept))
+        return made
 
     def decide(self, state: Directory | None, item: Input, now: datetime) -> Outcome[Directory]:
         """Apply one delivery."""
@@ -144,6 +189,7 @@ class NormaliserStage(Stage[Directory]):
             secret=self._secret,
             automatic_max=policy.file.automatic.messages_max,
             automatic_window=policy.automatic_window,
+            phone_region=self._phone_region,
         )
         decision = core.decide(state, received, parsed, now, rules)
         _observe(received, decision)
@@ -156,7 +202,7 @@ class NormaliserStage(Stage[Directory]):
 
     def partition_key(self, event: Payload) -> str:
         """Return the conversation's id."""
-        assert isinstance(event, (MessageReceived, MessageRevised))
+        assert isinstance(event, (MessageReceived, MessageRevised, CustomerEvent))
         return event.conversation_id
 
 
@@ -176,6 +222,8 @@ def _parse_all(
 
 def settings_in(policy: Channels, channel: str, account: str) -> ChannelSettings | None:
     """Return the settings of an account, where the policy in force has it on that channel."""
+    if channel == "email" and account in policy.file.mail:
+        return mail_rules.Settings(rules=policy.file.mail[account].rules)
     found = policy.channel_accounts.get(account)
     if found is None or found[0] != channel or not isinstance(found[1], ChannelSettings):
         return None
@@ -194,6 +242,8 @@ def read_delivery(
             trusted_servers=policy.trusted_servers(received.account),
             settings=settings_in(policy, received.channel, received.account),
         )
+        if received.channel == customers.CHANNEL and received.method == customers.METHOD:
+            return Parsed(command=customers.read_command(delivery.body))
         parsed = adapters.parse(delivery)
         channel = adapters.CHANNELS.get(received.channel)
         if channel is not None and adapters.wants_read_back(channel, delivery, parsed):
@@ -222,3 +272,8 @@ def _observe(received: InboundReceived, decision: core.Decision) -> None:
         for event in decision.events
     ):
         metrics.SUSPICIONS.inc()
+    if any(isinstance(event, CustomerLinkSuggested) for event in decision.events):
+        metrics.LINKS.labels("suggested").inc()
+    merged = {event.merge_id for event in decision.events if isinstance(event, CustomerMerged)}
+    if merged:
+        metrics.LINKS.labels("merged").inc(len(merged))

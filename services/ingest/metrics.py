@@ -42,6 +42,7 @@ SMTP_REFUSED = metrics.counter(
     {
         "reason": (
             "unknown_recipient",
+            "bare_line_end",
             "bad_address",
             "too_many_connections",
             "unstorable",
@@ -49,7 +50,16 @@ SMTP_REFUSED = metrics.counter(
         )
     },
 )
+WEBCHAT_LISTENERS = metrics.gauge(
+    "signalbox_ingest_webchat_listeners",
+    "Web chats that wait for news now, by socket or by poll.",
+)
 SMTP_CONNECTIONS = metrics.gauge("signalbox_ingest_smtp_connections", "SMTP connections open now.")
+ATTACHMENTS = metrics.counter(
+    "signalbox_ingest_attachments_total",
+    "Attachments of mails: kept, refused (the message says why), or not stored because the store was away.",
+    {"outcome": ("kept", "refused", "failed")},
+)
 IMAP_ERRORS = metrics.counter(
     "signalbox_ingest_imap_errors_total",
     "Failed looks into a mailbox; it is tried again with growing pauses.",
@@ -73,6 +83,11 @@ IGNORED = metrics.counter(
 SUSPICIONS = metrics.counter(
     "signalbox_ingest_suspicious_total",
     "Messages that claimed a conversation and were not believed, or joined with care.",
+)
+LINKS = metrics.counter(
+    "signalbox_ingest_customer_links_total",
+    "Customers that turned out to be one (merged) or may be (suggested); a retried batch counts again.",
+    {"outcome": ("merged", "suggested")},
 )
 SECRETS_MISSING = metrics.gauge(
     "signalbox_ingest_secrets_missing",
@@ -110,3 +125,23 @@ READ_BACK_OLDEST = metrics.gauge(
     "signalbox_ingest_read_back_oldest_seconds",
     "Age of the oldest delivery that waits to be read back; above a few minutes: the vendor's API or our credentials.",
 )
+
+
+class Way:
+    """The series of one way in by HTTP, looked up once."""
+
+    def __init__(self, way: str) -> None:
+        self._way = way
+        self._accepted = ACCEPTED.labels(way)
+        self._repeated = REPEATED.labels(way)
+        self._seconds = ACCEPT_SECONDS.labels(way)
+        self.unavailable = UNAVAILABLE.labels(way)
+
+    def refused(self, reason: str) -> None:
+        """Count a request that was refused for what its sender did."""
+        REFUSED.labels(self._way, reason).inc()
+
+    def answered(self, seconds: float, *, is_repeated: bool) -> None:
+        """Count a request that is durable, and the time that it took."""
+        self._seconds.observe(seconds)
+        (self._repeated if is_repeated else self._accepted).inc()

@@ -36,6 +36,13 @@ class IngestSettings(Settings):
     smtp_connections_max: int = Field(
         default=200, ge=1, description="SMTP connections at a time; more are told 421."
     )
+    lmtp_listen_port: int = Field(
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of the LMTP listener, for a mail server on the same machine or network that delivers to"
+        " us; 0 opens none.",
+    )
     smtp_certificate: Path | None = Field(
         default=None,
         description="PEM file with certificate chain and key; STARTTLS is offered where it is set.",
@@ -90,6 +97,37 @@ class IngestSettings(Settings):
         description="Seconds between looks into a mailbox, where the account says nothing else and "
         "the server does not wake us (IDLE).",
     )
+    attachments_url: str = Field(
+        default="",
+        description="Where attachments are kept: a folder, `s3://bucket/prefix`, `gs://bucket/prefix`,"
+        " `az://container/prefix`, or `off`. Empty: the folder `attachments` in `SIGNALBOX_DATA_DIR`, else in"
+        " `signalbox` in the user's state directory. Credentials come from the cloud's own variables.",
+    )
+    attachment_bytes_max: int = Field(
+        default=25 * 1024 * 1024, ge=1, description="Largest attachment kept, in bytes."
+    )
+    attachments_bytes_max: int = Field(
+        default=50 * 1024 * 1024, ge=1, description="Bytes of attachments kept of one message."
+    )
+    attachments_count_max: int = Field(
+        default=50, ge=1, le=100, description="Attachments kept of one message."
+    )
+    attachments_refused_types: str = Field(
+        default=".exe,.scr,.com,.bat,.cmd,.pif,.msi,.vbs,.vbe,.jse,.wsf,.wsh,.hta,.cpl,.jar,.lnk,.ps1,.reg",
+        description="Endings (`.exe`) and media types (`application/x-msdownload`) of attachments that are not kept,"
+        " commas between; empty keeps all.",
+    )
+    clamd: str = Field(
+        default="",
+        description="ClamAV daemon that looks at attachments before they are kept: `host:port`, or"
+        " `unix:/path/to/socket`. While it is away, messages with attachments wait.",
+    )
+    phone_region: str = Field(
+        default="",
+        pattern=r"^(?:[A-Z]{2})?$",
+        description="Country (ISO 3166-1, such as `TR`) whose phone numbers are written without a country code; empty"
+        " takes only numbers with one.",
+    )
     seen_days: int = Field(
         default=30,
         ge=1,
@@ -98,4 +136,9 @@ class IngestSettings(Settings):
     )
     thread_days: int = Field(
         default=400, ge=1, description="Days that a Message-ID leads to its conversation."
+    )
+    interaction_days: int = Field(
+        default=730,
+        ge=1,
+        description="Days that the first words of a customer's message are known to their later conversations.",
     )

@@ -12,8 +12,6 @@ from typing import Any, Final, TypeVar
 from chassis.errors import Conflict
 from chassis.stage import Change, Connection
 from services.ingest.core.state import (
-    AddressRow,
-    CustomerRow,
     Directory,
     OrderRow,
     OutcomeRow,
@@ -24,6 +22,7 @@ from services.ingest.core.state import (
     SeenRow,
     ThreadRow,
 )
+from services.ingest.customer_store import CustomerStore, segments
 
 SELECT_BLOBS: Final = "SELECT ref, value FROM blob WHERE ref = ANY($1::text[])"
 SELECT_OUTCOMES: Final = "SELECT input_id, outcome FROM outcome WHERE input_id = ANY($1::text[])"
@@ -34,11 +33,6 @@ SELECT_SEEN: Final = """
 """
 SELECT_THREADS: Final = """
     SELECT reference, conversation_id FROM thread_ref WHERE workspace = $1 AND reference = ANY($2::text[])
-"""
-SELECT_ADDRESSES: Final = """
-    SELECT a.kind, a.address, a.customer_id, a.is_verified
-      FROM unnest($2::text[], $3::text[]) AS asked (kind, address)
-      JOIN customer_address a ON a.workspace = $1 AND (a.kind, a.address) = (asked.kind, asked.address)
 """
 SELECT_PARTICIPANTS: Final = """
     SELECT conversation_id, kind, address, customer_id FROM participant
@@ -59,18 +53,6 @@ INSERT_THREADS: Final = """
     INSERT INTO thread_ref (workspace, reference, conversation_id, at)
     SELECT $1, * FROM unnest($2::text[], $3::text[], $4::timestamptz[])
     ON CONFLICT (workspace, reference) DO NOTHING
-"""
-INSERT_CUSTOMERS: Final = """
-    INSERT INTO customer (workspace, customer_id, name, at)
-    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::timestamptz[])
-    ON CONFLICT (workspace, customer_id) DO NOTHING
-"""
-INSERT_ADDRESSES: Final = """
-    INSERT INTO customer_address (workspace, kind, address, customer_id, is_verified, at)
-    SELECT $1, * FROM unnest($2::text[], $3::text[], $4::text[], $5::boolean[], $6::timestamptz[])
-    ON CONFLICT (workspace, kind, address) DO UPDATE
-       SET is_verified = customer_address.is_verified OR excluded.is_verified
-    RETURNING kind, address, customer_id
 """
 INSERT_PARTICIPANTS: Final = """
     INSERT INTO participant (workspace, conversation_id, kind, address, customer_id, at)
@@ -112,6 +94,7 @@ class DirectoryStore:
 
     def __init__(self, workspace: str) -> None:
         self._workspace = workspace
+        self._customers = CustomerStore(workspace)
 
     async def load(
         self, connection: Connection, task: int, keys: Sequence[str]
@@ -142,14 +125,6 @@ class DirectoryStore:
             rows = await connection.fetch(SELECT_THREADS, self._workspace, sorted(asked.references))
             made.threads = {row["reference"]: row["conversation_id"] for row in rows}
             conversations.update(made.threads.values())
-        if asked.addresses:
-            addresses = sorted(asked.addresses)
-            rows = await connection.fetch(
-                SELECT_ADDRESSES, self._workspace, *_columns(addresses, 2)
-            )
-            made.addresses = {
-                (r["kind"], r["address"]): (r["customer_id"], r["is_verified"]) for r in rows
-            }
         if conversations:
             wanted = sorted(conversations)
             for row in await connection.fetch(SELECT_PARTICIPANTS, self._workspace, wanted):
@@ -157,6 +132,7 @@ class DirectoryStore:
                 made.participants.setdefault(row["conversation_id"], []).append(one)
             for row in await connection.fetch(SELECT_AUTOMATIC, wanted, automatic_since):
                 made.automatic.setdefault(row["conversation_id"], []).append(row["at"])
+        await self._customers.read(connection, asked, made)
         return made
 
     async def save(
@@ -168,12 +144,17 @@ class DirectoryStore:
         """Write a batch's rows.
 
         Raises:
-            Conflict: a name or an address was claimed by another task since it was read.
+            Conflict: a name, an address or a customer's standing was changed by another task since it was read.
         """
         del changes  # A directory is a view, not a state.
-        plain = [row for _, row in rows]
+        await self._customers.begin(connection, rows)
+        for index, segment in enumerate(segments([row for _, row in rows])):
+            await self._save_segment(connection, segment, is_after_erasure=index > 0)
+
+    async def _save_segment(
+        self, connection: Connection, plain: Sequence[Any], *, is_after_erasure: bool
+    ) -> None:
         await self._save_seen(connection, _of(plain, SeenRow))
-        await self._save_customers(connection, _of(plain, CustomerRow), _of(plain, AddressRow))
         threads: dict[str, ThreadRow] = {}
         for thread in _of(plain, ThreadRow):
             threads.setdefault(thread.reference, thread)
@@ -196,6 +177,7 @@ class DirectoryStore:
                     [(*key, p.customer_id, p.at) for key, p in sorted(participants.items())], 5
                 ),
             )
+        await self._customers.save(connection, plain, is_after_erasure=is_after_erasure)
         await self._save_read_backs(connection, _of(plain, ReadBackRow))
         await self._save_orders(connection, _of(plain, OrderRow))
         outcomes = {row.input_id: row for row in _of(plain, OutcomeRow)}
@@ -282,47 +264,25 @@ class DirectoryStore:
                     f"{mine.channel}/{mine.account} {mine.name[:60]} was taken in meanwhile"
                 )
 
-    async def _save_customers(
-        self,
-        connection: Connection,
-        customers: Sequence[CustomerRow],
-        addresses: Sequence[AddressRow],
-    ) -> None:
-        known: dict[str, CustomerRow] = {}
-        for customer in customers:
-            known.setdefault(customer.customer_id, customer)
-        if known:
-            await connection.execute(
-                INSERT_CUSTOMERS,
-                self._workspace,
-                *_columns([(c.customer_id, c.name, c.at) for _, c in sorted(known.items())], 3),
-            )
-        wanted: dict[tuple[str, str], AddressRow] = {}
-        for row in addresses:
-            before = wanted.get(row.key)
-            if before is not None and before.customer_id != row.customer_id:
-                raise Conflict("two tasks want one address for two customers")
-            if before is None or row.is_verified:
-                wanted[row.key] = row
-        if not wanted:
-            return
-        standing = await connection.fetch(
-            INSERT_ADDRESSES,
-            self._workspace,
-            *_columns(
-                [(*key, a.customer_id, a.is_verified, a.at) for key, a in sorted(wanted.items())], 5
-            ),
-        )
-        for there in standing:
-            if wanted[there["kind"], there["address"]].customer_id != there["customer_id"]:
-                raise Conflict("an address was given to another customer meanwhile")
+    async def erased_files(self, connection: Connection) -> list[tuple[str, tuple[str, ...]]]:
+        """Return the erasures whose files are still to be deleted, and which these are."""
+        return await self._customers.erased_files(connection)
+
+    async def files_removed(self, connection: Connection, erasure_id: str) -> None:
+        """Note that an erasure's files are gone."""
+        await self._customers.files_removed(connection, erasure_id)
 
     async def forget(
-        self, connection: Connection, seen_before: datetime, threads_before: datetime
+        self,
+        connection: Connection,
+        seen_before: datetime,
+        threads_before: datetime,
+        said_before: datetime,
     ) -> None:
-        """Delete names and references that are too old to be met again."""
+        """Delete names and references that are too old to be met again, and what customers said too long ago."""
         await connection.execute(FORGET_SEEN, seen_before)
         await connection.execute(FORGET_THREADS, threads_before)
+        await self._customers.forget(connection, said_before)
 
 
 def _of(rows: Sequence[Any], kind: type[R]) -> list[R]:

@@ -33,7 +33,7 @@ from urllib.parse import urlsplit
 
 import asyncpg
 import msgspec
-from fastapi import FastAPI, Request, WebSocket
+from fastapi import Request, WebSocket
 from fastapi.responses import JSONResponse
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
@@ -53,8 +53,8 @@ from services.ingest.answers import Problem, client_of, read_body, too_many
 from services.ingest.core import webchat as tokens
 from services.ingest.core.normalise import clean_text, clean_value
 from services.ingest.core.pace import Pace, network_of
-from services.ingest.core.policy import Scope
 from services.ingest.core.webchat import Session, TokenRefused
+from services.ingest.paths import Paths
 from services.ingest.webchat_store import CHANNEL, Clash, Shown, WebchatStore
 
 WAY: Final = "webchat"
@@ -108,7 +108,6 @@ _CONFIG: Final = re.compile(r"/\*config\*/ ?\{\}")
 
 log = logs.get("ingest.webchat")
 
-Authorize = Callable[[Request, Scope], str]
 Handler = Callable[[Request, str, Settings], Awaitable[Response]]
 
 
@@ -880,23 +879,21 @@ class Webchat:
         return response if is_for_agents else self._with_cors(request, response)
 
 
-def mount(app: FastAPI, chat: Webchat) -> None:
-    """Put web chat's routes into the gateway's application, whose `state.authorize` proves an agent's key."""
-    authorize: Authorize = app.state.authorize
-    plain: dict[str, Any] = {"response_model": None, "include_in_schema": False}
+def mount(app: Paths, chat: Webchat) -> None:
+    """Put web chat's paths into the gateway's application, whose `authorize` proves an agent's key."""
 
     def add(method: str, path: str, handler: Handler, *, is_for_agents: bool = False) -> None:
         async def endpoint(request: Request) -> Response:
             return await chat.answered(request, handler, is_for_agents=is_for_agents)
 
-        app.add_api_route(path, endpoint, methods=[method], **plain)
+        app.add(path, (method,), endpoint)
 
     def add_for_agents(
         method: str, name: str, handler: Callable[[str], Awaitable[Response]]
     ) -> None:
         async def checked(request: Request, account: str, settings: Settings) -> Response:
             del account, settings
-            authorize(request, "agents")
+            app.authorize(request, "agents")
             return await handler(request.path_params["conversation_id"])
 
         path = f"/v1/conversations/{{conversation_id}}/{name}"
@@ -911,10 +908,10 @@ def mount(app: FastAPI, chat: Webchat) -> None:
     add("POST", f"{here}/form", chat.form)
     add_for_agents("POST", "typing", chat.agent_typing)
     add_for_agents("GET", "visitor", chat.visitor)
-    app.add_api_route(f"{here}.js", chat.script, methods=["GET"], **plain)
-    app.add_api_route(f"{here}/demo", chat.demo, methods=["GET"], **plain)
-    app.add_api_route(f"{here}/{{name}}", chat.preflight, methods=["OPTIONS"], **plain)
-    app.add_api_websocket_route(f"{here}/socket", chat.socket)
+    app.add(f"{here}.js", ("GET",), chat.script)
+    app.add(f"{here}/demo", ("GET",), chat.demo)
+    app.add(f"{here}/{{name}}", ("OPTIONS",), chat.preflight)
+    app.add_socket(f"{here}/socket", chat.socket)
 
 
 class Wire:

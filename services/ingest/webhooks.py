@@ -40,10 +40,11 @@ from services.ingest.core.pace import Pace
 from services.ingest.paths import Paths
 
 PATHS: Final = ("/v1/channels/{channel}/{account}", "/v1/channels/{channel}/{account}/{token}")
-HEADERS_KEPT: Final = frozenset({"content-type", "user-agent"})
+HEADERS_KEPT: Final = frozenset({b"content-type", b"user-agent"})
 PARSE_IN_LOOP_BYTES: Final = 64 * 1024
 HANDSHAKES: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 """Methods that only ask whether somebody is there: no published key is needed to answer them."""
+COUNTERS: Final = metrics.Way("channels")
 METHODS: Final = ("GET", "HEAD", "POST", "PUT", "OPTIONS")
 
 log = logs.get("ingest.webhooks")
@@ -73,20 +74,19 @@ class Webhooks:
         try:
             response, is_stored = await self._take(request, channel)
         except Problem as problem:
-            metrics.REFUSED.labels("channels", problem.reason).inc()
+            COUNTERS.refused(problem.reason)
             self._count_refusal(channel, problem.reason)
             return problem.response()
         except InvalidEvent as error:
-            metrics.REFUSED.labels("channels", "invalid").inc()
+            COUNTERS.refused("invalid")
             self._count_refusal(channel, "invalid")
             return Problem(422, "invalid", "The request is not valid", error.detail).response()
         except Unavailable:
-            metrics.UNAVAILABLE.labels("channels").inc()
+            COUNTERS.unavailable.inc()
             assert channel is not None
             return _http(channel.unavailable, request.method)
         if is_stored is not None:
-            metrics.ACCEPT_SECONDS.labels("channels").observe(monotonic() - began)
-            (metrics.ACCEPTED if is_stored else metrics.REPEATED).labels("channels").inc()
+            COUNTERS.answered(monotonic() - began, is_repeated=not is_stored)
         return response
 
     def _count_refusal(self, channel: Channel | None, reason: str) -> None:
@@ -104,7 +104,7 @@ class Webhooks:
         body = await read_body(request, self.body_bytes_max, self.body_seconds)
         verdict = await self._verdict(request, channel, settings, body)
         if not verdict.accepted:
-            metrics.REFUSED.labels("channels", verdict.reason).inc()
+            COUNTERS.refused(verdict.reason)
             self._count_refusal(channel, verdict.reason)
             return _http(verdict.respond, request.method), None
         if not verdict.is_delivery:
@@ -148,12 +148,14 @@ class Webhooks:
 
     def _url(self, request: Request) -> str:
         """Return the address as the vendor knows it: the configured public one, or as the request says."""
-        if not self.public_url:
-            return str(request.url)
-        path: bytes = request.scope.get("raw_path", request.url.path.encode()).partition(b"?")[0]
-        query: bytes = request.scope.get("query_string", b"")
+        scope = request.scope
+        path: bytes = (scope.get("raw_path") or scope["path"].encode()).partition(b"?")[0]
+        query: bytes = scope.get("query_string", b"")
         tail = path.decode("latin-1") + (f"?{query.decode('latin-1')}" if query else "")
-        return self.public_url.rstrip("/") + tail
+        if self.public_url:
+            return self.public_url.rstrip("/") + tail
+        host = request.headers.get("host") or "localhost"
+        return f"{scope.get('scheme', 'http')}://{host}{tail}"
 
     def _check_type(self, request: Request, channel: Channel) -> None:
         given = media_type(request.headers.get("content-type", ""))
@@ -177,11 +179,14 @@ class Webhooks:
         body: bytes,
     ) -> bool:
         kept = channel.scrub(body)
-        headers = {
-            name: value[:HEADER_LENGTH_MAX].replace("\x00", "")
-            for name, value in request.headers.items()
-            if (name in HEADERS_KEPT or name in channel.headers_kept) and name != FETCHED
-        }
+        wanted = channel.headers_kept
+        headers = kept_headers(
+            request,
+            lambda name: (
+                name in HEADERS_KEPT
+                or (name.decode("latin-1") in wanted and name != FETCHED.encode())
+            ),
+        )
         now = self.clock.now()
         digest = intake.digest(body)
         name = f"channel/{channel.name}/{account}/{verdict.name}/{digest[:16]}"
@@ -225,6 +230,8 @@ class Webhooks:
             ),
             *self._unread(received, parsed),
         ]
+        if len(items) == 1:
+            return (await self.spool.put(items[0])).stored
         results = await asyncio.gather(*(self.spool.put(item) for item in items))
         return results[0].stored
 

@@ -57,6 +57,7 @@ UNDERSTOOD: Final[tuple[type[Payload], ...]] = (
     tickets.TicketEscalated,
     tickets.TicketSolved,
     tickets.TicketClosed,
+    tickets.ConversationErased,
 )
 
 log = logs.get("notifier")
@@ -190,7 +191,7 @@ class NotifierStage(Stage[Loaded]):
             events=decision.events,
             timers={TIMER: due} if is_timer_stale else {},
             effects=[_effect(item.key, send) for send in decision.sends],
-            rows=decision.events,
+            rows=(*decision.events, *_erasures(item)),
             ignored=decision.ignored,
         )
 
@@ -231,6 +232,11 @@ def _remember(recents: Recents, decision: Decision, workspace: str) -> None:
                 told = recents.setdefault(key, [])
                 told.append(event.at)
                 told[:] = [at for at in told if at > event.at - WINDOW]
+
+
+def _erasures(item: Input) -> tuple[tickets.ConversationErased, ...]:
+    event = item.event if isinstance(item, Received) else None
+    return (event,) if isinstance(event, tickets.ConversationErased) else ()
 
 
 def _event(item: Input) -> Event:

@@ -15,6 +15,7 @@ from schemas.notifications import (
     NoticeSuppressed,
     NoticeUnknown,
 )
+from schemas.tickets import ConversationErased
 from services.notifier.core.audience import recipient_key
 from services.notifier.core.state import Conversation
 from services.notifier.metrics import NOTICES, SUPPRESSED
@@ -42,6 +43,15 @@ _NEVER_REQUESTED: Final = """
 INSERT INTO notice (notice_id, ticket_id, conversation_id, occasion, status, reason, settled_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[])
     ON CONFLICT (notice_id) DO NOTHING
+"""
+
+# What a server said of a failure may name the address. The keyed hash of a recipient stays: caps are counted by it.
+_ERASE: Final = """
+UPDATE notice SET reason = 'customer_erased'
+ WHERE conversation_id = ANY($1::text[]) AND status IN ('failed', 'unknown')
+"""
+_ERASE_PARKED: Final = """
+UPDATE parked SET value = NULL, is_cut = true WHERE state_key = ANY($1::text[])
 """
 
 _RECENT: Final = """
@@ -100,7 +110,10 @@ class NoticeStore(DocumentStore[Conversation]):
 
     async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Any]]) -> None:
         """Write notices: intents first, then what became of earlier ones."""
-        events: list[AnyNoticeEvent] = [event for _, event in rows]
+        erased = [row.conversation_id for _, row in rows if isinstance(row, ConversationErased)]
+        events: list[AnyNoticeEvent] = [
+            row for _, row in rows if not isinstance(row, ConversationErased)
+        ]
         requested = [event for event in events if isinstance(event, NoticeRequested)]
         settled = [event for event in events if not isinstance(event, NoticeRequested)]
         if requested:
@@ -135,6 +148,9 @@ class NoticeStore(DocumentStore[Conversation]):
                 [event.reason for event in refused],
                 [event.at for event in refused],
             )
+        if erased:
+            await connection.execute(_ERASE, erased)
+            await connection.execute(_ERASE_PARKED, erased)
         _count(events)
 
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 from chassis.errors import PolicyError
 from chassis.policy import PolicyFiles, PolicyHolder
 from chassis.stage import Input, Outcome, Received, Stage, Tick
-from schemas import commands, messages, notifications, roster, routing, sla, tickets
+from schemas import commands, customers, messages, notifications, roster, routing, sla, tickets
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, MESSAGES, NOTIFICATIONS, ROSTER, ROUTING, ROUTING_WORK, SLA
@@ -79,6 +79,10 @@ class TicketsStage(Stage[Conversation]):
         {
             messages.MessageReceived.TYPE,
             messages.MessageRevised.TYPE,
+            customers.CustomerMerged.TYPE,
+            customers.CustomerUnmerged.TYPE,
+            customers.CustomerLinkSuggested.TYPE,
+            customers.CustomerErased.TYPE,
             commands.ReplyToCustomer.TYPE,
             commands.AddNote.TYPE,
             commands.SolveTicket.TYPE,
@@ -150,6 +154,7 @@ def _ticket_input(event: Payload) -> decide.Event:
         case (
             messages.MessageReceived()
             | messages.MessageRevised()
+            | customers.CustomerEvent()
             | commands.ReplyToCustomer()
             | commands.AddNote()
             | commands.SolveTicket()

@@ -19,12 +19,13 @@ from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
 from services.router import metrics
 from services.router.core.capacity import Agent
 from services.router.core.domain import Domain, Work
-from services.router.core.lifecycle import MessageRow, RevisedRow
+from services.router.core.lifecycle import ErasedRow, MessageRow, RevisedRow
 from services.router.core.state import Conversation, Queued, Ticket
 
 # In the order of their numbers: a conversation's closed ticket goes before its follow-up, or the unique index of open
 # tickets would see two.
-_PUT_TICKETS: Final = """
+_PUT_ALL: Final = """
+WITH tickets AS (
 INSERT INTO ticket (
     ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
     customer_id, language, tags, opened_at, updated_at, version
@@ -44,14 +45,20 @@ ON CONFLICT (ticket_id) DO UPDATE SET
     status = excluded.status, queue = excluded.queue, desk = excluded.desk,
     priority = excluded.priority, agent_id = excluded.agent_id, customer_id = excluded.customer_id,
     language = excluded.language, tags = excluded.tags, updated_at = excluded.updated_at,
-    version = excluded.version
-"""
-
-_ADD_EVENTS: Final = """
+    subject = excluded.subject, version = excluded.version
+), events AS (
 INSERT INTO ticket_event (ticket_id, version, conversation_id, type, at, data)
 SELECT * FROM unnest(
-    $1::text[], $2::bigint[], $3::text[], $4::text[], $5::timestamptz[], $6::jsonb[]
+    $17::text[], $18::bigint[], $19::text[], $20::text[], $21::timestamptz[], $22::jsonb[]
+))
+INSERT INTO ticket_message (
+    message_id, input_id, ticket_id, conversation_id, kind, outcome, at, text
 )
+SELECT * FROM unnest(
+    $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[],
+    $29::timestamptz[], $30::text[]
+)
+ON CONFLICT (message_id) DO NOTHING
 """
 
 _REVISE_MESSAGES: Final = """
@@ -59,30 +66,32 @@ UPDATE ticket_message AS kept SET text = told.text
   FROM unnest($1::text[], $2::text[]) AS told (message_id, text)
  WHERE kept.message_id = told.message_id
 """
-_ADD_MESSAGES: Final = """
-INSERT INTO ticket_message (
-    message_id, input_id, ticket_id, conversation_id, kind, outcome, at, text
-)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::timestamptz[],
-    $8::text[]
-)
-ON CONFLICT (message_id) DO NOTHING
+# Words and whatever names the customer go; ids, instants and what was decided stay, so that counts still balance.
+_ERASE_MESSAGES: Final = """
+UPDATE ticket_message SET text = ''
+ WHERE message_id = ANY($1::text[])
+    OR ticket_id IN (SELECT ticket_id FROM ticket WHERE conversation_id = ANY($2::text[]) AND customer_id = ANY($3::text[]))
 """
-
-_PUT_AGENTS: Final = """
-INSERT INTO assignment_agent (
-    domain, agent_id, task, name, presence, capacity, load, ceiling, profile, last_assigned_at, misses
-)
-SELECT * FROM unnest(
-    $1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[], $8::int[],
-    $9::jsonb[], $10::timestamptz[], $11::int[]
-)
-ON CONFLICT (domain, agent_id) DO UPDATE SET
-    task = excluded.task, name = excluded.name, presence = excluded.presence,
-    capacity = excluded.capacity, load = excluded.load, ceiling = excluded.ceiling,
-    profile = excluded.profile, last_assigned_at = excluded.last_assigned_at,
-    misses = excluded.misses
+_ERASE_EVENTS: Final = """
+UPDATE ticket_event AS e
+   SET data = (e.data - 'context' - 'suspicion')
+              || CASE WHEN e.data ? 'text' THEN '{"text": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.data ? 'subject' THEN '{"subject": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.data ? 'facts' THEN '{"facts": {}}'::jsonb ELSE '{}' END
+              || CASE WHEN e.type = 'ticket.escalated.v1' THEN '{"reason": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.data ? 'vendor_message_id' THEN '{"vendor_message_id": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN jsonb_typeof(e.data -> 'contact') = 'object'
+                      THEN jsonb_build_object('contact', (e.data -> 'contact')
+                           || '{"name": "", "address": "", "address_kind": "none"}'::jsonb) ELSE '{}' END
+  FROM ticket t
+ WHERE t.ticket_id = e.ticket_id AND t.conversation_id = ANY($1::text[]) AND t.customer_id = ANY($2::text[])
+"""
+_ERASE_TICKETS: Final = """
+UPDATE ticket SET subject = '', language = NULL
+ WHERE conversation_id = ANY($1::text[]) AND customer_id = ANY($2::text[])
+"""
+_ERASE_PARKED: Final = """
+UPDATE parked SET value = NULL, is_cut = true WHERE state_key = ANY($1::text[])
 """
 
 _PUT_WORKS: Final = """
@@ -110,13 +119,28 @@ DELETE FROM assignment_work AS w USING unnest($1::text[], $2::text[]) AS gone (d
 WHERE w.domain = gone.domain AND w.work_id = gone.work_id
 """
 
-_ADD_ROUTING: Final = """
+# What is offered and held, who holds it, and what was told of it: one way to the server for all that an offer changes.
+_PUT_ALL_ROUTING: Final = f"""
+WITH works AS ({_PUT_WORKS}), agents AS (
+INSERT INTO assignment_agent (
+    domain, agent_id, task, name, presence, capacity, load, ceiling, profile, last_assigned_at, misses
+)
+SELECT * FROM unnest(
+    $15::text[], $16::text[], $17::int[], $18::text[], $19::text[], $20::int[], $21::int[],
+    $22::int[], $23::jsonb[], $24::timestamptz[], $25::int[]
+)
+ON CONFLICT (domain, agent_id) DO UPDATE SET
+    task = excluded.task, name = excluded.name, presence = excluded.presence,
+    capacity = excluded.capacity, load = excluded.load, ceiling = excluded.ceiling,
+    profile = excluded.profile, last_assigned_at = excluded.last_assigned_at,
+    misses = excluded.misses
+)
 INSERT INTO routing_event (ticket_id, work_id, type, at, data)
 SELECT ticket_id, work_id, type, at, data FROM unnest(
-    $1::text[], $2::text[], $3::text[], $4::timestamptz[], $5::jsonb[]
+    $26::text[], $27::text[], $28::text[], $29::timestamptz[], $30::jsonb[]
 ) WITH ORDINALITY AS given (ticket_id, work_id, type, at, data, place)
 ORDER BY place
-"""
+"""  # noqa: S608 - put together from constants
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +164,11 @@ class TicketStore(DocumentStore[Conversation]):
         events: list[TicketEvent] = []
         messages: list[MessageRow] = []
         revised: dict[str, str] = {}
+        erased: list[ErasedRow] = []
         for _, row in rows:
             match row:
+                case ErasedRow():
+                    erased.append(row)
                 case TicketRow():
                     tickets[row.ticket.ticket_id] = row
                 case TicketEvent():
@@ -155,11 +182,32 @@ class TicketStore(DocumentStore[Conversation]):
                     metrics.count_ticket_event(row)
                 case _:
                     raise TypeError(f"no table for {type(row).__name__}")
-        await _put_tickets(connection, list(tickets.values()))
-        await _add_events(connection, events)
-        await _add_messages(connection, messages)
+        if tickets or events or messages:
+            await connection.execute(
+                _PUT_ALL,
+                *_ticket_columns(list(tickets.values())),
+                *_event_columns(events),
+                *_message_columns(messages),
+            )
         if revised:
             await connection.execute(_REVISE_MESSAGES, list(revised), list(revised.values()))
+        if erased:
+            await _erase(connection, erased)
+
+
+async def _erase(connection: Connection, rows: Sequence[ErasedRow]) -> None:
+    """Remove words and names, last in the transaction: what came in the same batch goes too, if it was there before.
+
+    What a customer wrote after they were forgotten comes in a later event of their conversation, and may be of the same
+    batch; its words are then kept by Kafka alone until they expire, which errs on the side of whoever asked.
+    """
+    messages = sorted({name for row in rows for name in row.message_ids})
+    conversations = sorted({row.conversation_id for row in rows})
+    members = sorted({name for row in rows for name in row.members})
+    await connection.execute(_ERASE_MESSAGES, messages, conversations, members)
+    await connection.execute(_ERASE_EVENTS, conversations, members)
+    await connection.execute(_ERASE_TICKETS, conversations, members)
+    await connection.execute(_ERASE_PARKED, conversations)
 
 
 def _agent_of(ticket: Ticket) -> str | None:
@@ -167,12 +215,9 @@ def _agent_of(ticket: Ticket) -> str | None:
     return ticket.last_agent_id if isinstance(standing, Queued) else standing.agent_id
 
 
-async def _put_tickets(connection: Connection, rows: Sequence[TicketRow]) -> None:
-    if not rows:
-        return
+def _ticket_columns(rows: Sequence[TicketRow]) -> tuple[list[Any], ...]:
     tickets = [row.ticket for row in rows]
-    await connection.execute(
-        _PUT_TICKETS,
+    return (
         [ticket.ticket_id for ticket in tickets],
         [row.conversation_id for row in rows],
         [ticket.number for ticket in tickets],
@@ -192,23 +237,21 @@ async def _put_tickets(connection: Connection, rows: Sequence[TicketRow]) -> Non
     )
 
 
-async def _add_events(connection: Connection, events: Sequence[TicketEvent]) -> None:
-    if events:
-        await connection.execute(
-            _ADD_EVENTS,
-            [event.ticket_id for event in events],
-            [event.version for event in events],
-            [event.conversation_id for event in events],
-            [event.TYPE for event in events],
-            [event.at for event in events],
-            [event.to_json().decode() for event in events],
-        )
+def _event_columns(events: Sequence[TicketEvent]) -> tuple[list[Any], ...]:
+    return (
+        [event.ticket_id for event in events],
+        [event.version for event in events],
+        [event.conversation_id for event in events],
+        [event.TYPE for event in events],
+        [event.at for event in events],
+        [event.to_json().decode() for event in events],
+    )
 
 
-async def _add_messages(connection: Connection, messages: Sequence[MessageRow]) -> None:
-    if messages:
-        columns = zip(*messages, strict=True)
-        await connection.execute(_ADD_MESSAGES, *(list(column) for column in columns))
+def _message_columns(messages: Sequence[MessageRow]) -> tuple[list[Any], ...]:
+    if not messages:
+        return tuple([] for _ in MessageRow._fields)
+    return tuple(list(column) for column in zip(*messages, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -262,39 +305,49 @@ class DomainStore:
         rows: Sequence[tuple[int, Any]],
     ) -> None:
         """Write the changed agents and works of each domain, and what was told of them."""
-        for change in changes:
-            if change.state is not None:
-                await self._save_domain(connection, change.task, change.state)
+        domains = [(change.task, change.state) for change in changes if change.state is not None]
+        for _, domain in domains:
+            await _drop(connection, domain)
+        works = [
+            (task, domain.name, domain.works[work_id])
+            for task, domain in domains
+            for work_id in sorted(domain.changed_works)
+        ]
+        agents = [
+            (task, domain.name, domain.agents[agent_id])
+            for task, domain in domains
+            for agent_id in sorted(domain.changed_agents)
+        ]
         routed = [row for _, row in rows if isinstance(row, RoutingRow)]
-        if routed:
+        # Whatever ended or waits again first: one ticket's old reservation must be gone before its new one comes.
+        live = [work for work in works if work[2].status in _LIVE]
+        if len(live) < len(works):
+            rest = [work for work in works if work[2].status not in _LIVE]
+            await connection.execute(_PUT_WORKS, *_work_columns(rest))
+        if live or agents or routed:
             await connection.execute(
-                _ADD_ROUTING,
-                [row.event.ticket_id for row in routed],
-                [row.event.work_id for row in routed],
-                [row.event.TYPE for row in routed],
-                [row.at for row in routed],
-                [row.event.to_json().decode() for row in routed],
+                _PUT_ALL_ROUTING,
+                *_work_columns(live),
+                *_agent_columns(agents),
+                *_routing_columns(routed),
             )
             metrics.count_routing_events(row.event for row in routed)
+        for _, domain in domains:
+            domain.clear_marks()
+            n_available = sum(agent.is_available for agent in domain.agents.values())
+            metrics.show_domain(domain.name, domain.n_waiting(), n_available)
 
-    async def _save_domain(self, connection: Connection, task: int, domain: Domain) -> None:
-        name = domain.name
-        if domain.gone_agents:
-            gone = sorted(domain.gone_agents)
-            await connection.execute(_DROP_AGENTS, [name] * len(gone), gone)
-        if domain.gone_works:
-            gone = sorted(domain.gone_works)
-            await connection.execute(_DROP_WORKS, [name] * len(gone), gone)
-        works = [domain.works[work_id] for work_id in sorted(domain.changed_works)]
-        live = {"offered", "assigned"}
-        # Whatever ended or waits again first: one ticket's old reservation must be gone before its new one comes.
-        await _put_works(connection, task, name, [w for w in works if w.status not in live])
-        await _put_works(connection, task, name, [w for w in works if w.status in live])
-        changed = [domain.agents[agent_id] for agent_id in sorted(domain.changed_agents)]
-        await _put_agents(connection, task, name, changed)
-        domain.clear_marks()
-        n_available = sum(agent.is_available for agent in domain.agents.values())
-        metrics.show_domain(name, domain.n_waiting(), n_available)
+
+_LIVE: Final = frozenset({"offered", "assigned"})
+
+
+async def _drop(connection: Connection, domain: Domain) -> None:
+    if domain.gone_agents:
+        gone = sorted(domain.gone_agents)
+        await connection.execute(_DROP_AGENTS, [domain.name] * len(gone), gone)
+    if domain.gone_works:
+        gone = sorted(domain.gone_works)
+        await connection.execute(_DROP_WORKS, [domain.name] * len(gone), gone)
 
 
 def _agent(row: Any) -> Agent:
@@ -318,16 +371,12 @@ def _json(values: Iterable[Any]) -> list[str]:
     return [msgspec.json.encode(value).decode() for value in values]
 
 
-async def _put_agents(
-    connection: Connection, task: int, domain: str, agents: Sequence[Agent]
-) -> None:
-    if not agents:
-        return
-    await connection.execute(
-        _PUT_AGENTS,
-        [domain] * len(agents),
+def _agent_columns(rows: Sequence[tuple[int, str, Agent]]) -> tuple[list[Any], ...]:
+    agents = [agent for _, _, agent in rows]
+    return (
+        [domain for _, domain, _ in rows],
         [agent.agent_id for agent in agents],
-        [task] * len(agents),
+        [task for task, _, _ in rows],
         [agent.name for agent in agents],
         [agent.presence for agent in agents],
         [agent.capacity for agent in agents],
@@ -339,14 +388,12 @@ async def _put_agents(
     )
 
 
-async def _put_works(connection: Connection, task: int, domain: str, works: Sequence[Work]) -> None:
-    if not works:
-        return
-    await connection.execute(
-        _PUT_WORKS,
-        [domain] * len(works),
+def _work_columns(rows: Sequence[tuple[int, str, Work]]) -> tuple[list[Any], ...]:
+    works = [work for _, _, work in rows]
+    return (
+        [domain for _, domain, _ in rows],
         [work.work_id for work in works],
-        [task] * len(works),
+        [task for task, _, _ in rows],
         [work.ticket_id for work in works],
         [work.conversation_id for work in works],
         [work.queue for work in works],
@@ -358,4 +405,14 @@ async def _put_works(connection: Connection, task: int, domain: str, works: Sequ
         [work.entered_at for work in works],
         [work.expires_at for work in works],
         _json(works),
+    )
+
+
+def _routing_columns(rows: Sequence[RoutingRow]) -> tuple[list[Any], ...]:
+    return (
+        [row.event.ticket_id for row in rows],
+        [row.event.work_id for row in rows],
+        [row.event.TYPE for row in rows],
+        [row.at for row in rows],
+        [row.event.to_json().decode() for row in rows],
     )

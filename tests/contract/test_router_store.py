@@ -67,7 +67,7 @@ async def test_a_whole_life_in_one_batch_is_stored_and_read_as_it_was(
     followed = stage.decide(solved.state, received(stage, message("m2"), late), at(late))
     bounced = stage.decide(
         followed.state,
-        received(stage, message("m3", direction="outbound"), late),
+        received(stage, message("m3", direction="outbound", occurred_at=at(late)), late),
         at(late),
     )
     await save(stage, connection, opened, tagged, solved, followed, bounced)
@@ -76,7 +76,7 @@ async def test_a_whole_life_in_one_batch_is_stored_and_read_as_it_was(
     tickets = await connection.fetch("SELECT * FROM ticket ORDER BY number")
     assert [(t["status"], t["agent_id"], t["tags"]) for t in tickets] == [
         ("closed", "ada", ["a", "b"]),
-        ("queued", None, []),
+        ("pending", "elsewhere", []),
     ]
     events = await connection.fetch(
         "SELECT * FROM ticket_event WHERE ticket_id = $1 ORDER BY version", ticket_id

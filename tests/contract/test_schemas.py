@@ -438,8 +438,8 @@ def test_every_stage_sends_and_receives_what_the_topics_say() -> None:
     assert operations["notifier.receive.sla"]["action"] == "receive"
     assert operations["signalbox-deadletters.receive.dead-letters"]["action"] == "receive"
     assert set(asyncapi.stages()) == {
-        "ingest.gateway", "ingest.normaliser", "router.tickets", "router.assignment", "sla",
-        "notifier",
+        "ingest.gateway", "ingest.normaliser", "ingest.webchat", "router.tickets", "router.assignment",
+        "sla", "notifier",
     }  # fmt: skip
     other = operations["other-systems.send.inbound"]["messages"]
     assert other == [{"$ref": "#/channels/inbound/messages/message.submitted.v1"}]

@@ -12,6 +12,7 @@ from chassis.errors import Conflict
 from services.ingest.core.state import (
     AddressRow,
     CustomerRow,
+    Known,
     OutcomeRow,
     Participant,
     ParticipantRow,
@@ -62,7 +63,7 @@ async def test_what_is_written_answers_the_next_batch(connection: Any) -> None:
     assert found.outcomes == {"in-1": "message"}
     assert found.seen == {("email", "support", "<1@x>#d"): "m-1"}
     assert found.threads == {"<1@x>": "conv-1"}
-    assert found.addresses == {("email", "ada@example.com"): ("c-1", False)}
+    assert found.addresses == {("email", "ada@example.com"): Known("c-1", False)}
     assert found.participants == {"conv-1": [Participant("email", "ada@example.com", "c-1")]}
     assert found.automatic == {"conv-1": [NOW]}
     assert (await DirectoryStore("other").directory(connection, ASKED, NOW)).seen == {}
@@ -94,15 +95,15 @@ async def test_an_address_stays_verified_once_it_is(connection: Any) -> None:
             connection, [], [(0, AddressRow("email", "ada@example.com", "c-1", is_verified, NOW))]
         )
     found = await store.directory(connection, ASKED, NOW)
-    assert found.addresses["email", "ada@example.com"] == ("c-1", True)
+    assert found.addresses["email", "ada@example.com"] == Known("c-1", True)
 
 
 async def test_old_names_are_forgotten(connection: Any) -> None:
     store = DirectoryStore("default")
     await store.save(connection, [], rows())
-    await store.forget(connection, NOW, NOW)
+    await store.forget(connection, NOW, NOW, NOW)
     assert (await store.directory(connection, ASKED, NOW)).seen != {}
-    await store.forget(connection, NOW + timedelta(seconds=1), NOW + timedelta(seconds=1))
+    await store.forget(connection, *[NOW + timedelta(seconds=1)] * 3)
     found = await store.directory(connection, ASKED, NOW)
     assert (found.seen, found.threads) == ({}, {})
 

@@ -45,6 +45,7 @@ MODULES: Final = (
     "freshdesk",
     "zoho",
     "intercom",
+    "crm",
     "messenger",
     "facebook_page",
     "instagram",

@@ -10,6 +10,7 @@ import binascii
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import lru_cache
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -266,9 +267,14 @@ class Channel:
     capability: Capability = Capability()
 
 
+@lru_cache(maxsize=256)
+def _defaults(kind: type[S]) -> S:
+    return kind()
+
+
 def settings_of(delivery: Delivery, kind: type[S]) -> S:
     """Return a delivery's settings as the adapter's own; the defaults where they are of another channel."""
-    return delivery.settings if isinstance(delivery.settings, kind) else kind()
+    return delivery.settings if isinstance(delivery.settings, kind) else _defaults(kind)
 
 
 def delivery_of(

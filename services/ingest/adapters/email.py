@@ -1,28 +1,49 @@
 """Mail: a raw message (RFC 5322, MIME) becomes what a person wrote, or a report, or a reason to leave it.
 
-Sources of the outside facts: RFC 5322 (fields, threading), RFC 2045 to 2049, 2231 (MIME), RFC 3834 (automatic mail),
-RFC 3464 (delivery reports), RFC 3463 (status codes), RFC 8098 (read receipts), RFC 8601 (Authentication-Results).
+Sources of the outside facts: RFC 5322 (fields, threading), RFC 2045 to 2049, 2231 (MIME), RFC 8601
+(Authentication-Results). What machines write is told apart in `automatic` and `bounces`, the shapes of mail in `mime`,
+wrapped mail in `tnef`, calendars in `invitations`, quotes in `core.quotes`.
 
 Verified means: a receiving server that we trust says in its Authentication-Results that DMARC passed for the address in
-From. Without such a server (`trusted_servers` empty) no mail is verified, and it is answered all the same.
+From. Without such a server (`trusted_servers` empty) no mail is verified, and it is answered all the same. What that
+server found stands in the message's `fields` as `auth_spf`, `auth_dkim` and `auth_dmarc`.
 """
 
 import hashlib
 import re
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from html import escape
 from typing import Final
 
 import nh3
 
 from schemas import reply_token
-from schemas.messages import Attachment, Bounce, MessageContent, MessageKind, Sender
-from services.ingest.adapters import addresses, mime
-from services.ingest.adapters.channel import Channel, Delivery, Parsed, ParseError
+from schemas.messages import Attachment, MessageContent, MessageKind, Sender
+from services.ingest.adapters import (
+    addresses,
+    automatic,
+    bounces,
+    invitations,
+    mail_rules,
+    mime,
+    tnef,
+)
+from services.ingest.adapters.channel import Capability, Channel, Delivery, Parsed, ParseError
 from services.ingest.adapters.mime import Part
 from services.ingest.core import identity, language
-from services.ingest.core.normalise import clean_text, clean_value, fold, html_to_text, new_text
+from services.ingest.core.normalise import (
+    QUOTE_CLASSES,
+    QUOTE_IDS,
+    TEXT_LENGTH_MAX,
+    clean_lines,
+    clean_text,
+    clean_value,
+    html_lines,
+)
+from services.ingest.core.quotes import Mark, is_forward, new_lines
 
 ID_LENGTH_MAX: Final = 200
 """Characters of a vendor's id in our events; longer Message-IDs are shortened by a digest."""
@@ -35,21 +56,22 @@ HTML_TAG_LENGTH_MAX: Final = 10_000
 HTML_KEPT_MAX: Final = 200_000
 CONTENT_BYTES_MAX: Final = 750_000
 """Bytes of a message's content as JSON, so that its event fits into a record with room to spare."""
+BYTES_A_CHARACTER: Final = 6
+"""The most that one character takes in JSON."""
 ATTACHMENTS_MAX: Final = 100
 REFERENCES_MAX: Final = 100
+PASSED_ON_MAX: Final = 2
+"""Mails within a mail that are opened for their text, where the outer one has none."""
 OLDEST_DATE: Final = datetime(1995, 1, 1, tzinfo=UTC)
 FUTURE_MAX: Final = timedelta(days=1)
+DIGESTED_AT_A_TIME: Final = 1024 * 1024
 
 _KNOWN_FIELDS: Final = frozenset({
     "from", "to", "date", "subject", "message-id", "received", "return-path", "mime-version", "content-type",
     "sender", "reply-to", "delivered-to", "cc",
 })  # fmt: skip
 _ID_IN: Final = re.compile(r"<\s*([^<>\s]{1,998})\s*>")
-_STATUS_IN: Final = re.compile(r"\b([245]\.\d{1,3}\.\d{1,3})\b")
 _ADDRESS_IN: Final = re.compile(r"<([^<>\s@]{1,64}@[^<>\s@]{1,189})>")
-_ID_LINE: Final = re.compile(
-    r"^[> \t]*message-id:\s*(<[^<>\s]{1,998}>)", re.IGNORECASE | re.MULTILINE
-)
 _TAG: Final = re.compile(r"<[^<>]{0,10000}>")
 _LONG_TAG: Final = re.compile(rf"<[^<>]{{{HTML_TAG_LENGTH_MAX}}}")
 # Tags that HTML closes by itself, or that hold nothing, nest nothing.
@@ -57,48 +79,31 @@ _NESTING: Final = re.compile(
     r"<(/?)(?!(?:p|li|td|tr|th|dd|dt|option|br|hr|img|meta|link|input|col|wbr|area|base|source)\b)[a-z]",
     re.IGNORECASE,
 )
-_MAILER: Final = re.compile(
-    r"^(?:mailer-daemon|postmaster|mailerdaemon|mail-daemon)@", re.IGNORECASE
-)
-_NO_REPLY: Final = re.compile(
-    r"^(?:no-?_?reply|do-?not-?reply|donotreply|noreply[+._-].*|bounces?[+._-].*|notifications?)@",
-    re.IGNORECASE,
-)
-_BOUNCE_SUBJECT: Final = re.compile(
-    r"(?:undeliver|returned mail|delivery (?:status notification|failure|has failed)|mail delivery failed|failure notice"
-    r"|returned to sender|iletilemedi|teslim edilemedi|не доставлен|недоставлен|невозможно доставить)",
-    re.IGNORECASE,
-)
-_AUTOMATIC_SUBJECT: Final = re.compile(
-    r"^(?:automatic reply|auto(?:matic)?[ -]?response|auto[ -]?reply|autoreply|auto: |out of (?:the )?office"
-    r"(?: (?:auto|re:|reply)|:|$)|vacation (?:reply|response|notice)|away from (?:my mail|the office)"
-    r"|otomatik (?:yanit|cevap|ileti)|ofis disinda|yillik izin|автоответ|автоматический ответ|автоматическое (?:сообщение|"
-    r"уведомление)|вне офиса|нет на (?:рабочем )?месте|я в отпуске)"
-)
-_VENDOR_FIELDS: Final = (
-    "x-autoreply", "x-autorespond", "x-autoresponder", "x-auto-reply-from", "x-mail-autoreply", "x-autogenerated",
+_METHOD: Final = re.compile(r"\b(spf|dkim|dmarc)\s*=\s*([a-z]{2,12})\b([^;]*)")
+_DMARC_FROM: Final = re.compile(r"\bheader\.from\s*=\s*([^\s;]+)")
+_SILENCED: Final = {"script", "style", "title", "template", "noscript"}
+_CLEANER: Final = nh3.Cleaner(
+    tags={
+        "a", "abbr", "b", "blockquote", "br", "caption", "center", "code", "col", "dd", "div", "dl", "dt", "em", "h1",
+        "h2", "h3", "h4", "h5", "h6", "hr", "i", "li", "ol", "p", "pre", "s", "small", "span", "strike", "strong",
+        "sub", "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul",
+    },
+    attributes={"a": {"href"}, "td": {"colspan", "rowspan"}, "th": {"colspan", "rowspan"}},
+    # The marks by which mail programs tell quotes apart: whoever shows the mail can fold them away.
+    allowed_classes={tag: {*QUOTE_CLASSES, "gmail_quote"} for tag in ("div", "blockquote", "span", "p", "table")},
+    tag_attribute_values={
+        "div": {"id": set(QUOTE_IDS)},
+        "p": {"id": set(QUOTE_IDS)},
+        "span": {"id": set(QUOTE_IDS)},
+        "blockquote": {"type": {"cite"}},
+    },
+    clean_content_tags=_SILENCED,
+    url_schemes={"http", "https", "mailto", "tel"},
+    link_rel="noopener noreferrer nofollow",
 )  # fmt: skip
-_LIST_FIELDS: Final = (
-    "list-id",
-    "list-unsubscribe",
-    "list-post",
-    "list-help",
-    "list-owner",
-    "list-archive",
-)
-_CLEANED_TAGS: Final = {
-    "a", "abbr", "b", "blockquote", "br", "caption", "center", "code", "col", "dd", "div", "dl", "dt", "em", "h1",
-    "h2", "h3", "h4", "h5", "h6", "hr", "i", "li", "ol", "p", "pre", "s", "small", "span", "strike", "strong", "sub",
-    "sup", "table", "tbody", "td", "tfoot", "th", "thead", "tr", "tt", "u", "ul",
-}  # fmt: skip
-_CLEANED_ATTRIBUTES: Final = {
-    "a": {"href"},
-    "td": {"colspan", "rowspan"},
-    "th": {"colspan", "rowspan"},
-}
 
 
-# ------------------------------------------------------------------------------------------- parts
+# ------------------------------------------------------------------------------------------- texts
 
 
 def _is_monstrous(raw: str) -> bool:
@@ -110,6 +115,8 @@ def _is_monstrous(raw: str) -> bool:
         or _LONG_TAG.search(raw) is not None
     ):
         return True
+    if raw.count("<") <= HTML_DEPTH_MAX:
+        return False
     depth = 0
     for found in _NESTING.finditer(raw):
         depth = max(0, depth + (-1 if found.group(1) else 1))
@@ -123,56 +130,199 @@ def _clean_html(raw: str) -> str:
     if _is_monstrous(raw):
         bare = _TAG.sub(" ", raw[:HTML_CHARACTERS_MAX]).replace("&", " ")
         return f"<pre>{nh3.clean_text(bare)}</pre>"
-    return nh3.clean(
-        raw,
-        tags=_CLEANED_TAGS,
-        attributes=_CLEANED_ATTRIBUTES,
-        clean_content_tags=_SILENCED,
-        url_schemes={"http", "https", "mailto", "tel"},
-        link_rel="noopener noreferrer nofollow",
-    )
+    return _CLEANER.clean(raw).replace(' class=""', "").replace("\x00", "")
 
 
-_SILENCED: Final = {"script", "style", "title", "template", "noscript"}
+@dataclass(slots=True)
+class _Body:
+    """One stretch of a mail's text, in plain, in HTML, or in both."""
+
+    plain: str = ""
+    html: str = ""
 
 
 def _is_shown(part: Part) -> bool:
     return part.disposition != "attachment" and not part.filename
 
 
-def _texts(part: Part) -> tuple[list[str], list[str]]:
-    """Return plain texts and HTML texts that a reader is shown, in order."""
+def _bodies(part: Part) -> list[_Body]:
+    """Return the texts that a reader is shown, in order; of alternatives both forms stand in one."""
     if not part.children:
         if part.media_type == "text/plain" and _is_shown(part):
-            return [part.text()], []
+            return [_Body(plain=part.text())]
         if part.media_type == "text/html" and _is_shown(part):
-            return [], [part.text()]
-        return [], []
-    plain: list[str] = []
-    html: list[str] = []
-    for child in part.children:
-        found = _texts(child)
-        if part.media_type == "multipart/alternative":
-            plain = plain or found[0]
-            html = html or found[1]
+            return [_Body(html=part.text())]
+        return []
+    inner = [body for child in part.children for body in _bodies(child)]
+    if part.media_type != "multipart/alternative":
+        return inner
+    plain = next((body.plain for body in inner if body.plain.strip()), "")
+    html = "\n".join(body.html for body in inner if body.html)
+    return [_Body(plain, html)] if plain or html else []
+
+
+@dataclass(slots=True)
+class _Text:
+    """A mail's text: all of it, what is new in it, and its cleaned HTML."""
+
+    whole: str
+    fresh: str
+    html: str | None
+
+
+def _text_of(bodies: list[_Body], *, forward: bool) -> _Text:
+    lines: list[str] = []
+    marks: list[Mark] = []
+    cleaned: list[str] = []
+    has_html = any(body.html for body in bodies)
+    alternative: tuple[list[str], list[Mark]] | None = None
+    for body in bodies:
+        html = _clean_html(body.html) if body.html else ""
+        if html:
+            cleaned.append(html)
+        elif has_html and body.plain.strip():
+            cleaned.append(f"<pre>{escape(clean_text(body.plain), quote=False)}</pre>")
+        if body.plain.strip():
+            more = clean_text(body.plain).split("\n")
+            more_marks = [Mark.OWN] * len(more)
+            if html and len(bodies) == 1 and not forward and _has_marks(html):
+                alternative = html_lines(html)
         else:
-            plain += found[0]
-            html += found[1]
-    return plain, html
+            more, more_marks = html_lines(html) if html else ([], [])
+            more = clean_lines(more)
+        if not any(line.strip() for line in more):
+            continue
+        if lines:
+            lines.append("")
+            marks.append(Mark.OWN)
+        lines += more
+        marks += more_marks
+    whole = "\n".join(lines)[:TEXT_LENGTH_MAX].strip("\n").rstrip()
+    fresh = new_lines(lines, marks, is_forward=forward)[:TEXT_LENGTH_MAX]
+    if alternative is not None and fresh == whole.strip():
+        # No wording told what is quoted, and the markup does.
+        marked = clean_text(new_lines(*alternative))
+        fresh = marked if marked.strip() and len(marked) < 0.9 * len(fresh) else fresh
+    html = "\n".join(cleaned)
+    return _Text(whole, fresh, html if html and len(html) <= HTML_KEPT_MAX else None)
 
 
-def _attachments(part: Part) -> Iterable[Attachment]:
-    for leaf in part.leaves():
+def _has_marks(html: str) -> bool:
+    return "<blockquote" in html or ' class="' in html or ' id="' in html
+
+
+def _wrapped(mail: Part) -> tnef.Unwrapped | None:
+    """Return what stands in the first `winmail.dat`, where there is one that can be read."""
+    for leaf in mail.leaves():
+        if tnef.is_tnef(leaf.media_type, leaf.filename):
+            found = tnef.read(leaf.payload())
+            if found is not None:
+                return found
+    return None
+
+
+def _invitation(mail: Part) -> invitations.Invitation | None:
+    for leaf in mail.leaves():
+        if leaf.media_type in invitations.MEDIA_TYPES:
+            return invitations.read(leaf.text(), leaf.parameters.get("method", ""))
+    return None
+
+
+def _other_bodies(
+    mail: Part, wrapped: tnef.Unwrapped | None, invited: invitations.Invitation | None, depth: int
+) -> list[_Body]:
+    """Return the text of a mail that shows none: out of its envelope, its calendar, a file, or the mail it carries."""
+    if wrapped is not None and (wrapped.text.strip() or wrapped.html.strip()):
+        return [_Body(wrapped.text, wrapped.html)]
+    if invited is not None:
+        return [_Body(invited.text)]
+    for leaf in mail.leaves():
+        if leaf.media_type in ("text/plain", "text/html") and leaf.disposition == "inline":
+            text = leaf.text()
+            return [_Body(text) if leaf.media_type == "text/plain" else _Body(html=text)]
+    carried = bounces.find(mail, "message/rfc822", "message/global")
+    if carried is None or depth >= PASSED_ON_MAX:
+        return []
+    try:
+        inner = mime.read(carried.payload())
+    except ParseError:
+        return []
+    shown = [
+        f"{name.title()}: {clean_value(mime.decode_words(inner.first(name)))}"
+        for name in ("from", "date", "subject")
+        if inner.first(name)
+    ]
+    bodies = _bodies(inner)
+    if not any(body.plain.strip() or body.html.strip() for body in bodies):
+        bodies = _other_bodies(inner, _wrapped(inner), _invitation(inner), depth + 1)
+    return [_Body("\n".join(shown)), *bodies] if shown else bodies
+
+
+# ------------------------------------------------------------------------------------- attachments
+
+
+@dataclass(frozen=True, slots=True)
+class Attached:
+    """A file in a mail. `data` gives its bytes, which are decoded only then."""
+
+    name: str
+    media_type: str
+    size: int
+    data: Callable[[], bytes]
+
+
+_NAMES: Final = {"message/rfc822": "message.eml", "text/calendar": "invite.ics"}
+_UNLISTED: Final = frozenset({
+    "message/delivery-status", "message/global-delivery-status", "text/rfc822-headers",
+    "message/disposition-notification", "message/global-disposition-notification", "message/feedback-report",
+})  # fmt: skip
+
+
+def _holding(data: bytes) -> Callable[[], bytes]:
+    return lambda: data
+
+
+def _attached(mail: Part) -> Iterator[Attached]:
+    """Return the files of a mail in order; those in a `winmail.dat` in its place."""
+    for leaf in mail.leaves():
         is_text = leaf.media_type in {"text/plain", "text/html"}
-        if leaf.media_type in {"message/delivery-status", "text/rfc822-headers"}:
+        if leaf.media_type in _UNLISTED or (is_text and _is_shown(leaf)):
             continue
-        if is_text and _is_shown(leaf):
-            continue
-        yield Attachment(
-            name=leaf.filename or leaf.media_type.replace("/", "."),
-            media_type=leaf.media_type,
-            size=len(leaf.payload()),
-        )
+        name = leaf.filename
+        if tnef.is_tnef(leaf.media_type, name):
+            wrapped = tnef.read(leaf.payload())
+            if wrapped is not None:
+                for file in wrapped.files:
+                    shown = file.name or file.media_type.replace("/", ".")
+                    yield Attached(shown, file.media_type, len(file.data), _holding(file.data))
+                continue
+        if not name and leaf.media_type == "message/rfc822":
+            name = _name_of_carried(leaf)
+        name = name or _NAMES.get(leaf.media_type) or leaf.media_type.replace("/", ".")
+        yield Attached(name, leaf.media_type, leaf.size(), leaf.payload)
+
+
+def _name_of_carried(leaf: Part) -> str:
+    try:
+        fields = mime.read_fields(mime.header_of(leaf.head(mime.HEADER_BYTES_MAX)))
+    except ParseError:
+        return ""
+    subject = next((value for name, value in fields if name == "subject"), "")
+    shown = re.sub(r"[\\/:*?\"<>|]", "_", clean_value(mime.decode_words(subject), 100)).strip()
+    return f"{shown}.eml" if shown else ""
+
+
+def attached(raw: bytes) -> list[Attached]:
+    """Return the files of a mail, in the order in which `parse` lists them; none where it cannot be read."""
+    try:
+        mail = mime.read(raw)
+    except ParseError:
+        return []
+    return _limited(_attached(mail))
+
+
+def _limited(files: Iterator[Attached]) -> list[Attached]:
+    return [file for _, file in zip(range(ATTACHMENTS_MAX), files, strict=False)]
 
 
 # ------------------------------------------------------------------------------------------ fields
@@ -206,7 +356,9 @@ def _own_id(mail: Part, raw: bytes) -> str:
     digest = hashlib.sha256()
     for name in ("from", "to", "cc", "date", "subject"):
         digest.update("\x1f".join(mail.all(name)).encode("utf-8", "replace") + b"\x1e")
-    digest.update(mime.split_header(raw)[1].translate(None, b"\r\n\t "))
+    body = len(mime.header_of(raw)) + (len(raw) - len(raw.lstrip(b"\r\n")))
+    for at in range(body, len(raw), DIGESTED_AT_A_TIME):
+        digest.update(raw[at : at + DIGESTED_AT_A_TIME].translate(None, b"\r\n\t "))
     return f"<{digest.hexdigest()[:40]}@no-message-id.invalid>"
 
 
@@ -241,8 +393,7 @@ def sender_address(raw: bytes, envelope_from: str | None = None) -> str:
     It is the key that keeps one correspondent's mails in order, and no more than that.
     """
     try:
-        header, _ = mime.split_header(raw.lstrip(b"\r\n"))
-        fields = mime.read_fields(header)
+        fields = mime.read_fields(mime.header_of(raw))
     except ParseError:
         fields = ()
     for wanted in ("from", "sender"):
@@ -253,117 +404,34 @@ def sender_address(raw: bytes, envelope_from: str | None = None) -> str:
     return identity.normalise_address("email", envelope_from or "")
 
 
-def _is_verified(mail: Part, delivery: Delivery, sender: Sender) -> bool:
-    domain = sender.address.rpartition("@")[2].lower()
+def _trusted_results(mail: Part, delivery: Delivery) -> str:
+    """Return what the topmost field of a trusted server says: anybody may have written those below it."""
+    if not delivery.trusted_servers:
+        return ""
     for field in mail.all("authentication-results"):
         server, _, results = clean_value(field, 4_000).lower().partition(";")
         if server.split()[:1] and server.split()[0] in delivery.trusted_servers:
-            # Only the topmost field of a trusted server counts: anybody may have written those below.
-            passed = re.search(r"\bdmarc\s*=\s*pass\b[^;]*\bheader\.from\s*=\s*([^\s;]+)", results)
-            return passed is not None and passed.group(1).rpartition("@")[2] == domain
+            return results
+    return ""
+
+
+def _is_verified(results: str, sender: Sender) -> bool:
+    domain = sender.address.rpartition("@")[2].lower()
+    for method, verdict, rest in _METHOD.findall(results):
+        if method == "dmarc" and verdict == "pass":
+            named = _DMARC_FROM.search(rest)
+            return named is not None and named.group(1).rpartition("@")[2] == domain
     return False
 
 
-# ------------------------------------------------------------------------------- machines that write
-
-
-def _automatic_reason(mail: Part, delivery: Delivery, sender: Sender, subject: str) -> str | None:
-    """Return why a mail counts as automatic. `Auto-Submitted: no` says that a person wrote it, and is believed."""
-    submitted = mail.first("auto-submitted").partition(";")[0].partition("(")[0].strip().lower()
-    if submitted == "no":
-        return None
-    if submitted:
-        return "auto_submitted"
-    return_path = mail.first("return-path").strip()
-    if return_path == "<>" or delivery.envelope_from == "":
-        return "null_return_path"
-    if not _is_own_list(mail, delivery):
-        if any(mail.first(name) for name in _LIST_FIELDS):
-            return "list"
-        precedence = (mail.first("precedence") or mail.first("x-precedence")).strip().lower()
-        if precedence in {"bulk", "list", "junk", "auto_reply", "auto-reply"}:
-            return "precedence"
-    for name in _VENDOR_FIELDS:
-        value = mail.first(name).strip().lower()
-        if value and value not in {"no", "false", "0"}:
-            return "vendor_header"
-    if _AUTOMATIC_SUBJECT.match(fold(subject)):
-        return "subject"
-    if _NO_REPLY.match(sender.address):
-        return "no_reply_sender"
-    return None
-
-
-def _is_own_list(mail: Part, delivery: Delivery) -> bool:
-    """Whether the list is our own mailbox, kept as a group that forwards: then people write through it."""
-    named = mail.first("list-id").lower()
-    return any(f"<{address.replace('@', '.')}>" in named for address in delivery.own_addresses)
-
-
-def _report(mail: Part) -> str | None:
-    """Return the kind of report a mail is (RFC 6522), if it is one."""
-    for part in (mail, *mail.children):
-        if part.media_type == "multipart/report":
-            kind = part.parameters.get("report-type", "").lower()
-            return kind or ("delivery-status" if _find(mail, "message/delivery-status") else None)
-    return "delivery-status" if _find(mail, "message/delivery-status") else None
-
-
-def _find(mail: Part, *media_types: str) -> Part | None:
-    return next((leaf for leaf in mail.leaves() if leaf.media_type in media_types), None)
-
-
-def _report_fields(report: Part) -> list[tuple[str, str]]:
-    header = re.sub(rb"(?:\r\n|\n|\r(?!\n)){2,}", b"\n", report.payload()[: mime.HEADER_BYTES_MAX])
-    return list(mime.read_fields(header))
-
-
-def _typed(value: str) -> str:
-    """Return the address of `rfc822; someone@example.com`."""
-    return clean_value(value.partition(";")[2] or value, 254).strip("<> ")
-
-
-def _bounce(
-    mail: Part, sender: Sender, subject: str, text: str
-) -> tuple[Bounce, str | None] | None:
-    """Return what a delivery report says, and the Message-ID of the mail that failed; None for other mail."""
-    original: str | None = None
-    returned = _find(
-        mail, "message/rfc822", "text/rfc822-headers", "message/global", "message/global-headers"
-    )
-    if returned is not None:
-        header = returned.payload().lstrip(b"\r\n")[: mime.HEADER_BYTES_MAX]
-        for name, value in mime.read_fields(mime.split_header(header)[0]):
-            if name == "message-id" and original is None:
-                original = next(iter(message_ids(value)), None)
-    if original is None:
-        named = _ID_LINE.search(text)
-        original = named.group(1) if named is not None else None
-    if _report(mail) == "delivery-status":
-        report = _find(mail, "message/delivery-status", "message/global-delivery-status")
-        fields = _report_fields(report) if report is not None else []
-        final = next((v for n, v in fields if n == "final-recipient"), None)
-        asked = next((v for n, v in fields if n == "original-recipient"), None)
-        status = next(
-            (m.group(1) for n, v in fields if n == "status" and (m := _STATUS_IN.search(v))), None
-        )
-        recipient = _typed(asked or final or "") or None
-        return Bounce(recipient=recipient, status=status or _status_in(text)), original
-    failed = mail.first("x-failed-recipients")
-    is_daemon = _MAILER.match(sender.address) is not None
-    is_null = mail.first("return-path").strip() == "<>"
-    if failed or (is_daemon and (is_null or _BOUNCE_SUBJECT.search(subject))):
-        named_in_text = [
-            address for address in _ADDRESS_IN.findall(text) if address != sender.address
-        ]
-        recipient = _typed(failed.partition(",")[0]) or next(iter(named_in_text), None)
-        return Bounce(recipient=recipient, status=_status_in(text)), original
-    return None
-
-
-def _status_in(text: str) -> str | None:
-    found = _STATUS_IN.search(text)
-    return found.group(1) if found is not None else None
+def _authentication(results: str) -> dict[str, str]:
+    """Return the results as fields; of several signatures one that passed speaks for all."""
+    found: dict[str, str] = {}
+    for method, verdict, _ in _METHOD.findall(results):
+        name = f"auth_{method}"
+        if name not in found or verdict == "pass":
+            found[name] = verdict
+    return found
 
 
 # --------------------------------------------------------------------------------------------- parse
@@ -382,6 +450,11 @@ def _why_ignored(mail: Part, delivery: Delivery, sender: Sender, own_id: str) ->
 
 def _fitted(content: MessageContent) -> MessageContent:
     """Return the content so that it fits into an event: first without HTML, then with less text."""
+    characters = len(content.text) + len(content.text_new) + len(content.html or "")
+    if (characters + 20_000) * BYTES_A_CHARACTER <= CONTENT_BYTES_MAX and len(
+        content.recipients
+    ) < 50:
+        return content
     if len(content.__pydantic_serializer__.to_json(content)) <= CONTENT_BYTES_MAX:
         return content
     less = content.model_copy(update={"html": None})
@@ -397,13 +470,48 @@ def _fitted(content: MessageContent) -> MessageContent:
     )
 
 
-def _body_of(mail: Part) -> tuple[str, str | None]:
-    plain, html_parts = _texts(mail)
-    html = _clean_html("\n".join(html_parts)) if html_parts else None
-    text = clean_text("\n\n".join(plain))
-    if not text.strip() and html is not None:
-        text = html_to_text(html)
-    return text, html[:HTML_KEPT_MAX] if html is not None and len(html) <= HTML_KEPT_MAX else None
+@dataclass(slots=True)
+class _Said:
+    """What a mail says and of which kind it is."""
+
+    subject: str
+    text: _Text
+    kind: MessageKind
+    automatic: str | None
+    report: bounces.Report | None
+    fields: dict[str, str]
+
+
+def _said(mail: Part, delivery: Delivery, sender: Sender) -> _Said:
+    wrapped, invited = _wrapped(mail), _invitation(mail)
+    subject = clean_value(mime.decode_words(mail.first("subject")))
+    if not subject and wrapped is not None:
+        subject = wrapped.subject
+    bodies = _bodies(mail)
+    text = _text_of(bodies, forward=is_forward(subject))
+    if not text.whole.strip():
+        bodies = _other_bodies(mail, wrapped, invited, 0)
+        text = _text_of(bodies, forward=is_forward(subject)) if bodies else text
+    own = delivery.own_addresses
+    reason = automatic.reason(
+        mail, sender.address, subject, envelope_from=delivery.envelope_from, own_addresses=own
+    )
+    report = bounces.read(
+        mail,
+        sender.address,
+        subject,
+        text.whole,
+        own_addresses=own,
+        is_null_path=automatic.is_null_path(mail, delivery.envelope_from),
+    )
+    kind: MessageKind = "message"
+    if report is not None:
+        kind = "bounce" if report.bounce is not None else "auto_reply"
+        reason = reason or report.reason
+    elif reason in automatic.ANSWERING:
+        kind = "auto_reply"
+    fields = {**(invited.fields if invited else {}), **(report.fields if report else {})}
+    return _Said(subject, text, kind, reason, report, fields)
 
 
 def parse(delivery: Delivery) -> Parsed:
@@ -418,65 +526,77 @@ def parse(delivery: Delivery) -> Parsed:
         raise ParseError("no_header", "has none of the header fields of a mail", "header")
     sender = _sender(mail, delivery)
     own_id = _own_id(mail, raw)
-    reason = _why_ignored(mail, delivery, sender, own_id)
-    if reason is not None:
-        return Parsed(ignored=reason)
-    subject = clean_value(mime.decode_words(mail.first("subject")))
-    text, html = _body_of(mail)
+    ignored = _why_ignored(mail, delivery, sender, own_id)
+    if ignored is not None:
+        return Parsed(ignored=ignored)
+    said = _said(mail, delivery, sender)
+    results = _trusted_results(mail, delivery)
     answers_to = [i for field in mail.all("in-reply-to") for i in message_ids(field)]
     references = [i for field in mail.all("references") for i in message_ids(field)]
-    bounced = _bounce(mail, sender, subject, text)
-    kind: MessageKind = "message"
-    automatic = _automatic_reason(mail, delivery, sender, subject)
-    if bounced is not None:
-        kind, automatic = "bounce", automatic or "bounce"
-        if bounced[1] is not None:
-            answers_to.insert(0, bounced[1])
-    elif _report(mail) == "disposition-notification":
-        kind, automatic = "auto_reply", automatic or "read_receipt"
-    elif automatic in {"auto_submitted", "null_return_path", "vendor_header", "subject"}:
-        kind = "auto_reply"
-    fresh = new_text(text)
+    if said.report is not None and said.report.original is not None:
+        answers_to.insert(0, said.report.original)
     content = MessageContent(
         channel=delivery.channel,
         account=delivery.account,
         vendor_message_id=own_id,
-        kind=kind,
+        kind=said.kind,
         sender=sender,
-        recipients=tuple(
-            mailbox.address
-            for name in ("to", "cc")
-            for field in mail.all(name)
-            for mailbox in addresses.read(field)
-        )[: addresses.ADDRESSES_MAX],
-        subject=subject,
-        text=text,
-        text_new=fresh,
-        html=html,
-        language=language.detect(fresh) or language.detect(f"{subject}\n{text}"),
-        attachments=tuple(_attachments(mail))[:ATTACHMENTS_MAX],
+        recipients=_named(mail, "to", "cc"),
+        subject=said.subject,
+        text=said.text.whole,
+        text_new=said.text.fresh,
+        html=said.text.html,
+        language=language.detect(said.text.fresh)
+        or language.detect(f"{said.subject}\n{said.text.whole}"),
+        attachments=tuple(
+            Attachment(name=file.name, media_type=file.media_type, size=file.size)
+            for file in _limited(_attached(mail))
+        ),
         in_reply_to=answers_to[0] if answers_to else None,
         references=tuple(dict.fromkeys((*references, *answers_to[1:])))[-REFERENCES_MAX:],
         occurred_at=_date(mail, delivery.received_at),
-        is_automatic=automatic is not None,
-        automatic_reason=automatic,
-        bounce=bounced[0] if bounced is not None else None,
+        is_automatic=said.automatic is not None,
+        automatic_reason=said.automatic,
+        bounce=said.report.bounce if said.report is not None else None,
+        fields={**said.fields, **_authentication(results), **_reply_to(mail, sender)},
     )
+    is_verified = delivery.verified or _is_verified(results, sender)
+    content, is_verified = mail_rules.apply(content, mail, delivery, is_verified)
     return Parsed(
         messages=(_fitted(content),),
-        verified=delivery.verified or _is_verified(mail, delivery, sender),
+        verified=is_verified,
         addressed_to=_addressed_to(mail, delivery),
     )
 
 
+def _named(mail: Part, *names: str) -> tuple[str, ...]:
+    """Return the addresses that fields name, each once."""
+    found = (
+        mailbox.address
+        for name in names
+        for field in mail.all(name)
+        for mailbox in addresses.read(field)
+    )
+    return tuple(dict.fromkeys(found))[: addresses.ADDRESSES_MAX]
+
+
+def _reply_to(mail: Part, sender: Sender) -> dict[str, str]:
+    """Return where the writer wants answers, where that is another address than the one they wrote from."""
+    for address in _named(mail, "reply-to"):
+        if address.lower() != sender.address.lower():
+            return {"reply_to": address}
+    return {}
+
+
 def _addressed_to(mail: Part, delivery: Delivery) -> tuple[str, ...]:
-    fields = [
-        value
-        for name in ("delivered-to", "x-original-to", "envelope-to")
-        for value in mail.all(name)
-    ]
-    named = [mailbox.address for field in fields for mailbox in addresses.read(field)]
+    named = _named(mail, "delivered-to", "x-original-to", "envelope-to")
     return tuple(dict.fromkeys((*delivery.envelope_to, *named)))[: addresses.ADDRESSES_MAX]
 
 
-CHANNEL = Channel(name="email", parse=parse)
+CHANNEL = Channel(
+    name="email",
+    parse=parse,
+    capability=Capability(
+        proof="the sender by DMARC, where a receiving server that we trust checked it"
+    ),
+)

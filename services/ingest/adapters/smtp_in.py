@@ -1,19 +1,21 @@
-"""Mail by SMTP: a listener that says 250 only when the mail is durable.
+"""Mail by SMTP and LMTP: listeners that say 250 only when the mail is durable.
 
-Facts from RFC 5321 (replies), RFC 6531 (SMTPUTF8), RFC 1870 (SIZE) and aiosmtpd's documentation. A recipient must belong
-to an account of `channels.yaml` (550 5.1.1 otherwise), addresses must be UTF-8 (553 otherwise); a database that is away is 451, and the sender's server tries
-again. A mail to recipients of several accounts is one input for each. Line ends that are no CRLF are made CRLF, so that
-what one server takes for the end of a mail (SMTP smuggling) ends nothing here.
+Facts from RFC 5321 (replies), RFC 2033 (LMTP: LHLO, one answer for each recipient), RFC 6531 (SMTPUTF8), RFC 1870 (SIZE)
+and aiosmtpd's documentation. A recipient must belong to an account of `channels.yaml` (550 5.1.1 otherwise), addresses
+must be UTF-8 (553 otherwise); a database that is away is 451, and the sender's server tries again. A mail to recipients of
+several accounts is one input for each. A mail with a line feed or a carriage return that stands alone is refused
+(550 5.6.11): what one server takes for the end of a mail and another does not is how mail is smuggled in (CVE-2023-51764
+and its kin), and no server that keeps to the rules sends one.
 """
 
 import asyncio
 import contextlib
 import errno
-import re
 import ssl
 from pathlib import Path
 from typing import Any, Final
 
+from aiosmtpd.lmtp import LMTP
 from aiosmtpd.smtp import SMTP, Envelope, Session
 
 from chassis import logs
@@ -30,8 +32,6 @@ LINE_BYTES_MAX: Final = 256 * 1024
 
 SESSION_SECONDS: Final = 120.0
 RECIPIENTS_MAX: Final = 100
-
-_BARE_LINE_END: Final = re.compile(rb"\r(?!\n)|(?<!\r)\n")
 
 log = logs.get("ingest.smtp")
 
@@ -82,8 +82,10 @@ class MailHandler:
     ) -> str:
         """Store a mail, then say 250."""
         del server, session
-        content = envelope.content if isinstance(envelope.content, bytes) else b""
-        raw = _BARE_LINE_END.sub(b"\r\n", content)
+        raw = envelope.content if isinstance(envelope.content, bytes) else b""
+        if _has_bare_line_end(raw):
+            metrics.SMTP_REFUSED.labels("bare_line_end").inc()
+            return "550 5.6.11 It has a line end that is no CRLF"
         accounts: dict[str, list[str]] = {}
         channels = self._policies.current
         for recipient in envelope.rcpt_tos:
@@ -132,6 +134,11 @@ class MailHandler:
         return "451 4.3.0 Something failed here; please try again"
 
 
+def _has_bare_line_end(raw: bytes) -> bool:
+    whole = raw.count(b"\r\n")
+    return raw.count(b"\n") != whole or raw.count(b"\r") != whole
+
+
 def _is_text(address: str) -> bool:
     """Whether an address was UTF-8 (RFC 6531); aiosmtpd turns bytes that were not into lone surrogates."""
     try:
@@ -141,7 +148,9 @@ def _is_text(address: str) -> bool:
     return True
 
 
-class _Session(SMTP):
+class _Counted(SMTP):
+    """A session that counts: more than so many at a time are told to come later."""
+
     line_length_limit = LINE_BYTES_MAX
     open_now = 0
 
@@ -152,22 +161,47 @@ class _Session(SMTP):
 
     def connection_made(self, transport: Any) -> None:
         if not self._is_counted:
-            if _Session.open_now >= self._connections_max:
+            if _Counted.open_now >= self._connections_max:
                 metrics.SMTP_REFUSED.labels("too_many_connections").inc()
                 transport.write(b"421 4.3.2 Too many connections; please try again\r\n")
                 transport.close()
                 return
             self._is_counted = True
-            _Session.open_now += 1
-            metrics.SMTP_CONNECTIONS.set(_Session.open_now)
+            _Counted.open_now += 1
+            metrics.SMTP_CONNECTIONS.set(_Counted.open_now)
         super().connection_made(transport)
 
     def connection_lost(self, error: Exception | None) -> None:
         if self._is_counted:
             self._is_counted = False
-            _Session.open_now -= 1
-            metrics.SMTP_CONNECTIONS.set(_Session.open_now)
+            _Counted.open_now -= 1
+            metrics.SMTP_CONNECTIONS.set(_Counted.open_now)
             super().connection_lost(error)
+
+
+class _LmtpSession(LMTP, _Counted):
+    """LMTP's only difference that matters: after the mail, each recipient gets an answer."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._recipients: int | None = None
+
+    async def smtp_DATA(self, arg: str) -> None:  # noqa: N802 - the name is aiosmtpd's
+        """Take a mail."""
+        try:
+            await super().smtp_DATA(arg)
+        finally:
+            self._recipients = None
+
+    async def push(self, status: Any) -> None:
+        """Say something; what is said of a mail is said once for each recipient."""
+        if self._recipients is not None:
+            for _ in range(self._recipients):
+                await super().push(status)
+        else:
+            await super().push(status)
+            if str(status).startswith("354") and self.envelope is not None:
+                self._recipients = len(self.envelope.rcpt_tos)
 
 
 def _tls(certificate: Path | None) -> ssl.SSLContext | None:
@@ -184,9 +218,14 @@ def _tls(certificate: Path | None) -> ssl.SSLContext | None:
 
 
 async def listen(
-    spool: FrontDoor, policies: PolicySource, clock: Clock, settings: IngestSettings
+    spool: FrontDoor,
+    policies: PolicySource,
+    clock: Clock,
+    settings: IngestSettings,
+    *,
+    lmtp: bool = False,
 ) -> asyncio.Server:
-    """Return a listening SMTP server; the caller closes it.
+    """Return a listening SMTP server, or an LMTP server; the caller closes it.
 
     Raises:
         ConfigurationError: the port is in use or not allowed, or the certificate cannot be read.
@@ -195,14 +234,18 @@ async def listen(
     context = _tls(settings.smtp_certificate)
     loop = asyncio.get_running_loop()
 
-    def session() -> _Session:
-        return _Session(
+    kind = _LmtpSession if lmtp else _Counted
+    port = settings.lmtp_listen_port if lmtp else settings.smtp_listen_port
+    name = "SIGNALBOX_LMTP_LISTEN_PORT" if lmtp else "SIGNALBOX_SMTP_LISTEN_PORT"
+
+    def session() -> _Counted:
+        return kind(
             handler,
             data_size_limit=settings.smtp_bytes_max,
             enable_SMTPUTF8=True,
             decode_data=False,
             hostname=settings.smtp_hostname,
-            ident="ESMTP",
+            ident="LMTP" if lmtp else "ESMTP",
             tls_context=context,
             timeout=SESSION_SECONDS,
             loop=loop,
@@ -210,7 +253,7 @@ async def listen(
         )
 
     try:
-        server = await loop.create_server(session, settings.gateway_host, settings.smtp_listen_port)
+        server = await loop.create_server(session, settings.gateway_host, port)
     except OSError as error:
         what = (
             "is in use"
@@ -218,10 +261,10 @@ async def listen(
             else f"cannot be bound ({error.strerror})"
         )
         raise ConfigurationError(
-            f"port {settings.smtp_listen_port} on {settings.gateway_host} {what}; set SIGNALBOX_SMTP_LISTEN_PORT to another"
+            f"port {port} on {settings.gateway_host} {what}; set {name} to another"
         ) from None
     port = server.sockets[0].getsockname()[1]
-    log.info("smtp_listening", host=settings.gateway_host, port=port)
+    log.info("lmtp_listening" if lmtp else "smtp_listening", host=settings.gateway_host, port=port)
     return server
 
 

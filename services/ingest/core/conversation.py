@@ -13,7 +13,7 @@ from typing import NamedTuple
 from schemas import reply_token
 from schemas.messages import MessageContent
 from schemas.reply_token import ReplyToken
-from services.ingest.core import identity
+from services.ingest.core import dedupe, identity
 from services.ingest.core.state import Directory, Participant
 
 TICKET_REFERENCE = re.compile(r"\bSB-[A-Z2-7]{7}\b")
@@ -35,7 +35,7 @@ class Place(NamedTuple):
 
 def reference_key(channel: str, account: str, reference: str) -> str:
     """Return the key of a reference: a Message-ID counts in all mailboxes, a vendor's id in its account only."""
-    return reference if channel == "email" else f"{channel}/{account}/{reference}"
+    return reference if channel in dedupe.MAIL else f"{channel}/{account}/{reference}"
 
 
 def thread_keys(content: MessageContent) -> list[str]:
@@ -117,14 +117,15 @@ def place(
     content: MessageContent,
     addressed_to: Iterable[str],
     now: datetime,
+    region: str = "",
 ) -> Place:
     """Find the conversation a message belongs to.
 
     A bounce speaks for the address that our mail did not reach; all other messages for their sender. Without a
-    `secret` no token is believed.
+    `secret` no token is believed. `region` is where phone numbers without a country code are from.
     """
-    kind, address = identity.address_key(content.sender)
-    keys = {(kind, address)} if address else set()
+    own = identity.owner_key(content, region)
+    keys = {own} if own[1] else set()
     if content.bounce is not None and content.bounce.recipient:
         keys.add(("email", identity.normalise_address("email", content.bounce.recipient)))
     tokens = list(tokens_of(content, addressed_to))

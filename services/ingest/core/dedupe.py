@@ -13,11 +13,14 @@ from schemas.messages import MessageContent
 from services.ingest.core import identity
 from services.ingest.core.state import SeenKey
 
+MAIL = frozenset({"email", "gmail", "google_voice", "youmail"})
+"""Channels whose vendor's ids are Message-IDs."""
+
 
 def name_of(content: MessageContent) -> str:
     """Return the name a message is known by in its account: the vendor's id and a digest of what it must agree in."""
     agreed = list(identity.address_key(content.sender))
-    if content.channel == "email":
+    if content.channel in MAIL:
         agreed += [content.subject, " ".join(content.text.split())]
         agreed += [f"{part.name}/{part.size}" for part in content.attachments]
     digest = hashlib.sha256("\x1f".join(agreed).encode("utf-8", "replace")).hexdigest()[:16]

@@ -1,14 +1,29 @@
-"""From what arrived to what can be read: clean values, text out of HTML, and the words written this time.
+"""From what arrived to what can be read: clean values, and text out of HTML. The words written this time: `quotes`.
 
 Everything here takes text that somebody else wrote and may have written with intent. All of it is linear in its input
-and bounded: lines longer than `LINE_LOOKED_AT_MAX` are compared by their beginning only.
+and bounded.
 """
 
 import re
 import unicodedata
-from collections.abc import Sequence
-from html.parser import HTMLParser
+from html import unescape
 from typing import Final
+
+from services.ingest.core.quotes import Mark, new_text
+
+__all__ = [
+    "HEADER_LENGTH_MAX",
+    "QUOTE_CLASSES",
+    "QUOTE_IDS",
+    "TEXT_LENGTH_MAX",
+    "clean_lines",
+    "clean_text",
+    "clean_value",
+    "fold",
+    "html_lines",
+    "html_to_text",
+    "new_text",
+]
 
 HEADER_LENGTH_MAX: Final = 998
 """Characters of a header value kept (RFC 5322, 2.1.1: the longest line)."""
@@ -16,10 +31,9 @@ HEADER_LENGTH_MAX: Final = 998
 TEXT_LENGTH_MAX: Final = 100_000
 """Characters of a message's text kept; the raw delivery keeps all."""
 
-LINE_LOOKED_AT_MAX: Final = 400
-
 _CONTROLS = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029]+")
 _TEXT_CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_TO_MEND = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 _SURROGATES = re.compile("[\ud800-\udfff]")
 
 
@@ -31,10 +45,19 @@ def clean_value(value: str, length: int = HEADER_LENGTH_MAX) -> str:
 
 def clean_text(text: str, length: int = TEXT_LENGTH_MAX) -> str:
     """Return a text of lines: line feeds only, no control characters but tab, no lone surrogates, bounded."""
-    lines = text[: length * 2].replace("\r\n", "\n").replace("\r", "\n")
-    lines = lines.replace("\u2028", "\n").replace("\u2029", "\n\n").replace("\x0c", "\n")
-    shown = _SURROGATES.sub("\ufffd", _TEXT_CONTROLS.sub("", lines))
-    return shown.strip("\n").rstrip()[:length]
+    lines = text[: length * 2]
+    if _TO_MEND.search(lines) is not None:
+        lines = lines.replace("\r\n", "\n").replace("\r", "\n")
+        lines = lines.replace("\u2028", "\n").replace("\u2029", "\n\n").replace("\x0c", "\n")
+        lines = _SURROGATES.sub("\ufffd", _TEXT_CONTROLS.sub("", lines))
+    return lines.strip("\n").rstrip()[:length]
+
+
+def clean_lines(lines: list[str]) -> list[str]:
+    """Return lines that hold what `clean_text` leaves, as many as were given."""
+    if _TO_MEND.search("\n".join(lines)) is None:
+        return lines
+    return [clean_text(line).replace("\n", " ") for line in lines]
 
 
 # ------------------------------------------------------------------------------------ HTML → text
@@ -46,225 +69,210 @@ _BLOCKS = frozenset({
 })  # fmt: skip
 _SPACED = frozenset({"p", "h1", "h2", "h3", "h4", "h5", "h6", "ul", "ol", "table", "blockquote"})
 _SILENT = frozenset({"script", "style", "head", "title", "template", "noscript"})
+_VOID = frozenset(
+    {"br", "hr", "img", "meta", "link", "input", "col", "wbr", "area", "base", "source"}
+)
+_INLINE = frozenset({"a", "b", "em", "font", "i", "small", "span", "strong", "sub", "sup", "u"})
 QUOTE_DEPTH_MAX: Final = 10
+MARKED_DEPTH_MAX: Final = 50
+
+QUOTE_CLASSES: Final = {
+    "gmail_attr": Mark.ATTRIBUTION,
+    "moz-cite-prefix": Mark.ATTRIBUTION,
+    "yahoo_quoted": Mark.CUT,
+    "protonmail_quote": Mark.QUOTE,
+    "tutanota_quote": Mark.QUOTE,
+    "zmail_extra": Mark.CUT,
+    "OutlookMessageHeader": Mark.CUT,
+    "ms-outlook-mobile-reference-message": Mark.CUT,
+    "gmail_signature": Mark.SIGNATURE,
+    "moz-signature": Mark.SIGNATURE,
+    "protonmail_signature_block": Mark.SIGNATURE,
+    "yahoo-signature": Mark.SIGNATURE,
+}
+"""Classes by which mail programs mark what is quoted and what is a signature, and what each says."""
+
+QUOTE_IDS: Final = {
+    "divRplyFwdMsg": Mark.CUT,
+    "appendonsend": Mark.CUT,
+    "mail-editor-reference-message-container": Mark.CUT,
+    "OLK_SRC_BODY_SECTION": Mark.CUT,
+    "replySplit": Mark.CUT,
+    "reply-intro": Mark.ATTRIBUTION,
+    "Signature": Mark.SIGNATURE,
+    "signature": Mark.SIGNATURE,
+    "ms-outlook-mobile-signature": Mark.SIGNATURE,
+    "AppleMailSignature": Mark.SIGNATURE,
+}
+"""The same for ids."""
+
+_MARKER: Final = re.compile(r"""\b(class|id)\s*=\s*["']?([^"'>]{1,200})""", re.IGNORECASE)
+_TOKEN: Final = re.compile(
+    r"<(?:!--|[!?][^>]*+>|(/?)([a-zA-Z][a-zA-Z0-9]*+)([^>]*+)>|/[^>]*+>)|([^<]++|<)"
+)
 
 
-class _TextMaker(HTMLParser):
+def _mark_of(attributes: str) -> Mark | None:
+    for kind, value in _MARKER.findall(attributes):
+        if kind.lower() == "id":
+            mark = QUOTE_IDS.get(value.strip())
+        else:
+            mark = next(
+                (QUOTE_CLASSES[name] for name in value.split() if name in QUOTE_CLASSES), None
+            )
+        if mark is not None:
+            return mark
+    return None
+
+
+class _TextMaker:
+    """Makes lines of the tags and texts that it is told of, in order; each line with a mark."""
+
     def __init__(self) -> None:
-        super().__init__(convert_charrefs=True)
         self.lines: list[str] = []
+        self.marks: list[Mark] = []
         self._line: list[str] = []
         self._quotes = 0
-        self._silent = 0
         self._pre = 0
         self._depth = 0
         self._blank = False
+        self._is_cut = False
+        self._open: dict[str, int] = {}
+        self._marked: list[tuple[str, int, Mark]] = []
 
-    def _break(self, blank: bool = False) -> None:
-        text = "".join(self._line)
-        text = text.rstrip() if self._pre else " ".join(text.split())
-        self._line = []
-        depth = min(self._quotes, QUOTE_DEPTH_MAX)
-        if text:
-            if self._blank and self.lines:
-                self.lines.append(("> " * min(depth, self._depth)).rstrip())
-            self.lines.append("> " * depth + text)
-            self._depth, self._blank = depth, False
-        self._blank = self._blank or blank
+    def _mark(self) -> Mark:
+        if self._is_cut:
+            return Mark.CUT
+        if self._quotes:
+            return Mark.QUOTE
+        return self._marked[-1][2] if self._marked else Mark.OWN
 
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        del attrs
-        if tag in _SILENT:
-            self._silent += 1
-        elif tag == "br":
+    def _append(self, line: str) -> None:
+        self.lines.append(line)
+        self.marks.append(self._mark())
+
+    def line_break(self, *, blank: bool = False) -> None:
+        """End the line; with `blank`, an empty one follows before the next text."""
+        if self._line:
             text = "".join(self._line)
-            self._break()
-            if not text.strip():
-                self._break(blank=True)
-        elif tag in {"td", "th"}:
+            text = text.rstrip() if self._pre else " ".join(text.split())
+            self._line = []
+            if text:
+                depth = min(self._quotes, QUOTE_DEPTH_MAX)
+                if self._blank and self.lines:
+                    self._append(("> " * min(depth, self._depth)).rstrip())
+                self._append("> " * depth + text if depth else text)
+                self._depth, self._blank = depth, False
+        if blank:
+            self._blank = True
+
+    def start(self, tag: str, attributes: str) -> None:
+        """Take an opening tag."""
+        if tag == "br":
+            is_empty = not "".join(self._line).strip()
+            self.line_break()
+            if is_empty:
+                self.line_break(blank=True)
+            return
+        if tag in _INLINE and not attributes and not self._marked:
+            return
+        if tag in ("td", "th"):
             self._line.append(" ")
-        elif tag in _BLOCKS:
-            self._break(blank=tag in _SPACED)
+            return
+        if tag in _BLOCKS:
+            self.line_break(blank=tag in _SPACED)
             if tag == "blockquote":
                 self._quotes += 1
             elif tag == "pre":
                 self._pre += 1
             elif tag == "li":
                 self._line.append("- ")
+        if tag not in _VOID and (attributes or self._marked):
+            self._note(tag, attributes)
 
-    def handle_endtag(self, tag: str) -> None:
-        if tag in _SILENT:
-            self._silent = max(0, self._silent - 1)
-        elif tag in _BLOCKS:
-            self._break(blank=tag in _SPACED)
+    def _note(self, tag: str, attributes: str) -> None:
+        opened = self._open[tag] = self._open.get(tag, 0) + 1
+        mark = _mark_of(attributes) if attributes else None
+        if mark is not None and len(self._marked) < MARKED_DEPTH_MAX:
+            self.line_break()
+            if mark is Mark.CUT:
+                self._is_cut = True
+            else:
+                self._marked.append((tag, opened, mark))
+
+    def end(self, tag: str) -> None:
+        """Take a closing tag."""
+        if tag in _BLOCKS:
+            self.line_break(blank=tag in _SPACED)
             if tag == "blockquote":
                 self._quotes = max(0, self._quotes - 1)
             elif tag == "pre":
                 self._pre = max(0, self._pre - 1)
+        if self._marked:
+            opened = self._open.get(tag, 0)
+            if self._marked[-1][0] == tag and opened <= self._marked[-1][1]:
+                self.line_break()
+                self._marked.pop()
+            self._open[tag] = max(0, opened - 1)
 
-    def handle_data(self, data: str) -> None:
-        if self._silent:
-            return
+    def text(self, text: str) -> None:
+        """Take text, its character references not yet resolved."""
+        if "&" in text:
+            text = unescape(text)
         if self._pre:
-            first, *rest = data.split("\n")
+            first, *rest = text.split("\n")
             self._line.append(first)
             for line in rest:
-                self._break()
+                self.line_break()
                 self._line.append(line)
-        else:
-            self._line.append(data)
+        elif self._line or not text.isspace():
+            self._line.append(text)
 
-    def finish(self) -> str:
-        """Return the text read so far."""
-        self.close()
-        self._break()
-        return "\n".join(self.lines)
+
+def html_lines(html: str) -> tuple[list[str], list[Mark]]:
+    """Return the lines of an HTML text with their marks; quotes become `> ` lines.
+
+    Reads HTML that an HTML5 parser has made well-formed, and any other as far as it goes. One pass, no recursion.
+    """
+    maker = _TextMaker()
+    lowered = ""
+    # Each `<` before the last `>` finds its end, so that none is looked for over and over.
+    end = html.rfind(">") + 1
+    at = 0
+    while at < end:
+        jump = -1
+        for token in _TOKEN.finditer(html, at, end):
+            closing, tag, attributes, text = token.groups()
+            if text is not None:
+                maker.text(text)
+                continue
+            if tag is None:
+                if token.group() == "<!--":
+                    shut = html.find("-->", token.end(), end)
+                    jump = end if shut < 0 else shut + 3
+                    break
+                continue
+            tag = tag.lower()
+            if closing:
+                maker.end(tag)
+            elif tag in _SILENT:
+                lowered = lowered or html.lower()
+                # Lower case of a few letters is longer, so that places differ: then look in the text itself.
+                source = lowered if len(lowered) == len(html) else html
+                shut = source.find(f"</{tag}", token.end(), end)
+                jump = end if shut < 0 else shut
+                break
+            else:
+                maker.start(tag, attributes)
+        at = jump if jump >= 0 else end
+    maker.text(html[end:])
+    maker.line_break()
+    return maker.lines, maker.marks
 
 
 def html_to_text(html: str) -> str:
-    """Return the text of HTML that an HTML5 parser has already made well-formed; quotes become `> ` lines."""
-    maker = _TextMaker()
-    maker.feed(html)
-    return clean_text(re.sub(r"\n{3,}", "\n\n", maker.finish()))
-
-
-# ---------------------------------------------------------------------------- the words of this time
-
-_WEEKDAY_RU = (
-    r"(?:пн|вт|ср|чт|пт|сб|вс|понедельник|вторник|среда|четверг|пятница|суббота|воскресенье)"
-)
-_ATTRIBUTIONS: Final = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        # Gmail, Apple Mail, Thunderbird: On … wrote:
-        r"^(?:on|am|le|el)\b.{6,300}\b(?:wrote|schrieb|écrit|escribió)\b.{0,120}:$",
-        r"^.{3,200}<[^<>@\s]+@[^<>\s]+>\s*(?:wrote|schrieb|a écrit)\s*:$",
-        # tr: … tarihinde … şunu yazdı:
-        r"^.{4,300}\b(?:şunları|şunu|şöyle)\s+yazdı\s*:$",
-        r"^.{4,300}\btarihinde\b.{0,200}\b(?:yazdı|yazmış)\s*:$",
-        # ru: Gmail (вт, 24 нояб. 2026 г. в 08:04, …:), Apple (… написал(а):)
-        r"^.{4,300}\b(?:написал|написала|написал\(а\)|пишет)\s*:$",
-        rf"^{_WEEKDAY_RU}\.?,\s+\d{{1,2}}\b.{{4,200}}<[^<>\s]+@[^<>\s]+>\s*:$",
-        # Mail.ru: Вторник, 24 ноября 2026, 8:15 +03:00 от Игорь <…>:
-        r"^.{4,120}\d{1,2}:\d{2}.{0,40}\b(?:от|from)\b.{1,200}<?[^<>\s]+@[^<>\s]+>?\s*:$",
-        # Yandex: 24.11.2026, 09:03, "Name" <…>:
-        r"^\d{1,2}[./]\d{1,2}[./]\d{2,4},?\s+(?:в\s+)?\d{1,2}:\d{2}(?::\d{2})?,?\s.{1,200}<?[^<>\s]+@[^<>\s]+>?\s*:$",
-    )
-)
-_SEPARATORS: Final = tuple(
-    re.compile(pattern, re.IGNORECASE)
-    for pattern in (
-        r"^\s*-{2,}\s*(?:original message|original appointment|reply message)\s*-{2,}\s*$",
-        r"^\s*-{2,}\s*(?:исходное сообщение|оригинальное сообщение|первоначальное сообщение)\s*-{2,}\s*$",
-        r"^\s*-{2,}\s*(?:özgün ileti|orijinal ileti|orijinal mesaj|özgün mesaj)\s*-{2,}\s*$",
-        r"^\s*-{2,}\s*(?:ursprüngliche nachricht|message d'origine|mensaje original)\s*-{2,}\s*$",
-        r"^\s*-{4,}\s*(?:forwarded message|пересылаемое сообщение|iletilen ileti|yönlendirilen mesaj)\s*-*\s*$",
-        r"^\s*(?:begin forwarded message|начало переадресованного сообщения|iletilen ileti başlangıcı)\s*:\s*$",
-    )
-)
-_HEADER_FIRST: Final = re.compile(
-    r"^\s*\*?(?:from|от|кому|kimden|gönderen|von|de)\s*:\*?\s*\S", re.IGNORECASE
-)
-_HEADER_NEXT: Final = re.compile(
-    r"^\s*\*?(?:sent|date|to|subject|cc|отправлено|дата|кому|тема|копия|gönderildi|gönderilme|gönderme tarihi|tarih|kime"
-    r"|konu|bilgi|gesendet|an|betreff|envoyé|à|objet|enviado|para|asunto)\s*:\*?",
-    re.IGNORECASE,
-)
-_MOBILE: Final = re.compile(
-    r"^\s*(?:sent from (?:my |yahoo|outlook|mail for|proton|samsung)|get outlook for|sent via|"
-    r"отправлено с (?:моего )?|отправлено из |отправлено через |"
-    r"\S*(?:'|’)?[uüıi]?m?(?:dan|den|tan|ten) gönderildi|.{0,40} (?:üzerinden|uygulamasından) gönderildi|"
-    r"yahoo mail|android için outlook)",
-    re.IGNORECASE,
-)
-_SIGNATURE_LINES_MAX: Final = 15
-
-
-def _is_attribution(lines: Sequence[str], index: int) -> int:
-    """Return how many lines from `index` are an attribution (`On … wrote:`), which clients break over up to three."""
-    joined = ""
-    for count in range(1, 4):
-        if index + count > len(lines):
-            return 0
-        line = lines[index + count - 1].strip()
-        if not line or line.startswith(">"):
-            return 0
-        joined = f"{joined} {line}".strip()
-        if len(joined) > LINE_LOOKED_AT_MAX:
-            return 0
-        if joined.endswith(":") and any(pattern.match(joined) for pattern in _ATTRIBUTIONS):
-            return count
-    return 0
-
-
-def _is_header_block(lines: Sequence[str], index: int) -> bool:
-    if not _HEADER_FIRST.match(lines[index][:LINE_LOOKED_AT_MAX]):
-        return False
-    following = [line for line in lines[index + 1 : index + 6] if line.strip()]
-    return sum(bool(_HEADER_NEXT.match(line[:LINE_LOOKED_AT_MAX])) for line in following) >= 2
-
-
-def _quoted_follows(lines: Sequence[str], index: int) -> bool:
-    for line in lines[index : index + 4]:
-        if line.strip():
-            return line.lstrip().startswith(">")
-    return False
-
-
-def _without_quotes(lines: Sequence[str]) -> list[str]:
-    kept: list[str] = []
-    index = 0
-    while index < len(lines):
-        line = lines[index]
-        has_said = any(one.strip() for one in kept)
-        if line.lstrip().startswith(">"):
-            index += 1
-            continue
-        count = _is_attribution(lines, index)
-        if count:
-            if not _quoted_follows(lines, index + count) and has_said:
-                return kept
-            index += count
-            continue
-        looked_at = line[:LINE_LOOKED_AT_MAX]
-        is_cut = any(pattern.match(looked_at) for pattern in _SEPARATORS)
-        if is_cut and not has_said:
-            return list(lines)  # A bare forward: what it carries is the message.
-        if has_said and (is_cut or _is_header_block(lines, index)):
-            while kept and re.fullmatch(r"\s*[_\-]*\s*", kept[-1][:LINE_LOOKED_AT_MAX]):
-                kept.pop()
-            return kept
-        kept.append(line)
-        index += 1
-    return kept
-
-
-def _without_signature(lines: list[str]) -> list[str]:
-    for index, line in enumerate(lines):
-        is_delimiter = line == "-- " or (
-            line.rstrip() == "--" and len(lines) - index <= _SIGNATURE_LINES_MAX
-        )
-        if is_delimiter and any(one.strip() for one in lines[:index]):
-            lines = lines[:index]
-            break
-    while lines and (
-        not lines[-1].strip()
-        or (_MOBILE.match(lines[-1][:LINE_LOOKED_AT_MAX]) and len(lines[-1]) <= 120)
-    ):
-        lines = lines[:-1]
-    return lines
-
-
-def new_text(text: str) -> str:
-    """Return what the writer added this time: without quoted mail, attributions and signatures.
-
-    Knows the ways of Gmail, Outlook, Apple Mail, Yandex and Mail.ru in English, Turkish and Russian. Answers between the
-    quotes are kept. A mail that holds nothing else (a bare forward) is returned whole.
-    """
-    lines = text.split("\n")
-    kept = _without_signature(_without_quotes(lines))
-    found = re.sub(r"\n{3,}", "\n\n", "\n".join(kept)).strip("\n").rstrip()
-    return found if found.strip() else text.strip()
+    """Return the text of HTML; quotes become `> ` lines."""
+    return clean_text("\n".join(html_lines(html)[0]))
 
 
 _FOLDED: Final = str.maketrans("ıçğöşü", "icgosu")

@@ -22,8 +22,9 @@ from pydantic import (
 from services.ingest.core import identity
 
 FILE: Final = "channels.yaml"
-OWN_CHANNELS: Final = frozenset({"email", "form", "event"})
-"""Channels with a section of their own; `messages` may not pose as one of them."""
+OWN_CHANNELS: Final = frozenset({"email", "form", "event", "identity"})
+"""Channels with a section of their own, and the one by which people decide about customers; `messages` may not pose as
+one of them."""
 
 Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_-]{0,63}$")]
 SECRET_REFERENCE: Final = re.compile(r"^(?:env:[A-Za-z_][A-Za-z0-9_]*|file:/.+)$")
@@ -110,12 +111,58 @@ class ImapSource(_Strict):
         )
 
 
+Meaning = Literal[
+    "name", "first_name", "last_name", "email", "phone", "subject", "message", "order", "ignore"
+]
+"""What a form's field means."""
+Notice = Literal["voicemail", "missed", "text"]
+"""What a telephone service tells of by mail."""
+Sender = Annotated[str, StringConstraints(pattern=r"^[^\s<>,;]{3,254}$", to_lower=True)]
+"""An address, or a domain that stands for all its addresses (and none of its subdomains')."""
+
+
+class PhoneMails(_Strict):
+    """Mails of a telephone service. What is empty is as built in.
+
+    `subjects` maps text within a subject, in any case, to what such a mail tells of. `cut_at` are the beginnings of lines
+    at which a footer starts. `country_code` completes numbers that are written without one.
+    """
+
+    senders: tuple[Sender, ...] = Field(default=(), max_length=50)
+    subjects: dict[str, Notice] = Field(default_factory=dict, max_length=50)
+    cut_at: tuple[Annotated[str, StringConstraints(min_length=3, max_length=200)], ...] = Field(
+        default=(), max_length=50
+    )
+    country_code: str = Field(default="1", pattern=r"^[0-9]{0,3}$")
+
+
+class FormMails(_Strict):
+    """Mails of a form product, a line `label: value` for each field.
+
+    `fields` says what a label (in any case) means; a label that is neither named here nor known becomes a field of the
+    message. `subject` is text that the mail's subject must contain, in any case.
+    """
+
+    senders: tuple[Sender, ...] = Field(min_length=1, max_length=50)
+    subject: str = Field(default="", max_length=200)
+    fields: dict[str, Meaning] = Field(default_factory=dict, max_length=50)
+
+
+class MailRules(_Strict):
+    """What is made of mails that machines write in somebody's name; only of those whose sender is proved."""
+
+    google_voice: PhoneMails = PhoneMails()
+    youmail: PhoneMails = PhoneMails()
+    forms: tuple[FormMails, ...] = Field(default=(FormMails(senders=("powr.io",)),), max_length=50)
+
+
 class MailAccount(_Strict):
-    """A mail account: its addresses, where it is read from, whose authentication results count."""
+    """A mail account: its addresses, where it is read from, whose authentication results count, rules for machines' mails."""
 
     addresses: tuple[Address, ...] = Field(min_length=1)
     imap: ImapSource | None = None
     trusted_servers: tuple[str, ...] = ()
+    rules: MailRules = MailRules()
 
 
 class FormAccount(_Strict):

@@ -21,6 +21,7 @@ from schemas.notifications import (
     NoticeUnknown,
 )
 from schemas.tickets import (
+    ConversationErased,
     TicketAnswered,
     TicketClosed,
     TicketEscalated,
@@ -92,6 +93,7 @@ Event = (
     | TicketEscalated
     | TicketSolved
     | TicketClosed
+    | ConversationErased
     | SendSettled
     | RetryDue
 )
@@ -139,6 +141,8 @@ def decide(conversation_id: str, state: Conversation, event: Event, context: Con
             return _tell(conversation_id, state, event, context)
         case TicketClosed():
             return Decision(_without_closed(state, event.ticket_id))
+        case ConversationErased():
+            return _without_person(conversation_id, state, context)
         case SendSettled():
             return _settle(conversation_id, state, event, context)
         case RetryDue():
@@ -216,6 +220,26 @@ def _without_closed(state: Conversation, ticket_id: str) -> Conversation:
     }
     cases = {key: case for key, case in state.cases.items() if key != ticket_id}
     return structs.replace(state, notices=notices, cases=cases)
+
+
+def _without_person(conversation_id: str, state: Conversation, context: Context) -> Decision:
+    """Forget whom we told, and drop what waits for another attempt; what is under way has no further one."""
+    notices: dict[str, Notice] = dict(state.notices)
+    events: list[AnyNoticeEvent] = []
+    for notice_id, notice in sorted(state.notices.items()):
+        match notice:
+            case Waiting():
+                said = _facts_of(conversation_id, notice_id, notice, context.now)
+                events.append(NoticeSuppressed(**said, reason=Suppression.CUSTOMER_ERASED.value))
+                notices[notice_id] = Settled(notice.ticket_id, notice.occasion, "suppressed")
+            case Sending():
+                notices[notice_id] = structs.replace(notice, is_superseded=True)
+            case Settled():
+                pass
+    after = Conversation(
+        automatic_since_human=state.automatic_since_human, cases=state.cases, notices=notices
+    )
+    return Decision(after, tuple(events))
 
 
 def _with_notice(state: Conversation, notice_id: str, notice: Notice) -> Conversation:

@@ -27,6 +27,7 @@ class Suppression(StrEnum):
     UNVERIFIED_TOTAL = "unverified_total"
     RECIPIENT_LIMIT = "recipient_limit"
     SUPERSEDED = "superseded"
+    CUSTOMER_ERASED = "customer_erased"
 
 
 SUPERSEDES: dict[str, frozenset[str]] = {

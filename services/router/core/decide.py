@@ -20,6 +20,13 @@ from schemas.commands import (
     SolveTicket,
     TagTicket,
 )
+from schemas.customers import (
+    CustomerErased,
+    CustomerEvent,
+    CustomerLinkSuggested,
+    CustomerMerged,
+    CustomerUnmerged,
+)
 from schemas.messages import MessageReceived, MessageRevised
 from schemas.notifications import NoticeFailed, NoticeUnknown
 from schemas.payload import Payload
@@ -33,12 +40,13 @@ from schemas.routing import (
 )
 from schemas.sla import TargetAtRisk, TargetBreached
 from services.router.core import escalation, lifecycle
-from services.router.core.lifecycle import SIGNALBOX, MessageRow, RevisedRow, Story
+from services.router.core.lifecycle import SIGNALBOX, ErasedRow, MessageRow, RevisedRow, Story
 from services.router.core.policy import Policy
 from services.router.core.state import (
     PAST_MAX,
     SEEN_MAX,
     Assigned,
+    Contact,
     Conversation,
     Offered,
     Past,
@@ -64,7 +72,7 @@ class Decision(NamedTuple):
 
     state: Conversation | None
     events: tuple[Payload, ...] = ()
-    messages: tuple[MessageRow | RevisedRow, ...] = ()
+    messages: tuple[MessageRow | RevisedRow | ErasedRow, ...] = ()
     closed: tuple[Ticket, ...] = ()
     ignored: str | None = None
 
@@ -72,6 +80,7 @@ class Decision(NamedTuple):
 Event = (
     MessageReceived
     | MessageRevised
+    | CustomerEvent
     | AnyCommand
     | RoutingEvent
     | TargetBreached
@@ -97,6 +106,8 @@ def decide(
             )
         case CloseDue():
             return _close(state, now)
+        case CustomerEvent():
+            return _customer(state, event, now)
         case _ if state is None or state.ticket is None:
             return Decision(state, ignored="no_open_ticket")
         case _ if event.ticket_id != state.ticket.ticket_id:
@@ -265,6 +276,88 @@ def _opened(
         (_row(message, story.ticket.ticket_id, outcome, now),),
         ended.closed,
     )
+
+
+# ------------------------------------------------------------------------------------------ customers
+
+
+def _customer(state: Conversation | None, event: CustomerEvent, now: datetime) -> Decision:
+    """Follow what becomes of the customer, in the open case and in the closed ones that are remembered."""
+    if state is None:
+        return Decision(None, ignored="no_conversation")
+    match event:
+        case CustomerMerged() | CustomerUnmerged():
+            return _renamed(state, event, now)
+        case CustomerLinkSuggested():
+            return _suggested(state, event, now)
+        case CustomerErased():
+            return _erased(state, event, now)
+        case _:
+            return Decision(state, ignored="not_for_tickets")
+
+
+def _renamed(
+    state: Conversation, event: CustomerMerged | CustomerUnmerged, now: datetime
+) -> Decision:
+    past = tuple(
+        one
+        if one.contact is None
+        else structs.replace(
+            one, contact=lifecycle.renamed(one.contact, event.members, event.customer_id)
+        )
+        for one in state.past
+    )
+    after = structs.replace(state, past=past)
+    if state.ticket is None:
+        return Decision(after, ignored=None if after != state else "other_customer")
+    story = Story(state.conversation_id, state.ticket, now)
+    lifecycle.change_customer(
+        story,
+        event.members,
+        event.customer_id,
+        "merged" if isinstance(event, CustomerMerged) else "unmerged",
+        event.merge_id,
+        event.by,
+    )
+    after = structs.replace(after, ticket=story.ticket)
+    ignored = None if after != state else "other_customer"
+    return Decision(after, tuple(story.events), ignored=ignored)
+
+
+def _suggested(state: Conversation, event: CustomerLinkSuggested, now: datetime) -> Decision:
+    if state.ticket is None:
+        return Decision(state, ignored="no_open_ticket")
+    story = Story(state.conversation_id, state.ticket, now)
+    why = "; ".join(piece.detail for piece in event.evidence)
+    lifecycle.note(
+        story,
+        ids.derive("note", "link", event.customer_id, event.other_id),
+        SIGNALBOX,
+        f"The customer may be the same person as {event.other_id} (score {event.score:.2f}): {why}."
+        " Nothing was merged; `signalbox customer suggestions` asks.",
+    )
+    return _told(state, story, None)
+
+
+def _erased(state: Conversation, event: CustomerErased, now: datetime) -> Decision:
+    """Forget who it was. The case stands as it stood, and nobody can be answered in it."""
+    members = event.members
+
+    def is_theirs(contact: Contact | None) -> bool:
+        return contact is not None and (contact.own_id in members or contact.customer_id in members)
+
+    ticket = state.ticket
+    if ticket is not None and is_theirs(ticket.contact):
+        ticket = lifecycle.without_person(ticket)
+    past = tuple(
+        structs.replace(one, contact=lifecycle.nobody(one.contact))
+        if one.contact is not None and is_theirs(one.contact)
+        else one
+        for one in state.past
+    )
+    told = wire.ConversationErased(conversation_id=state.conversation_id, by=event.by, at=now)
+    row = ErasedRow(state.conversation_id, members, event.message_ids)
+    return Decision(structs.replace(state, ticket=ticket, past=past), (told,), (row,))
 
 
 # ---------------------------------------------------------------------------------------------- timer

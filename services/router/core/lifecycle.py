@@ -1,7 +1,7 @@
 """The steps of a ticket's life, each a straight line: what changes, and what is told of it."""
 
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, Literal, NamedTuple
 
 from msgspec import structs
 
@@ -30,6 +30,14 @@ class MessageRow(NamedTuple):
     outcome: str
     at: datetime
     text: str
+
+
+class ErasedRow(NamedTuple):
+    """What is kept of `members` in a conversation is to be removed: their messages, and all of their tickets."""
+
+    conversation_id: str
+    members: tuple[str, ...]
+    message_ids: tuple[str, ...]
 
 
 class RevisedRow(NamedTuple):
@@ -165,6 +173,7 @@ def contact_of(message: MessageReceived) -> Contact:
         content.account,
         content.language,
         message.verified,
+        message.origin_customer_id or "",
     )
 
 
@@ -242,6 +251,7 @@ def open_ticket(
         follows=follows.ticket_id if follows is not None else None,
         vendor_message_id=content.vendor_message_id,
         suspicion=message.suspicion,
+        context=message.context,
     )
     if follows is None:
         story.request_work("opened", policy)
@@ -404,3 +414,44 @@ def note(story: Story, command_id: str, agent_id: str, text: str) -> None:
 def move_to_queue(story: Story, name: str, policy: Policy) -> None:
     """Put the ticket into another queue, with the desk that queue belongs to. The next request names its domain."""
     story.change(queue=name, desk=policy.routing.queues[name].desk)
+
+
+def renamed(contact: Contact, members: tuple[str, ...], customer_id: str) -> Contact:
+    """Return a contact under the id that its customer has now, if they are one of `members`."""
+    if contact.own_id not in members or contact.customer_id == customer_id:
+        return contact
+    return structs.replace(contact, customer_id=customer_id, origin_id=contact.own_id)
+
+
+def change_customer(
+    story: Story,
+    members: tuple[str, ...],
+    customer_id: str,
+    reason: Literal["merged", "unmerged"],
+    merge_id: str,
+    by: str,
+) -> None:
+    """The ticket's customer turned out to be another's self, or not to be; where answers go stays."""
+    before = story.ticket.contact
+    after = renamed(before, members, customer_id)
+    if after == before:
+        return
+    story.change(contact=after)
+    story.tell(
+        wire.TicketCustomerChanged,
+        before=before.customer_id,
+        customer_id=customer_id,
+        reason=reason,
+        merge_id=merge_id,
+        by=by,
+    )
+
+
+def without_person(ticket: Ticket) -> Ticket:
+    """Return a ticket whose customer is forgotten: it can be worked on, and nobody can be answered."""
+    return structs.replace(ticket, contact=nobody(ticket.contact), subject="", facts={})
+
+
+def nobody(contact: Contact) -> Contact:
+    """Return a contact without name and address."""
+    return structs.replace(contact, name="", address="", address_kind="none", is_verified=False)

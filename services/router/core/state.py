@@ -63,7 +63,10 @@ Standing = Queued | Offered | Assigned | Pending | Solved
 
 
 class Contact(Struct, frozen=True):
-    """Where the customer can be answered."""
+    """Where the customer can be answered.
+
+    `origin_id` is the customer whose address that is, before any merge; empty in what was stored before it was kept.
+    """
 
     customer_id: str
     name: str
@@ -73,6 +76,12 @@ class Contact(Struct, frozen=True):
     account: str
     language: str | None
     is_verified: bool
+    origin_id: str = ""
+
+    @property
+    def own_id(self) -> str:
+        """The id that the address itself stands for."""
+        return self.origin_id or self.customer_id
 
     def to_wire(self) -> wire.Contact:
         """Return the contact as events carry it."""

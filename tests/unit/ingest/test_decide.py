@@ -15,6 +15,7 @@ from services.ingest.core.decide import Decision, Rules, decide
 from services.ingest.core.state import (
     AddressRow,
     Directory,
+    Known,
     OutcomeRow,
     Parsed,
     ParticipantRow,
@@ -175,7 +176,7 @@ def test_one_person_with_two_addresses_stays_two_customers(world: World) -> None
 
 
 def test_a_linked_address_leads_to_its_customer(world: World) -> None:
-    world.directory.addresses["email", "ada@work.example"] = ("customer-1", True)
+    world.directory.addresses["email", "ada@work.example"] = Known("customer-1", True)
     assert world.receive(written(sender="ada@work.example")).events[0].customer_id == "customer-1"
 
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from obstore.store import LocalStore
 
 from chassis.errors import InvalidEvent
 from chassis.policy import PolicyHolder
 from chassis.stage import Received
+from chassis.task import DATABASE_ERRORS
 from schemas.envelope import Envelope
 from schemas.inbound import InboundReceived
+from services.ingest.adapters.attachments import AttachmentStore, Limits, StoreAway
 from services.ingest.core.state import Directory, Questions
 from services.ingest.handlers import POLICY, NormaliserStage
 from services.ingest.settings import IngestSettings
@@ -134,6 +137,39 @@ async def test_a_foreign_event_becomes_a_message(stage: NormaliserStage) -> None
     (outcome,) = await decide_all(stage, Received(envelope, event, "k", "inbound", "/shop/e-1"))
     assert outcome.events[0].content.vendor_message_id == "/shop#e-1"
     assert outcome.events[0].verified is False
+
+
+WITH_FILE = (
+    b"From: ada@example.com\r\nMessage-ID: <9@example.com>\r\nContent-Type: multipart/mixed; boundary=b\r\n\r\n"
+    b"--b\r\n\r\nSee the picture\r\n--b\r\nContent-Type: image/png; name=a.png\r\n\r\nPNG\r\n--b--\r\n"
+)
+
+
+def keeping(stage: NormaliserStage, folder: Path) -> NormaliserStage:
+    stage._files = AttachmentStore(LocalStore(folder), Limits())
+    return stage
+
+
+async def test_the_files_of_a_mail_are_stored_before_its_message_is_told(
+    stage: NormaliserStage, tmp_path: Path
+) -> None:
+    for _ in range(2):  # A batch that is read again finds what it stored.
+        (outcome,) = await decide_all(keeping(stage, tmp_path), inbound("a", WITH_FILE))
+        (file,) = outcome.events[0].content.attachments
+        assert (file.name, file.size, file.refused) == ("a.png", 3, None)
+        assert (tmp_path / "sha256" / file.sha256[:2] / file.sha256).read_bytes() == b"PNG"
+
+
+async def test_a_store_that_is_away_gives_the_batch_back(
+    stage: NormaliserStage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("services.ingest.handlers.AWAY_PAUSE_SECONDS", 0.0)
+    keeping(stage, tmp_path)
+    (tmp_path / "sha256").write_text("in the way")
+    with pytest.raises(StoreAway) as away:
+        await decide_all(stage, inbound("a", WITH_FILE))
+    # A lost connection costs the batch and is never counted against the input.
+    assert isinstance(away.value, DATABASE_ERRORS)
 
 
 def test_types_nobody_knows_are_not_understood(stage: NormaliserStage) -> None:

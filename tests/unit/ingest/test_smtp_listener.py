@@ -173,18 +173,57 @@ async def talk(port: int, *lines: bytes) -> bytes:
     return said
 
 
-async def test_bare_line_ends_end_nothing_and_are_made_whole(port: int, spool: MemorySpool) -> None:
-    """SMTP smuggling: what looks like the end of a mail to a lax server is part of it to us."""
+@pytest.mark.parametrize(
+    "inside", [b"hi\n.\n", b"hi\r.\r", b"hi\n.\r\n", b"hi\r\n.\n", b"hi\r\n.\r"]
+)
+async def test_a_mail_with_bare_line_ends_is_refused_whole_and_nothing_in_it_is_a_command(
+    port: int, spool: MemorySpool, inside: bytes
+) -> None:
+    """SMTP smuggling: what looks like the end of a mail to a lax server."""
     said = await talk(
         port,
         b"EHLO x\r\nMAIL FROM:<ada@example.com>\r\nRCPT TO:<support@lantern-oak.example>\r\nDATA\r\n",
-        b"From: ada@example.com\r\n\r\nhi\n.\nMAIL FROM:<evil@example.com>\r.\rend\r\n.\r\nQUIT\r\n",
+        b"From: ada@example.com\r\n\r\n"
+        + inside
+        + b"MAIL FROM:<evil@example.com>\r\nend\r\n.\r\nQUIT\r\n",
     )
-    assert said.count(b"250 2.0.0 Stored") == 1
-    (event,) = spool.events
-    assert base64.b64decode(event.body_base64) == (
-        b"From: ada@example.com\r\n\r\nhi\r\n.\r\nMAIL FROM:<evil@example.com>\r\n.\r\nend\r\n"
-    )
+    assert said.count(b"550 5.6.11") == 1
+    assert said.count(b"250 2.1.0 OK") == 1
+    assert spool.items == []
+
+
+@pytest.fixture
+async def lmtp_port(spool: MemorySpool, policies) -> AsyncIterator[int]:  # type: ignore[no-untyped-def]
+    server = await smtp_in.listen(spool, policies, Fixed(), settings(), lmtp=True)
+    yield server.sockets[0].getsockname()[1]
+    await smtp_in.close(server)
+
+
+LMTP = (
+    b"LHLO x\r\nMAIL FROM:<ada@example.com>\r\nRCPT TO:<support@lantern-oak.example>\r\n"
+    b"RCPT TO:<sales@lantern-oak.example>\r\nRCPT TO:<ceo@lantern-oak.example>\r\nDATA\r\n"
+    + MAIL
+    + b".\r\nQUIT\r\n"
+)
+
+
+async def test_lmtp_answers_for_each_recipient_it_took(lmtp_port: int, spool: MemorySpool) -> None:
+    said = await talk(lmtp_port, LMTP)
+    assert said.startswith(b"220 ")
+    assert b"LMTP" in said.split(b"\r\n")[0]
+    assert (said.count(b"550 5.1.1"), said.count(b"250 2.0.0 Stored")) == (1, 2)
+    assert {event.account for event in spool.events} == {"support", "sales"}
+
+
+async def test_lmtp_answers_for_each_recipient_when_the_mail_cannot_be_stored(
+    lmtp_port: int, spool: MemorySpool
+) -> None:
+    spool.is_away = True
+    assert (await talk(lmtp_port, LMTP)).count(b"451 4.3.0") == 2
+
+
+async def test_lmtp_knows_no_ehlo(lmtp_port: int) -> None:
+    assert b"500 " in await talk(lmtp_port, b"EHLO x\r\nQUIT\r\n")
 
 
 async def test_addresses_beyond_ascii_and_the_null_sender_are_taken(
