@@ -153,7 +153,8 @@ async def _load(settings: Settings, count: int) -> None:
         await producer.stop()
 
 
-def _cpu_seconds(pid: int) -> float:
+def cpu_seconds(pid: int) -> float:
+    """Return the processor time that a process has used, user and system."""
     fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
@@ -171,11 +172,11 @@ async def _throughput(settings: Settings, topic: str, count: int, pid: int) -> t
             done = sum((await consumer.end_offsets(partitions)).values()) - before
             now = monotonic()
             if warm is None and done >= count * WARM_UP_SHARE:
-                warm = (now, done, _cpu_seconds(pid))
+                warm = (now, done, cpu_seconds(pid))
             if done >= count and warm is not None:
                 events = max(1, done - warm[1])
                 return events / max(now - warm[0], 1e-3), (
-                    _cpu_seconds(pid) - warm[2]
+                    cpu_seconds(pid) - warm[2]
                 ) * 1e6 / events
             if now > deadline:
                 raise TimeoutError(

@@ -150,7 +150,8 @@ ON CONFLICT (stage, task) DO UPDATE
 RETURNING *
 """
 
-ADVANCE = """
+_ADVANCE = """
+ours AS (
 UPDATE lease AS l
    SET offsets = u.offsets, emitted = u.emitted, applied = u.applied, next_oid = u.next_oid,
        next_timer = u.next_timer, n_applied = u.n_applied, n_duplicate = u.n_duplicate, n_ignored = u.n_ignored,
@@ -160,8 +161,23 @@ UPDATE lease AS l
        AS u(task, epoch, offsets, emitted, applied, next_oid, next_timer, n_applied, n_duplicate, n_ignored, n_parked,
             halted)
  WHERE l.stage = $1 AND l.task = u.task AND l.epoch = u.epoch
-RETURNING l.task
-"""
+RETURNING l.task)"""
+
+_DELETE_ACKED = """
+acked AS (
+DELETE FROM outbox AS o USING unnest($14::int[], $15::bigint[]) AS u(task, oid)
+ WHERE o.stage = $1 AND o.task = u.task AND o.oid <= u.oid AND u.task IN (SELECT task FROM ours))"""
+
+_INSERT_OUTBOX = """
+told AS (
+INSERT INTO outbox (stage, task, oid, topic, part, seq, key, headers, value)
+SELECT $1, u.* FROM unnest($16::int[], $17::bigint[], $18::text[], $19::int[], $20::bigint[], $21::bytea[],
+                           $22::bytea[], $23::bytea[]) AS u(task, oid, topic, part, seq, key, headers, value)
+ WHERE u.task IN (SELECT task FROM ours))"""
+
+MOVE = f"WITH{_ADVANCE},{_DELETE_ACKED},{_INSERT_OUTBOX}\nSELECT task FROM ours"
+"""The leases of a commit, and what those still ours have had acknowledged and have to tell: one statement, because each is
+a way to the server and back. Who is fenced is not in `ours`, and nothing of theirs is touched."""
 
 DELETE_FIRED = """
 DELETE FROM timer AS t
@@ -180,12 +196,6 @@ SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::ti
 ON CONFLICT (stage, task, key, name) DO UPDATE SET id = excluded.id, due_at = excluded.due_at
 """
 
-INSERT_OUTBOX = """
-INSERT INTO outbox (stage, task, oid, topic, part, seq, key, headers, value)
-SELECT $1, * FROM unnest($2::int[], $3::bigint[], $4::text[], $5::int[], $6::bigint[], $7::bytea[], $8::bytea[],
-                         $9::bytea[])
-"""
-
 LOAD_OUTBOX = """
 SELECT oid, topic, part, seq, key, headers, value
   FROM (SELECT *, sum(octet_length(value) + octet_length(headers)) OVER (ORDER BY oid)
@@ -194,11 +204,6 @@ SELECT oid, topic, part, seq, key, headers, value
                  WHERE stage = $1 AND task = $2 AND oid > $3 ORDER BY oid LIMIT $4) AS page) AS counted
  WHERE bytes_before < $5
  ORDER BY oid
-"""
-
-DELETE_ACKED = """
-DELETE FROM outbox AS o USING unnest($2::int[], $3::bigint[]) AS u(task, oid)
- WHERE o.stage = $1 AND o.task = u.task AND o.oid <= u.oid
 """
 
 DELETE_ACKED_IDLE = """
@@ -425,7 +430,7 @@ class Ledger(Generic[S]):
         """
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             async with connection.transaction():
-                ours = await self._advance(connection, writes)
+                ours = await self._move(connection, writes)
                 if not ours:
                     raise Fenced(tuple(write.task for write in writes))
                 self._failpoints.hit("in_txn")
@@ -435,10 +440,12 @@ class Ledger(Generic[S]):
         self._failpoints.hit("after_commit")
         return ours
 
-    async def _advance(self, connection: Connection, writes: Sequence[Write[S]]) -> set[int]:
+    async def _move(self, connection: Connection, writes: Sequence[Write[S]]) -> set[int]:
         positions = [write.overlay.position for write in writes]
+        acked = [(w.task, w.overlay.acked_oid) for w in writes if w.overlay.acked_oid]
+        out = [(w.task, row) for w in writes for row in w.overlay.outbox]
         rows = await connection.fetch(
-            ADVANCE,
+            MOVE,
             self._stage,
             [write.task for write in writes],
             [write.epoch for write in writes],
@@ -452,6 +459,16 @@ class Ledger(Generic[S]):
             [p.n_ignored for p in positions],
             [p.n_parked for p in positions],
             [None if p.halted is None else _json(p.halted) for p in positions],
+            [task for task, _ in acked],
+            [oid for _, oid in acked],
+            [task for task, _ in out],
+            [row.oid for _, row in out],
+            [row.topic for _, row in out],
+            [row.partition for _, row in out],
+            [row.sequence for _, row in out],
+            [row.key for _, row in out],
+            [row.headers for _, row in out],
+            [row.value for _, row in out],
         )
         return {row["task"] for row in rows}
 
@@ -465,7 +482,6 @@ class Ledger(Generic[S]):
         if changes or rows:
             await self._store.save(connection, changes, rows)
         await self._write_timers(connection, writes)
-        await self._write_outbox(connection, writes)
         await self._write_effects(connection, writes)
         parked = [record for write in writes for record in write.overlay.parked]
         if parked:
@@ -523,27 +539,6 @@ class Ledger(Generic[S]):
                 [r.name for _, r in placed],
                 [r.id for _, r in placed],
                 [r.due_at for _, r in placed],
-            )
-
-    async def _write_outbox(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
-        acked = [(w.task, w.overlay.acked_oid) for w in writes if w.overlay.acked_oid]
-        if acked:
-            await connection.execute(
-                DELETE_ACKED, self._stage, [t for t, _ in acked], [oid for _, oid in acked]
-            )
-        out = [(w.task, row) for w in writes for row in w.overlay.outbox]
-        if out:
-            await connection.execute(
-                INSERT_OUTBOX,
-                self._stage,
-                [t for t, _ in out],
-                [r.oid for _, r in out],
-                [r.topic for _, r in out],
-                [r.partition for _, r in out],
-                [r.sequence for _, r in out],
-                [r.key for _, r in out],
-                [r.headers for _, r in out],
-                [r.value for _, r in out],
             )
 
     async def _write_effects(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
@@ -700,6 +695,17 @@ class DocumentStore(Generic[S]):
         )
 
 
+class _PooledConnection(asyncpg.Connection):
+    """A connection that goes back to its pool as it is: nothing of ours changes a session but `SET LOCAL`.
+
+    The driver's own clean-up (locks, cursors, listeners, settings) would be a way to the server and back for each use.
+    """
+
+    def get_reset_query(self) -> str:
+        """Return nothing to be said to the server; a transaction left open is rolled back all the same."""
+        return ""
+
+
 async def open_pool(dsn: str, schema: str, size: int, application: str) -> asyncpg.Pool:
     """Open a pool on `schema` with the ledger's time limits.
 
@@ -714,6 +720,7 @@ async def open_pool(dsn: str, schema: str, size: int, application: str) -> async
         command_timeout=COMMAND_SECONDS,
         server_settings={**SESSION, "search_path": schema, "application_name": application},
         max_inactive_connection_lifetime=60,
+        connection_class=_PooledConnection,
     )
 
 

@@ -6,6 +6,7 @@ A database or a broker that is away is waited for, never exited over.
 
 import argparse
 import asyncio
+import gc
 import json
 import signal
 import sys
@@ -146,6 +147,9 @@ async def _serve(application: Application, settings: Settings, stage: str) -> in
     endless = [asyncio.create_task(_join(worker, settings, health, stopping)) for worker in workers]
     if application.policies is not None:
         endless.append(asyncio.create_task(application.policies.watch()))
+    # What has been imported and built by now stays for good: the collector need not walk through it again and again.
+    gc.collect()
+    gc.freeze()
     log.info("started", stages=[worker.stage.name for worker in workers])
     await stopping.wait()
     return await _stop(runtime, workers, endless, backgrounds)

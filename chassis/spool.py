@@ -11,7 +11,7 @@ import contextlib
 import os
 import secrets
 import socket
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -198,68 +198,60 @@ class Spool:
         self.stored.set()
 
     async def _store(self, items: Sequence[SpoolItem]) -> list[PutResult]:
-        async with (
-            self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
-            connection.transaction(),
-        ):
-            results = await self._claim(connection, items)
-            fresh = [item for item, result in zip(items, results, strict=True) if result.stored]
-            blobs = {item.blob[0]: item.blob[1] for item in fresh if item.blob is not None}
-            if blobs:
-                await connection.execute(
-                    "INSERT INTO blob (ref, value) SELECT * FROM unnest($1::text[], $2::bytea[])"
-                    " ON CONFLICT (ref) DO UPDATE SET created_at = clock_timestamp()",
-                    list(blobs),
-                    list(blobs.values()),
-                )
-            if fresh:
-                await connection.execute(
-                    "INSERT INTO spool (topic, part, key, envelope, value)"
-                    " SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[], $4::jsonb[], $5::bytea[])",
-                    [item.topic.name for item in fresh],
-                    [partition_of(item.key, self._partitions) for item in fresh],
-                    [item.key.encode() for item in fresh],
-                    [msgspec.json.encode(item.envelope).decode() for item in fresh],
-                    [item.value for item in fresh],
-                )
-        return results
-
-    async def _claim(self, connection: Connection, items: Sequence[SpoolItem]) -> list[PutResult]:
-        """Decide for each item whether it is new, by the unique idempotency keys."""
-        named: dict[str, SpoolItem] = {}
+        """Store what is new, in one statement and so in one transaction and one way to the server and back."""
+        first: dict[str, SpoolItem] = {}
         for item in items:
             if item.idempotency is not None:
-                named.setdefault(item.idempotency[0], item)
-        fresh: set[str] = set()
-        known: dict[str, tuple[str, str]] = {}
-        if named:
-            keys = sorted(named)
-            rows = await connection.fetch(
-                "INSERT INTO idempotency (key, digest, answer)"
-                " SELECT * FROM unnest($1::text[], $2::text[], $3::text[])"
-                " ON CONFLICT (key) DO NOTHING RETURNING key",
-                keys,
-                [(named[key].idempotency or ("", ""))[1] for key in keys],
-                [named[key].answer for key in keys],
+                first.setdefault(item.idempotency[0], item)
+        # Of a name that stands twice among them only the first is stored; the others are its repeats, or conflicts.
+        wanted = [
+            item for item in items if item.idempotency is None or first[item.idempotency[0]] is item
+        ]
+        names = [item.idempotency or (None, None) for item in wanted]
+        blobs = [item.blob or (None, None) for item in wanted]
+        async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            taken = await connection.fetch(
+                STORE,
+                [item.topic.name for item in wanted],
+                [partition_of(item.key, self._partitions) for item in wanted],
+                [item.key.encode() for item in wanted],
+                [msgspec.json.encode(item.envelope).decode() for item in wanted],
+                [item.value for item in wanted],
+                [name for name, _ in names],
+                [digest for _, digest in names],
+                [item.answer for item in wanted],
+                [reference for reference, _ in blobs],
+                [value for _, value in blobs],
             )
-            fresh = {row["key"] for row in rows}
-            stored = await connection.fetch(
-                "SELECT key, digest, answer FROM idempotency WHERE key = ANY($1::text[])", keys
-            )
-            known = {row["key"]: (row["digest"], row["answer"]) for row in stored}
-        results = []
-        for item in items:
-            if item.idempotency is None:
-                results.append(PutResult(stored=True, answer=item.answer))
-                continue
-            key, digest = item.idempotency
-            if key in fresh and named[key] is item:
-                results.append(PutResult(stored=True, answer=item.answer))
-            elif known[key][0] == digest:
-                results.append(PutResult(stored=False, repeated=True, answer=known[key][1]))
-            else:
-                results.append(PutResult(stored=False, conflicting=True))
-        return results
+            fresh = {row["key"] for row in taken}
+            old = [name for name in first if name not in fresh]
+            known = {name: (first[name].idempotency or ("", ""))[1:] for name in fresh}
+            answers = {name: first[name].answer for name in fresh}
+            if old:
+                # Whoever stored these has committed: the insertion waited for it.
+                for row in await connection.fetch(
+                    "SELECT key, digest, answer FROM idempotency WHERE key = ANY($1::text[])", old
+                ):
+                    known[row["key"]] = (row["digest"],)
+                    answers[row["key"]] = row["answer"]
+        return [self._result(item, first, fresh, known, answers) for item in items]
+
+    @staticmethod
+    def _result(
+        item: SpoolItem,
+        first: Mapping[str, SpoolItem],
+        fresh: Set[str],
+        known: Mapping[str, tuple[str, ...]],
+        answers: Mapping[str, str],
+    ) -> PutResult:
+        if item.idempotency is None:
+            return PutResult(stored=True, answer=item.answer)
+        name, digest = item.idempotency
+        if name in fresh and first[name] is item:
+            return PutResult(stored=True, answer=item.answer)
+        if known[name] == (digest,):
+            return PutResult(stored=False, repeated=True, answer=answers[name])
+        return PutResult(stored=False, conflicting=True)
 
 
 def group_size(items: Sequence[SpoolItem]) -> int:
@@ -271,6 +263,29 @@ def group_size(items: Sequence[SpoolItem]) -> int:
             return count
     return len(items)
 
+
+STORE = """
+WITH given AS MATERIALIZED (
+       SELECT * FROM unnest($1::text[], $2::int[], $3::bytea[], $4::jsonb[], $5::bytea[], $6::text[], $7::text[],
+                            $8::text[], $9::text[], $10::bytea[])
+              WITH ORDINALITY AS one (topic, part, key, envelope, value, name, digest, answer, ref, body, place)),
+     named AS (
+       INSERT INTO idempotency (key, digest, answer)
+       SELECT name, digest, answer FROM given WHERE name IS NOT NULL ORDER BY name
+           ON CONFLICT (key) DO NOTHING RETURNING key),
+     fresh AS MATERIALIZED (
+       SELECT * FROM given WHERE name IS NULL OR name IN (SELECT key FROM named)),
+     bodies AS (
+       INSERT INTO blob (ref, value)
+       SELECT DISTINCT ON (ref) ref, body FROM fresh WHERE ref IS NOT NULL ORDER BY ref
+           ON CONFLICT (ref) DO UPDATE SET created_at = clock_timestamp()),
+     stored AS (
+       INSERT INTO spool (topic, part, key, envelope, value)
+       SELECT topic, part, key, envelope, value FROM fresh ORDER BY place)
+SELECT key FROM named
+"""
+"""Stores items in their order, with their names and bodies; returns the names that are new. Names are taken in order, so
+that two replicas with the same ones wait for each other in a line and not in a ring."""
 
 TAKE = """
 SELECT id, topic, part, key, envelope, value
@@ -352,7 +367,7 @@ class Numberer:
         try:
             while True:
                 try:
-                    is_busy = await self._turn()
+                    is_behind = await self._turn()
                 except (*DATABASE_ERRORS, Fenced) as error:
                     log.warning(
                         "numberer_lost", error=type(error).__name__, **database_facts(error)
@@ -365,7 +380,7 @@ class Numberer:
                     await self._drop_all()
                     await asyncio.sleep(0.2)
                     continue
-                if not is_busy:
+                if not is_behind:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(POLL_SECONDS):
                             await self._stored.wait()
@@ -396,6 +411,7 @@ class Numberer:
             await asyncio.sleep(TOPICS_SECONDS)
 
     async def _turn(self) -> bool:
+        """Number a page of what is stored; return whether more of it is known to wait."""
         self.last_turn = monotonic()
         if len(self._held) < self._settings.partitions and monotonic() >= self._next_try:
             self._next_try = monotonic() + 0.5
@@ -405,14 +421,13 @@ class Numberer:
         for held in self._held.values():
             await held.relay.page()
         open_tasks = [n for n, held in self._held.items() if held.relay.depth < 4_000]
+        most_rows = max(int(BATCH_ROWS * self._share), 1)
+        most_bytes = max(int(PAGE_BYTES * self._share), 1)
         async with self._ledger.reading() as connection:
-            rows = await connection.fetch(
-                TAKE,
-                open_tasks,
-                max(int(BATCH_ROWS * self._share), 1),
-                max(int(PAGE_BYTES * self._share), 1),
-            )
+            rows = await connection.fetch(TAKE, open_tasks, most_rows, most_bytes)
         SPOOL_ROWS.set(len(rows))
+        # A page with room left was all there was: what comes meanwhile sets `stored`, so no look in vain.
+        is_full = len(rows) >= most_rows or sum(len(row["value"]) for row in rows) >= most_bytes
         if not {row["topic"] for row in rows} <= self._right_topics:
             self._looks_again.set()
             rows = []  # They keep; the leases are renewed all the same.
@@ -423,7 +438,7 @@ class Numberer:
         if monotonic() >= self._next_sweep:
             self._next_sweep = monotonic() + 600
             await self._sweep()
-        return bool(rows)
+        return is_full and bool(rows)
 
     async def _number(self, rows: Sequence[asyncpg.Record]) -> None:
         overlays: dict[int, Overlay[Any]] = {}

@@ -57,6 +57,9 @@ REVOKE_COMMIT_SECONDS = 2.0
 REVOKE_RELAY_SECONDS = 1.0
 STOP_EFFECTS_SECONDS = 5.0
 EFFECTS_AT_ONCE = 8
+LOADS_AT_ONCE = 3
+"""Connections that one batch reads by, at most: half of a process' pool by default."""
+
 OUTBOX_PAGE = 4_000
 CLOCK_SKEW_MAX = 0.1
 
@@ -683,12 +686,20 @@ class Worker(Generic[S]):
             loaded[batch.task.number] = {}
             if missing:
                 wanted.append((batch, inputs, missing))
-        if wanted:
+
+        async def load(lane: Sequence[tuple[Batch[S], list[Input], list[str]]]) -> None:
             async with self._ledger.reading() as connection:
-                for batch, inputs, missing in wanted:
+                for batch, inputs, missing in lane:
                     loaded[batch.task.number] = await self.stage.load(
                         connection, batch.task.number, inputs, missing
                     )
+
+        # Side by side: a load may be a dozen ways to the server and back, and one task need not wait for another's. All
+        # of them end before a failure is passed on, since the task's memory is then forgotten.
+        lanes = [wanted[n::LOADS_AT_ONCE] for n in range(min(LOADS_AT_ONCE, len(wanted)))]
+        for failed in await asyncio.gather(*map(load, lanes), return_exceptions=True):
+            if isinstance(failed, BaseException):
+                raise failed
         return loaded
 
     def _take_over(self, batch: Batch[S]) -> None:
