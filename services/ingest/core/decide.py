@@ -219,7 +219,8 @@ def _tombstone(
     rules: Rules,
 ) -> tuple[Row, ...]:
     """Return the row that keeps a message out which comes after its own removal: channels promise no order."""
-    if reason != DELETED_UNSEEN or not content.sender.address:
+    is_known = dedupe.key_of(content) in directory.seen
+    if reason != DELETED_UNSEEN or not content.sender.address or is_known:
         return ()
     name = dedupe.name_of(content)
     message_id = ids.message_id(rules.workspace, content.channel, content.account, name)

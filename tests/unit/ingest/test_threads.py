@@ -8,7 +8,7 @@ import pytest
 from schemas.inbound import InboundReceived
 from schemas.messages import MessageContent, MessageReceived, MessageRevised, Sender
 from services.ingest.core import decide as core
-from services.ingest.core.state import Order, OrderRow, Parsed, ReadBackRow
+from services.ingest.core.state import Order, OrderRow, Parsed, ReadBackRow, SeenRow
 from tests.unit.ingest.test_decide import NOW, RULES, World, outcome
 
 
@@ -121,7 +121,11 @@ def test_an_edit_that_comes_before_its_message_is_the_message(world: World) -> N
 
 
 def test_the_removal_of_a_message_we_never_saw_keeps_it_out_when_it_comes(world: World) -> None:
-    assert world.receive(said("m1", change="deleted")).ignored == "deleted_unseen"
+    first = world.receive(said("m1", change="deleted"))
+    again = world.receive(said("m1", change="deleted"))
+    assert (first.ignored, again.ignored) == ("deleted_unseen", "deleted_unseen")
+    taken = [row for one in (first, again) for row in one.rows if isinstance(row, SeenRow)]
+    assert len(taken) == 1, "two rows of one name would be a conflict for ever"
     assert world.receive(said("m1")).ignored == "duplicate"
     assert len(world.receive(said("m2")).events) == 1
 
