@@ -30,3 +30,17 @@ MODULES = (
     notifications,
     deadletters,
 )
+
+
+def _put_in_order() -> None:
+    """Put the register into the order of `MODULES`, and within one as written, whoever imported what first.
+
+    What is generated from it is then the same wherever it is generated.
+    """
+    places = {module.__name__: place for place, module in enumerate(MODULES)}
+    ours = sorted(REGISTRY.items(), key=lambda item: places.get(item[1].__module__, len(places)))
+    REGISTRY.clear()
+    REGISTRY.update(ours)
+
+
+_put_in_order()
