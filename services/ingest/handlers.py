@@ -141,7 +141,9 @@ class NormaliserStage(Stage[Directory]):
         since = min((one.received_at for one in events.values()), default=None)
         directory = (
             await self.store.directory(
-                connection, core.questions(readable, self._phone_region), since - policy.automatic_window
+                connection,
+                core.questions(readable, self._phone_region),
+                since - policy.automatic_window,
             )
             if since is not None
             else Directory()

@@ -39,6 +39,8 @@ _SURROGATES = re.compile("[\ud800-\udfff]")
 
 def clean_value(value: str, length: int = HEADER_LENGTH_MAX) -> str:
     """Return a one-line value that can stand in a header: no control characters, no line separators, bounded."""
+    if len(value) <= length and value.isprintable() and "  " not in value:
+        return value.strip()  # The only space that counts as printable is the plain one.
     shown = _SURROGATES.sub("\ufffd", _CONTROLS.sub(" ", value[: length * 4]))
     return " ".join(shown.split())[:length]
 
