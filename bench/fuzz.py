@@ -21,7 +21,7 @@ from typing import Final
 import msgspec
 import psutil
 
-from bench import fuzz_seeds
+from bench import fuzz_channels, fuzz_seeds
 from services.ingest.core.state import ParseError
 
 SEED: Final = 20_261_124
@@ -216,7 +216,7 @@ def run(
     return outcome
 
 
-for _name, _parse, _seeds, _tokens in fuzz_seeds.MAIL_TARGETS:
+for _name, _parse, _seeds, _tokens in (*fuzz_seeds.MAIL_TARGETS, *fuzz_channels.targets()):
     register(_name, _parse, _seeds, tokens=_tokens)
 
 
