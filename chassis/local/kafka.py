@@ -337,8 +337,8 @@ class JavaKafka(LocalKafka):
                 *self._command(java, jars, "-XX:TieredStopAtLevel=1"),
                 "kafka.tools.StorageTool",
                 "format",
-                "--cluster-id",
-                cluster_id.decode().rstrip("="),
+                # One word: an id may begin with a dash, which would be taken for an option.
+                f"--cluster-id={cluster_id.decode().rstrip('=')}",
                 "--config",
                 str(self.directory / "server.properties"),
                 "--ignore-formatted",
