@@ -83,6 +83,30 @@ def normalize(
     _print(report, as_json=json)
 
 
+@app.command()
+def router(
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    agents: int = typer.Option(10_000, min=50, max=100_000, help="Agents of the domain."),
+    waiting: int = typer.Option(200_000, min=100, help="Tickets that wait."),
+    queues: int = typer.Option(1_000, min=4, help="Queues."),
+    requirements: int = typer.Option(1_500, min=10, help="Different requirements."),
+    decisions: int = typer.Option(20_000, min=500, help="Tickets that are finished or come."),
+    teams: bool = typer.Option(
+        False, "--teams", help="Agents belong to teams that lend each other people."
+    ),
+    curve: bool = typer.Option(
+        True, help="Also smaller domains, to show what the cost grows with."
+    ),
+) -> None:
+    """The assignment core with its record: decisions a second and their latency in CPU time, memory, load."""
+    from bench.router import RouterOptions, run
+
+    options = RouterOptions(agents, waiting, queues, requirements, decisions, teams, curve)
+    with Console(stderr=True).status("making the domain") as status:
+        report = run(options, status.update)
+    _print(report, as_json=json)
+
+
 def _measure(work: Work, *, as_json: bool) -> None:
     from chassis.local import start_platform
 

@@ -246,7 +246,7 @@ class AssignmentStage(Stage[Domain]):
                 )
         domain = state if state is not None else Domain(item.key)
         before = None if isinstance(item, Tick) else domain.next_due()
-        decision = assign.decide(domain, event, now, policy.offers)
+        decision = assign.decide(domain, event, now, policy.terms)
         due_at = domain.next_due()
         return Outcome(
             state=domain,

@@ -18,7 +18,7 @@ from schemas.routing import RoutingEvent
 from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
 from services.router import metrics
 from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Work
+from services.router.core.domain import Domain, Switches, Work
 from services.router.core.lifecycle import ErasedRow, MessageRow, RevisedRow
 from services.router.core.state import Conversation, Queued, Ticket
 
@@ -112,6 +112,12 @@ ON CONFLICT (domain, work_id) DO UPDATE SET
 _DROP_AGENTS: Final = """
 DELETE FROM assignment_agent AS a USING unnest($1::text[], $2::text[]) AS gone (domain, agent_id)
 WHERE a.domain = gone.domain AND a.agent_id = gone.agent_id
+"""
+
+_PUT_SWITCHES: Final = """
+INSERT INTO assignment_switches (domain, task, spilling, guarding) VALUES ($1, $2, $3, $4)
+ON CONFLICT (domain) DO UPDATE SET
+    task = excluded.task, spilling = excluded.spilling, guarding = excluded.guarding
 """
 
 _DROP_WORKS: Final = """
@@ -266,6 +272,8 @@ class _Profile(msgspec.Struct):
     queues: tuple[str, ...]
     skills: dict[str, int]
     languages: dict[str, int]
+    limits: dict[str, int] = {}
+    place: int = -1
 
 
 _PROFILE: Final = msgspec.json.Decoder(_Profile)
@@ -287,6 +295,12 @@ class DomainStore:
         works = await connection.fetch(
             "SELECT domain, body FROM assignment_work WHERE task = $1", task
         )
+        switches = await connection.fetch(
+            "SELECT domain, spilling, guarding FROM assignment_switches WHERE task = $1", task
+        )
+        switches_of = {
+            row["domain"]: Switches(set(row["spilling"]), set(row["guarding"])) for row in switches
+        }
         agents_of: dict[str, list[Agent]] = {}
         works_of: dict[str, list[Work]] = {}
         for row in agents:
@@ -294,7 +308,9 @@ class DomainStore:
         for row in works:
             works_of.setdefault(row["domain"], []).append(_WORK.decode(row["body"]))
         return {
-            name: Domain(name, agents_of.get(name, ()), works_of.get(name, ()))
+            name: Domain(
+                name, agents_of.get(name, ()), works_of.get(name, ()), switches_of.get(name)
+            )
             for name in sorted({*agents_of, *works_of})
         }
 
@@ -306,8 +322,16 @@ class DomainStore:
     ) -> None:
         """Write the changed agents and works of each domain, and what was told of them."""
         domains = [(change.task, change.state) for change in changes if change.state is not None]
-        for _, domain in domains:
+        for task, domain in domains:
             await _drop(connection, domain)
+            if domain.is_switched:
+                await connection.execute(
+                    _PUT_SWITCHES,
+                    domain.name,
+                    task,
+                    sorted(domain.switches.spilling),
+                    sorted(domain.switches.guarding),
+                )
         works = [
             (task, domain.name, domain.works[work_id])
             for task, domain in domains
@@ -334,7 +358,7 @@ class DomainStore:
             metrics.count_routing_events(row.event for row in routed)
         for _, domain in domains:
             domain.clear_marks()
-            n_available = sum(agent.is_available for agent in domain.agents.values())
+            n_available = domain.people.available.bit_count()
             metrics.show_domain(domain.name, domain.n_waiting(), n_available)
 
 
@@ -358,6 +382,8 @@ def _agent(row: Any) -> Agent:
         queues=profile.queues,
         skills=profile.skills,
         languages=profile.languages,
+        limits=profile.limits,
+        place=profile.place,
         capacity=row["capacity"],
         presence=row["presence"],
         load=row["load"],
@@ -382,7 +408,10 @@ def _agent_columns(rows: Sequence[tuple[int, str, Agent]]) -> tuple[list[Any], .
         [agent.capacity for agent in agents],
         [agent.load for agent in agents],
         [agent.ceiling for agent in agents],
-        _json(_Profile(agent.queues, agent.skills, agent.languages) for agent in agents),
+        _json(
+            _Profile(agent.queues, agent.skills, agent.languages, agent.limits, agent.place)
+            for agent in agents
+        ),
         [agent.last_assigned_at for agent in agents],
         [agent.misses for agent in agents],
     )

@@ -3,10 +3,14 @@
 `decide` first does everything that fell due before the event, each thing in its order, then the event. After each of
 them it matches what may have become possible: work that newly waits, agents who newly have room. Everybody else had
 nothing to take before and has nothing now, so after every step no waiting work has an agent who could take it. Where
-the rules of offers are not those of the turn before (or that turn is not remembered), everybody is looked at once.
+the terms are not those of the turn before (or that turn is not remembered), everybody is looked at once.
+
+A mass event is cut into slices: after `MATCHES_MAX` offers or `DUE_SLICE` things due a decision ends, the domain asks to be
+woken at once, and the next one goes on. The order of offers is the same as if it had been done in one go.
 """
 
 from datetime import datetime, timedelta
+from heapq import heappop, heappush
 from typing import NamedTuple
 
 from msgspec import Struct
@@ -15,10 +19,11 @@ from schemas import roster
 from schemas import routing as wire
 from schemas.payload import Payload
 from services.router.core import explain, matching, offer
+from services.router.core.bits import members, without
 from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Due, Work, WorkKey
-from services.router.core.policy import OffersModel
-from services.router.core.requirement import from_wire, relaxed_at
+from services.router.core.domain import Domain, Due, Opening, Work, WorkKey
+from services.router.core.requirement import from_wire, relaxed_at, steps_done
+from services.router.core.terms import Terms
 
 DUE = "due"
 """The timer of the next thing that falls due in a domain."""
@@ -39,14 +44,26 @@ Event = roster.AnyRosterEvent | wire.WorkRequested | wire.WorkWithdrawn | DueNow
 
 
 DUE_SLICE = 20
-"""Ends of offers and relaxations handled in one decision."""
+"""Things due that are handled in one decision, such as ends of offers and relaxations that say something."""
+
+SILENT = 0.2
+"""What a thing due that says nothing counts, such as a promotion."""
+
+MATCHES_MAX = 25
+"""Offers made in one decision."""
+
+LOOKS_MAX = 1_500
+"""Buckets, agents and works looked at in one decision for what may be possible."""
+
+SWEEP_ABOVE = 24
+"""Where more agents than this may have something to take, the buckets are gone through instead of the agents."""
 
 
-def decide(domain: Domain, event: Event, now: datetime, rules: OffersModel) -> Decision:
+def decide(domain: Domain, event: Event, now: datetime, terms: Terms) -> Decision:
     """Apply one event to a domain, in place."""
-    turn = _Turn(domain, now, rules)
+    turn = _Turn(domain, now, terms)
+    turn.go_on()
     turn.do_what_is_due()
-    turn.take_up_rules()
     ignored: str | None = None
     match event:
         case wire.WorkRequested():
@@ -69,54 +86,92 @@ def decide(domain: Domain, event: Event, now: datetime, rules: OffersModel) -> D
 class _Turn:
     """One decision: the domain, the instant, what is told, and what may have become possible so far."""
 
-    def __init__(self, domain: Domain, now: datetime, rules: OffersModel) -> None:
+    def __init__(self, domain: Domain, now: datetime, terms: Terms) -> None:
         self.domain = domain
         self.now = now
-        self.rules = rules
+        self.terms = terms
         self.events: list[wire.RoutingEvent] = []
         self._open_works: set[str] = set()
         self._open_agents: set[str] = set()
+        self._open_buckets: set[int] = set()
+        self._matches_left = MATCHES_MAX
+        self._looks_left = LOOKS_MAX
+        domain.stamp += 1
 
     # -------------------------------------------------------------------------------------------- due
+
+    def go_on(self) -> None:
+        """Match all over again where the terms have changed, and go on with what the last decision left.
+
+        What was declined too often may not be any more, and a domain that was just read does not know what it left.
+        """
+        domain = self.domain
+        if domain.terms is not self.terms and domain.terms != self.terms:
+            domain.take_up(self.terms)
+            domain.is_settled, domain.openings = False, None
+            self._review_holds_and_drain()
+            self._look_for_limbo()
+        if not domain.is_settled:
+            self._settle()
 
     def do_what_is_due(self) -> None:
         """End the offers and relax the requirements whose time is over, in order, matching after each.
 
         At most `DUE_SLICE` of them: where thousands are due at one instant, the timer that is set again at once does the
-        next slice, and the loop has turned between.
+        next slice, and the loop has turned between. Promotions say nothing and count less.
         """
-        for _ in range(DUE_SLICE):
+        n = 0.0
+        while n < DUE_SLICE and self.domain.is_settled:
             due = self.domain.pop_due(self.now)
             if due is None:
                 return
-            self._do(due)
+            n += 1 if self._do(due) else SILENT
             self._settle()
 
-    def take_up_rules(self) -> None:
-        """Match all over again where the rules have changed: what was declined too often may not be any more."""
-        if self.domain.settled_by == self.rules:
-            return
-        self.domain.settled_by = self.rules
-        self._open_agents.update(self.domain.agents)
-        self._settle()
-
-    def _do(self, due: Due) -> None:
+    def _do(self, due: Due) -> bool:
+        """Do what is due; return whether it was more than a new place in the order."""
         work = self.domain.works[due.work_id]
-        if due.kind == "offer":
-            self._miss(work)
-        else:
-            self._tell_relaxed(work, self.domain.relax(work, self.now))
-            self._open_works.add(work.work_id)
+        match due.kind:
+            case "offer":
+                self._miss(work)
+                return True
+            case "wrap_up":
+                self._open(self.domain.end_wrap_up(work))
+                return True
+            case "waiting":
+                return self._wait_on(work)
+
+    def _wait_on(self, work: Work) -> bool:
+        domain = self.domain
+        before = (work.step, work.effective, work.hold_until)
+        self._tell_relaxed(work, domain.relax(work, self.now))
+        if work.hold_until is not None and work.hold_until <= self.now:
+            domain.end_hold(work)
+        is_promoted, is_ripe = domain.is_due_for(work, self.now)
+        if is_promoted:
+            domain.promote(work)
+        if is_ripe:
+            domain.ripen(work)
+        if before == (work.step, work.effective, work.hold_until):
+            domain.expect(work)
+            return False
+        domain.touch_work(work.work_id)
+        domain.expect(work)
+        self._open_works.add(work.work_id)
+        return True
 
     def _miss(self, work: Work) -> None:
         agent = self._holder(work)
         agent.misses += 1
-        limit = self.rules.away_after_misses
-        if limit is not None and agent.misses >= limit:
+        limit = self.terms.away_after_misses
+        is_away = limit is not None and agent.misses >= limit
+        if is_away:
             agent.presence = "away"
+            self.domain.show_agent(agent)
         self._requeue(work, "offer_expired", is_decline=True)
-        if not agent.is_available:
+        if is_away or not agent.is_available:
             self._return_offers(agent, "agent_away")
+            self._review_agent(agent.agent_id)
 
     # ------------------------------------------------------------------------------------------- work
 
@@ -124,13 +179,16 @@ class _Turn:
         """A ticket needs a person, or the one that it asked for is needed more urgently."""
         work = self.domain.live_work(event.ticket_id)
         if work is not None and work.work_id == event.work_id:
-            return self._reprioritise(work, event.priority)
+            return self._reprioritise(work, event)
         if event.work_id in self.domain.works:
             return "work_ended"
         if work is not None:
             self._end(work, "replaced")
         asked = from_wire(event.requirement)
-        effective, relaxed = relaxed_at(asked, event.relax_from or event.entered_at, self.now)
+        since = event.relax_from or event.entered_at
+        step = steps_done(asked, since, event.due_at, self.now)
+        effective, relaxed = relaxed_at(asked, since, self.now, step)
+        hold = event.hold_seconds if event.preferred_agent_id is not None else None
         work = Work(
             work_id=event.work_id,
             ticket_id=event.ticket_id,
@@ -147,19 +205,23 @@ class _Turn:
             rule=event.rule,
             policy_version=event.policy_version,
             relaxed=relaxed,
+            channel=event.channel,
+            due_at=event.due_at,
+            hold_until=since + timedelta(seconds=hold) if hold else None,
+            step=step,
+            is_untold=True,
         )
-        self.domain.add(work)
+        self.domain.add(work, self.now)
         self._open_works.add(work.work_id)
         self._settle()
-        if work.status == "waiting":
-            self._tell_queued(work)
         return None
 
-    def _reprioritise(self, work: Work, priority: int) -> str | None:
-        if work.priority == priority:
+    def _reprioritise(self, work: Work, event: wire.WorkRequested) -> str | None:
+        due_at = event.due_at if event.due_at is not None else work.due_at
+        if (work.priority, work.due_at) == (event.priority, due_at):
             return "work_repeated"
         # Nobody could take it at its old place, so nobody can at the new one: there is nothing to match.
-        self.domain.reprioritise(work, priority)
+        self.domain.reprioritise(work, event.priority, due_at)
         return None
 
     def withdraw(self, event: wire.WorkWithdrawn) -> str | None:
@@ -175,6 +237,7 @@ class _Turn:
 
     def _end(self, work: Work, reason: str) -> None:
         agent_id = work.agent_id
+        self._stop_draining_for(work)
         self.domain.end(work, self.now)
         if agent_id is not None:
             self._open_agents.add(agent_id)
@@ -191,6 +254,7 @@ class _Turn:
             return "agent_unchanged"
         agent.become(event)
         self.domain.set_agent(agent)
+        self._review_agent(agent.agent_id)
         self._open_agents.add(agent.agent_id)
         self._settle()
         self._look_for_limbo()
@@ -202,8 +266,12 @@ class _Turn:
         if agent is None:
             return "agent_unknown"
         agent.presence = "offline"
+        self.domain.show_agent(agent)
+        self._review_agent(agent.agent_id)
         for work in self.domain.held_by(agent.agent_id):
             self._requeue(work, "agent_removed")
+        for work in self.domain.wraps_of(agent.agent_id):
+            self.domain.end_wrap_up(work)
         self._open_agents.discard(agent.agent_id)
         self.domain.remove_agent(agent.agent_id)
         self._settle()
@@ -219,11 +287,12 @@ class _Turn:
             return "presence_unchanged"
         agent.presence = event.presence
         agent.misses = 0
-        self.domain.touch_agent(agent.agent_id)
+        self.domain.show_agent(agent)
         if agent.is_available:
             self._open_agents.add(agent.agent_id)
         else:
             self._return_offers(agent, "agent_away")
+            self._review_agent(agent.agent_id)
         self._settle()
         return None
 
@@ -239,6 +308,10 @@ class _Turn:
         work = self.domain.live_work(event.ticket_id) or self.domain.ended_work(event.ticket_id)
         if work is None:
             return "ticket_unknown"
+        if work.status == "offered" and work.expires_at is not None and work.expires_at <= self.now:
+            # It ran out, and a mass of things due kept it from being told so far.
+            self._miss(work)
+            self._settle()
         verdict = offer.judge(work, event)
         if verdict.repeats:
             return "answer_repeated"
@@ -266,16 +339,17 @@ class _Turn:
         )
 
     def _offer(self, work: Work) -> None:
-        choice = matching.best_agents(self.domain, work, self.rules.max_declines)
+        choice = matching.best_agents(self.domain, work, self.terms)
         assert choice is not None, f"nobody is fit for {work.work_id}"
-        record = explain.record(self.domain, work, choice, self.rules.max_declines)
+        record = explain.record(self.domain, work, choice, self.terms.max_declines)
         agent = self.domain.agents[choice.candidates[0]]
+        self._stop_draining_for(work)
         self.domain.reserve(
             work,
             agent,
             offer.reservation_id(work.work_id, work.attempts + 1),
             self.now,
-            self.now + timedelta(seconds=self.rules.seconds),
+            self.now + timedelta(seconds=self.terms.offer_seconds),
         )
         self._tell(
             wire.OfferMade,
@@ -296,7 +370,7 @@ class _Turn:
         if is_decline:
             refused = work.declines.get(agent.agent_id, 0) + 1
             work.declines = {**work.declines, agent.agent_id: refused}
-        relaxed = self.domain.give_back(work, self.now)
+        relaxed = self.domain.give_back(work, self.now, is_missed=is_decline)
         self._tell(
             wire.TicketRequeued,
             work,
@@ -320,34 +394,181 @@ class _Turn:
     def _settle(self) -> None:
         """Match until nothing more is possible: always the first of all work that somebody can take now.
 
-        A match only ever takes capacity away, so whoever finds nothing once need not look again.
+        A match only ever takes capacity away, so whoever finds nothing once need not look again. What has to wait is
+        counted afterwards, so that a ticket that is taken at once opens no threshold; a threshold that is passed may
+        make more possible.
         """
-        while (key := self._first_match()) is not None:
-            self._open_works.discard(key.work_id)
-            self._offer(self.domain.works[key.work_id])
+        domain = self.domain
+        while True:
+            is_done = self._match()
+            domain.is_settled = is_done
+            domain.unsettled_at = None if is_done else self.now
+            if not is_done:
+                return
+            if not self._turn_switches():
+                break
+        self._keep_someone_free()
+        self._tell_untold()
 
-    def _first_match(self) -> WorkKey | None:
-        best: WorkKey | None = None
-        for work_id in sorted(self._open_works):
-            work = self.domain.works[work_id]
-            if work.status == "waiting" and self._is_takeable(work):
-                best = work.key if best is None else min(best, work.key)
-            else:
-                self._open_works.discard(work_id)
-        for agent_id in sorted(self._open_agents):
-            agent = self.domain.agents[agent_id]
-            key = matching.best_work(self.domain, agent, self.rules.max_declines)
-            if key is None:
-                self._open_agents.discard(agent_id)
-            else:
-                best = key if best is None else min(best, key)
-        return best
+    def _match(self) -> bool:
+        """Match what may have become possible, the first of all work first; return whether all of it was done.
 
-    def _is_takeable(self, work: Work) -> bool:
-        return any(
-            matching.is_fit_now(self.domain.agents[agent_id], work, self.rules.max_declines)
-            for agent_id in self.domain.bucket(work).eligible
-        )
+        Each source, a work, a bucket or an agent, stands in a heap with the first work that it may make possible. A work
+        found there is looked at again before it is offered, since others may have been offered meanwhile.
+        """
+        domain = self.domain
+        heap = self._openings()
+        while True:
+            for agent_id in self._open_agents:
+                self._push(heap, 2, agent_id, 0)
+            self._open_agents.clear()
+            if not heap:
+                break
+            if not self._matches_left or not self._looks_left:
+                domain.openings = heap
+                return False
+            self._looks_left -= 1
+            key, source, name, number, stamp = heappop(heap)
+            # Nothing was offered since it was looked at, so it is still true.
+            first = key if stamp == domain.stamp else self._best_of(source, name, number)
+            if first == key:
+                self._matches_left -= 1
+                domain.stamp += 1
+                self._offer(domain.works[key.work_id])
+                if source:
+                    self._push(heap, source, name, number)
+            elif first is not None:
+                heappush(heap, (first, source, name, number, domain.stamp))
+        domain.openings = None
+        return True
+
+    def _openings(self) -> list[Opening]:
+        domain = self.domain
+        n_open = len(self._open_agents) + len(self._open_buckets)
+        heap = domain.openings
+        if (heap is None and not domain.is_settled) or n_open > SWEEP_ABOVE:
+            # All of them would see the same head first and all but one in vain, so every bucket is looked at once. The heads
+            # are in order, which makes a heap of them.
+            self._open_agents.clear()
+            heap = [(WorkKey._make(entry.key), 1, "", entry.member, -1) for entry in domain.heads]
+        else:
+            heap = heap if heap is not None else []
+            for work_id in self._open_works:
+                self._push(heap, 0, work_id, 0)
+            for number in self._open_buckets:
+                self._push(heap, 1, "", number)
+        self._open_works.clear()
+        self._open_buckets.clear()
+        return heap
+
+    def _push(self, heap: list[Opening], source: int, name: str, number: int) -> None:
+        key = self._best_of(source, name, number)
+        if key is not None:
+            heappush(heap, (key, source, name, number, self.domain.stamp))
+
+    def _best_of(self, source: int, name: str, number: int) -> WorkKey | None:
+        """Return the first work that a changed work, bucket or agent makes possible now."""
+        domain, max_declines = self.domain, self.terms.max_declines
+        match source:
+            case 0:
+                work = domain.works.get(name)
+                if work is None or work.status != "waiting":
+                    return None
+                found = matching.takers(domain, work, domain.bucket(work), max_declines)
+                return work.key if found.places else None
+            case 1:
+                return matching.first_takeable(domain, domain.bucket_at(number), max_declines)
+            case _:
+                agent = domain.agents.get(name)
+                if agent is None:
+                    return None
+                return matching.best_work(domain, agent, max_declines)
+
+    # ------------------------------------------------------------------------------ spilling, draining
+
+    def _turn_switches(self) -> bool:
+        """Hold the queues' lengths against their thresholds; return whether that may make anything possible."""
+        domain, terms = self.domain, self.terms
+        is_more = False
+        for queue in sorted(domain.recounted):
+            n = domain.n_matchable.get(queue, 0)
+            lending, guard = terms.lending.get(queue), terms.guards.get(queue)
+            if lending is not None:
+                is_on = queue in domain.switches.spilling
+                if is_on and n <= lending.close_at:
+                    domain.switch(queue, spilling=False)
+                elif not is_on and n >= lending.open_at:
+                    domain.switch(queue, spilling=True)
+                    self._open_buckets.update(domain.own_buckets(queue))
+                    is_more = True
+            if guard is not None:
+                is_on = queue in domain.switches.guarding
+                if is_on and n <= guard.off_at:
+                    domain.switch(queue, guarding=False)
+                    self._open_agents.update(
+                        domain.people.at(place).agent_id
+                        for place in members(domain.people.serving.get(queue, 0))
+                    )
+                    is_more = True
+                elif not is_on and n >= guard.on_at:
+                    domain.switch(queue, guarding=True)
+        domain.recounted.clear()
+        return is_more
+
+    def _keep_someone_free(self) -> None:
+        """Where a big ticket has waited long and nobody is kept free, keep the least loaded of those who could take it."""
+        domain = self.domain
+        if self.terms.drain is None or domain.drain is not None or not domain.may_keep:
+            return
+        domain.may_keep = False
+        vain: set[int] = set()
+        for key in domain.ripe:
+            work = domain.works[key.work_id]
+            bucket = domain.bucket(work)
+            if bucket.number in vain or bucket.held_for is not None:
+                continue
+            agent = matching.emptiest(domain, work, bucket, self.terms.max_declines)
+            if agent is not None:
+                domain.keep_free(work, agent)
+                return
+            if not work.has_bars:
+                vain.add(bucket.number)
+
+    def _stop_draining_for(self, work: Work) -> None:
+        if self.domain.drain == work.work_id:
+            self._open(self.domain.stop_draining())
+
+    def _open(self, agent: Agent | None) -> None:
+        if agent is not None:
+            self._open_agents.add(agent.agent_id)
+
+    def _review_agent(self, agent_id: str) -> None:
+        """After a change of an agent: end the holds for them, and their being kept free, where these no longer stand."""
+        domain = self.domain
+        for work_id in sorted(domain.holds.get(agent_id, ())):
+            work = domain.works[work_id]
+            if not domain.hold_stands(work, self.now):
+                domain.end_hold(work)
+                self._open_works.add(work_id)
+        self._review_drain()
+
+    def _review_drain(self) -> None:
+        domain = self.domain
+        if domain.drain is None:
+            return
+        work = domain.works[domain.drain]
+        keeper = domain.agents.get(work.kept_free or "")
+        if (
+            keeper is None
+            or self.terms.drain is None
+            or not matching.may_be_kept(domain, work, keeper, self.terms.max_declines)
+        ):
+            self._open(domain.stop_draining())
+
+    def _review_holds_and_drain(self) -> None:
+        for agent_id in sorted(self.domain.holds):
+            self._review_agent(agent_id)
+        self._review_drain()
 
     # ------------------------------------------------------------------------------------------ limbo
 
@@ -357,14 +578,15 @@ class _Turn:
         """
         for key in self.domain.turned_buckets():
             self._tell_queued(self.domain.works[key.work_id])
-        for work_id in sorted(self.domain.declined):
-            self._look_for_exhaustion(self.domain.works[work_id])
+        for work in self.domain.thinned_works():
+            self._look_for_exhaustion(work)
 
     def _look_for_exhaustion(self, work: Work) -> None:
+        if work.is_exhausted:
+            return
         pool = matching.could_ever(self.domain, work)
-        limit = self.rules.max_declines
-        is_over = bool(pool) and all(work.declines.get(agent_id, 0) >= limit for agent_id in pool)
-        if is_over and not work.is_exhausted:
+        limit = self.terms.max_declines
+        if pool and not without(pool, matching.barred(self.domain, work, limit)):
             work.is_exhausted = True
             self.domain.touch_work(work.work_id)
             self._tell(wire.AssignmentExhausted, work, queue=work.queue, at=self.now)
@@ -383,12 +605,21 @@ class _Turn:
         assert isinstance(told, wire.RoutingEvent)
         self.events.append(told)
 
+    def _tell_untold(self) -> None:
+        if not self.domain.untold:
+            return
+        for work in sorted(map(self.domain.works.__getitem__, self.domain.untold), key=_key_of):
+            work.is_untold = False
+            self.domain.touch_work(work.work_id)
+            self._tell_queued(work)
+        self.domain.untold.clear()
+
     def _tell_queued(self, work: Work) -> None:
         is_matchable = bool(matching.could_ever(self.domain, work))
         if work.is_told_unmatchable == is_matchable:
             work.is_told_unmatchable = not is_matchable
             self.domain.touch_work(work.work_id)
-        record = explain.record(self.domain, work, None, self.rules.max_declines)
+        record = explain.record(self.domain, work, None, self.terms.max_declines)
         self._tell(
             wire.TicketQueued,
             work,
@@ -417,3 +648,7 @@ class _Turn:
             at=self.now,
             winner_id=winner,
         )
+
+
+def _key_of(work: Work) -> WorkKey:
+    return work.key

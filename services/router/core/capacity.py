@@ -16,7 +16,12 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 class Agent(Struct):
-    """A person of the roster. `last_assigned_at` is when they were last offered a ticket (None: never)."""
+    """A person of the roster. `last_assigned_at` is when they were last offered a ticket (None: never).
+
+    `limits` maps a channel to how many of its tickets they take at once. It is an allow-list: where it is given, a channel
+    that it does not name is none of theirs; where it is empty, the capacity alone decides. `place` is their number in
+    sets of agents (-1: none yet); it stays while they do.
+    """
 
     agent_id: str
     name: str = ""
@@ -29,6 +34,8 @@ class Agent(Struct):
     ceiling: int = 0
     last_assigned_at: datetime | None = None
     misses: int = 0
+    limits: dict[str, int] = {}
+    place: int = -1
 
     @property
     def is_available(self) -> bool:
@@ -39,6 +46,10 @@ class Agent(Struct):
     def idle_key(self) -> tuple[datetime, str]:
         """Sorts agents by who has been idle longest; ties by id."""
         return (self.last_assigned_at or NEVER, self.agent_id)
+
+    def limit(self, channel: str) -> int | None:
+        """Return how many tickets of a channel they take at once; None where only the capacity counts."""
+        return self.limits.get(channel, 0) if self.limits else None
 
     def can_carry(self, cost: int) -> bool:
         """Whether `cost` more fits."""
@@ -63,12 +74,14 @@ class Agent(Struct):
             (self.name, self.queues, self.capacity) == (told.name, told.queues, told.capacity)
             and self.skills == told.skills
             and self.languages == told.languages
+            and self.limits == told.channel_limits
         )
 
     def become(self, told: AgentSet) -> None:
         """Take over what the roster says. What they carry stays, even above a lowered capacity."""
         self.name, self.queues = told.name, told.queues
         self.skills, self.languages = _copy(told.skills), _copy(told.languages)
+        self.limits = _copy(told.channel_limits)
         self.capacity = told.capacity
         self.ceiling = max(told.capacity, self.load)
 

@@ -1,31 +1,36 @@
 """A routing domain: its agents, the work they wait for, hold or are offered, and the indices that find a match fast.
 
-This is the one state that decisions change in place (a domain may hold thousands of tickets). The records, `Agent` and
-`Work`, are what is stored; everything else is derived from them, so that a domain made of stored records decides as
-the one that stored them.
+This is the one state that decisions change in place (a domain may hold hundreds of thousands of tickets). The records, `Agent`,
+`Work` and `Switches`, are what is stored; everything else is derived from them, so that a domain made of stored records
+decides as the one that stored them.
 
-Waiting work lies in **buckets** of one queue, one requirement (after relaxation) and one cost. All work of a bucket asks
-the same, so who could take it is known per bucket, and only its head matters, but for those who declined.
+Waiting work lies in **buckets** that ask the same of an agent and cost the same. Who could take it is known per bucket, so
+only its head matters, but for those who declined. The buckets' heads stand in one order, and an agent's buckets are a set:
+the first of the order within the set is the ticket for them.
 """
 
-from bisect import bisect_left, insort
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, TypeAlias
 
 from msgspec import Struct
 
+from services.router.core.bits import Bits, Line, Ranking, members, without
 from services.router.core.capacity import Agent
-from services.router.core.policy import OffersModel
+from services.router.core.index import Ask, Kind, People
 from services.router.core.requirement import (
     Requirement,
-    deadlines,
+    SkillNeed,
+    next_step_at,
     relaxed_at,
     required_for_ever,
-    shortfalls,
+    shortest_patience,
+    steps_done,
 )
+from services.router.core.terms import Terms
+from services.router.core.times import micros
 
 ENDED_KEPT = timedelta(minutes=15)
 """How long ended work is remembered, so that a late answer to an offer is refused with the reason."""
@@ -33,15 +38,23 @@ ENDED_KEPT = timedelta(minutes=15)
 BUCKETS_SPARE = 256
 """How many empty buckets are kept before they are dropped together."""
 
+PRESUMED_TARGET = timedelta(days=1)
+"""The target of work whose own is not known, counted from entry: it places such work among the rest."""
+
+PROMOTED_TO = 1
+"""The priority of work that was promoted for having waited too long."""
+
 Status = Literal["waiting", "offered", "assigned", "ended"]
 
 
 class Work(Struct):
-    """A ticket's request for a person. `effective` is what it still asks after relaxation.
+    """A ticket's request for a person. `effective` is what it still asks after `step` steps and all that fell away.
 
     `agent_id` is the assignee while offered or assigned, and who had it last once ended. `declines` counts refused and
     missed offers by agent. Age is counted from `entered_at`, patience from `relax_from` (None: from `entered_at`); a
-    requeue keeps both.
+    requeue keeps both. `due_at` is the SLA target. While `hold_until` is set, only the preferred agent is asked.
+    `promoted_at` is when it had waited too long; `is_ripe` whether someone may be kept free for it, `kept_free` who is.
+    `wrap_until` is until when ended work takes its agent's capacity, `is_untold` whether its waiting was not told yet.
     """
 
     work_id: str
@@ -69,11 +82,27 @@ class Work(Struct):
     is_exhausted: bool = False
     is_told_unmatchable: bool = False
     ended_at: datetime | None = None
+    channel: str = ""
+    due_at: datetime | None = None
+    hold_until: datetime | None = None
+    step: int = 0
+    promoted_at: datetime | None = None
+    is_ripe: bool = False
+    kept_free: str | None = None
+    wrap_until: datetime | None = None
+    is_untold: bool = False
 
     @property
     def key(self) -> "WorkKey":
-        """Sorts work: urgent first, then old first, then by id."""
-        return WorkKey(self.priority, self.entered_at, self.work_id)
+        """Sorts work: urgent first, then by target, then old first, then by id.
+
+        A promotion replaces priority and target both: with its old target promoted work would stay where it was.
+        """
+        entered = micros(self.entered_at)
+        if self.promoted_at is not None:
+            return WorkKey(PROMOTED_TO, micros(self.promoted_at), entered, self.work_id)
+        due = micros(self.due_at) if self.due_at is not None else entered + _PRESUMED
+        return WorkKey(self.priority, due, entered, self.work_id)
 
     @property
     def patient_from(self) -> datetime:
@@ -84,118 +113,284 @@ class Work(Struct):
         """Whether this work is closed to an agent whoever they are: excluded, or refused too often."""
         return agent_id in self.excluded or self.declines.get(agent_id, 0) >= max_declines
 
+    @property
+    def has_bars(self) -> bool:
+        """Whether it may be closed to anyone in particular."""
+        return bool(self.excluded or self.declines)
+
+
+_PRESUMED = PRESUMED_TARGET // timedelta(microseconds=1)
+
+
+class Switches(Struct):
+    """Which queues borrow agents, and which lend none: what depends on how it came about, and so is stored."""
+
+    spilling: set[str] = set()
+    guarding: set[str] = set()
+
 
 class WorkKey(NamedTuple):
-    """Place in the one order of all waiting work."""
+    """Place in the one order of all waiting work; the instants are microseconds since 1970."""
 
-    priority: int
-    entered_at: datetime
+    level: int
+    due: int
+    entered: int
     work_id: str
 
 
-class BucketKey(NamedTuple):
-    """What all work of a bucket has in common."""
-
-    queue: str
-    asked: Requirement
-    cost: int
+Opening: TypeAlias = tuple[WorkKey, int, str, int, int]
+"""The first work that something may make possible; what: 0 a work, 1 a bucket, 2 an agent; its id or number; when looked."""
 
 
 class Bucket:
-    """Waiting work that asks the same, in order, and who could take it: now, and ever (after all relaxation)."""
+    """Waiting work that asks the same, in order."""
 
-    __slots__ = ("eligible", "ever", "is_hopeless", "keys", "static_rules")
+    __slots__ = (
+        "ask",
+        "ever_queues",
+        "hard",
+        "held_for",
+        "is_hopeless",
+        "keys",
+        "kind",
+        "number",
+        "places",
+        "queue",
+        "queues",
+    )
 
-    def __init__(self) -> None:
-        self.keys: list[WorkKey] = []
-        self.eligible: list[str] = []
-        self.ever: list[str] = []
+    def __init__(self, number: int, queue: str, ask: Ask, hard: Ask, kind: Kind) -> None:
+        self.number = number
+        self.queue = queue
+        self.ask = ask
+        self.hard = hard
+        """What never falls away of it."""
+        self.kind = kind
+        self.queues = tuple(dict.fromkeys((queue, *ask.asked.queues)))
+        self.ever_queues = tuple(dict.fromkeys((queue, *hard.asked.queues)))
+        self.held_for: str | None = None
+        self.keys = Line()
         self.is_hopeless = False
         """Whether nobody could ever take it, as of the last look."""
-        self.static_rules: dict[str, tuple[str, ...]] = {}
+        self.places: tuple[Bits, list[int]] = (-1, [])
+        """The last set that was listed for a record, and its list."""
 
 
 class Due(NamedTuple):
-    """Something that falls due. `token` is the reservation that expires; empty for a relaxation."""
+    """Something that falls due. `token` is the reservation that expires; empty for the rest."""
 
     at: datetime
-    kind: Literal["offer", "relaxation"]
+    kind: Literal["offer", "waiting", "wrap_up"]
     work_id: str
     token: str
 
 
-def static_rules(agent: Agent, key: BucketKey) -> tuple[str, ...]:
-    """Return the rules against an agent that neither time nor other tickets change: `queue`, `language`, `skill:…`."""
-    found = shortfalls(key.asked, agent.languages, agent.skills)
-    return found if key.queue in agent.queues else ("queue", *found)
+class _Slots:
+    """The buckets that an agent is able to serve, and those whose queues are theirs; good up to a bucket's birth."""
+
+    __slots__ = ("able", "epoch", "home", "n_born")
+
+    def __init__(self, epoch: int, n_born: int, able: Bits, home: Bits) -> None:
+        self.epoch = epoch
+        self.n_born = n_born
+        self.able = able
+        self.home = home
 
 
-def _could_ever(agent: Agent, key: BucketKey, hard: Requirement) -> bool:
-    return agent.capacity >= key.cost and not static_rules(agent, key._replace(asked=hard))
+_BIRTHS_FOLLOWED = 200
+"""An agent's slots are worked out anew where more buckets than this were born since."""
 
 
 class Domain:
     """The state of one routing domain. Change it through its methods, which keep records, indices and marks together."""
 
-    def __init__(self, name: str, agents: Iterable[Agent] = (), works: Iterable[Work] = ()) -> None:
+    def __init__(
+        self,
+        name: str,
+        agents: Iterable[Agent] = (),
+        works: Iterable[Work] = (),
+        switches: Switches | None = None,
+    ) -> None:
         self.name = name
         self.agents: dict[str, Agent] = {}
         self.works: dict[str, Work] = {}
+        self.switches = switches if switches is not None else Switches(set(), set())
         self.live: dict[str, str] = {}
         """ticket → its work that is not ended."""
         self.ended: dict[str, str] = {}
         """ticket → its work that ended last, while it is remembered."""
         self.held: dict[str, set[str]] = {}
         """agent → work offered to them or assigned to them."""
+        self.holds: dict[str, set[str]] = {}
+        """agent → waiting work that only they are asked for."""
         self.declined: set[str] = set()
         """Waiting work that somebody declined."""
-        self.buckets: dict[BucketKey, Bucket] = {}
-        self.slots: dict[str, list[BucketKey]] = {}
-        """agent → buckets whose work they could take now."""
-        self.roster: list[str] = []
-        """Ids of all agents, sorted."""
+        self.untold: set[str] = set()
+        """Waiting work of which it was not told yet that it waits."""
+        self.drain: str | None = None
+        """The work that an agent is kept free for."""
+        self.may_keep = True
+        """Whether somebody may be there to be kept free who was not when it was last looked for one."""
+        self.ripe = Line()
+        """Waiting work that someone may be kept free for, in order."""
+        self.people = People()
+        self.buckets: list[Bucket] = []
+        self.heads = Ranking()
+        self.n_matchable: dict[str, int] = {}
+        """queue → how many wait that somebody could ever take."""
+        self.recounted: set[str] = set()
+        """Queues whose count may have passed a threshold."""
         self.changed_agents: set[str] = set()
         self.changed_works: set[str] = set()
         self.gone_agents: set[str] = set()
         self.gone_works: set[str] = set()
-        self.settled_by: OffersModel | None = None
-        """The rules of offers under which all of it was matched last; None where it was just read."""
+        self.is_switched = False
+        self.terms: Terms | None = None
+        """The terms under which all of it was matched last; None where it was just read."""
+        self.is_settled = False
+        """Whether nobody could take anything after the last decision; a mass event may leave more for the next."""
+        self.stamp = 0
+        """Counts whatever may have made an opening untrue."""
+        self.openings: list[Opening] | None = None
+        """What an unfinished mass event has left to look at, first things first; None: everything."""
+        self.unsettled_at: datetime | None = None
+        self._where: dict[str, tuple[Bucket, WorkKey]] = {}
+        self._bucket_of: dict[tuple[object, ...], Bucket] = {}
+        self._ask_of: dict[Requirement, Ask] = {}
+        self._shared: dict[Requirement, Requirement] = {}
+        self._held_buckets: Bits = 0
+        self._empty: set[int] = set()
+        self._of_queue: dict[str, Bits] = {}
+        """queue → buckets for which its agents are asked."""
+        self._own_of_queue: dict[str, Bits] = {}
+        """queue → buckets of its own work."""
+        self._of_ever_queue: dict[str, Bits] = {}
+        self._of_hard: dict[int, Bits] = {}
+        self._hopeless: Bits = 0
+        self._turned: list[Bucket] = []
+        self._n_waiting: dict[str, int] = {}
+        self._thinned: Bits = 0
+        self._slots: dict[int, _Slots] = {}
+        self._born: list[Bucket] = []
+        self._epoch = 0
+        self._switched = 0
+        self._homes: dict[tuple[str, ...], tuple[int, Bits]] = {}
+        self._of_ask: dict[int, Bits] = {}
+        self._lent: dict[tuple[str, ...], tuple[int, int, int, Bits]] = {}
+        self._borrowers: dict[str, tuple[str, ...]] = {}
         self._due: list[Due] = []
+        self._is_expecting = False
+        """Whether what falls due was gathered from the records, which a domain that was just read puts off."""
+        self._next_at: dict[str, datetime] = {}
+        """waiting work → when something falls due for it."""
         self._ended_order: deque[str] = deque()
-        for agent in sorted(agents, key=lambda agent: agent.agent_id):
-            self.agents[agent.agent_id] = agent
-            self.roster.append(agent.agent_id)
-            self.slots[agent.agent_id] = []
-        self._restore(works)
+        self._restore(agents, works)
 
-    def _restore(self, works: Iterable[Work]) -> None:
+    def _restore(self, agents: Iterable[Agent], works: Iterable[Work]) -> None:
+        teams: dict[tuple[str, ...], tuple[str, ...]] = {}
+        for agent in sorted(map(_in_team(teams), agents), key=lambda agent: agent.agent_id):
+            self.agents[agent.agent_id] = agent
+        self.works = {work.work_id: work for work in works}
+        unplaced = [agent.agent_id for agent in self.agents.values() if agent.place < 0]
+        self.people.agents = []
+        waiting: list[Work] = []
         ended: list[Work] = []
-        for work in works:
-            self.works[work.work_id] = work
+        for work in self.works.values():
             if work.status == "ended":
                 ended.append(work)
                 continue
             self.live[work.ticket_id] = work.work_id
             if work.status == "waiting":
-                self._enqueue(work)
+                waiting.append(work)
             else:
                 assert work.agent_id is not None, f"{work.work_id} is {work.status} to nobody"
                 self.held.setdefault(work.agent_id, set()).add(work.work_id)
-                self._expect_expiry(work)
+        self.people.load(self.agents.values())
+        self.changed_agents.update(unplaced)
         for work in sorted(ended, key=_ended_key):
             self._ended_order.append(work.work_id)
             self.ended[work.ticket_id] = work.work_id
+            if work.wrap_until is not None:
+                self._hold_for_wrap_up(work, 1)
+        for held in self.held.values():
+            for work_id in held:
+                self._count_channel(self.works[work_id], 1)
+        for agent in self.agents.values():
+            if agent.limits or agent.place in self.people.wrapped:
+                self.people.refresh(agent)
+        self._restore_waiting(waiting)
+
+    def _restore_waiting(self, waiting: list[Work]) -> None:
+        keys_of: dict[int, list[WorkKey]] = {}
+        for work in waiting:
+            bucket = self._find_bucket(work)
+            self._empty.discard(bucket.number)  # Or it would be dropped before it is filled.
+            key = work.key
+            keys_of.setdefault(bucket.number, []).append(key)
+            self._where[work.work_id] = (bucket, key)
+            self._note_waiting(work)
+            if work.kept_free is not None:
+                self.drain = work.work_id
+        self.ripe = Line(work.key for work in waiting if work.is_ripe)
+        entries: list[tuple[WorkKey, int]] = []
+        for number, keys in keys_of.items():
+            bucket = self.bucket_at(number)
+            bucket.keys = Line(keys)
+            entries.append((bucket.keys.first or keys[0], number))
+            self._count(bucket, len(keys))
+        self.heads = Ranking(entries)
+        if self.drain is not None:
+            keeper = self.agents[self.works[self.drain].kept_free or ""]
+            self.people.draining = keeper.place
+            self.people.refresh(keeper)
+
+    def _note_waiting(self, work: Work) -> None:
+        if work.declines:
+            self.declined.add(work.work_id)
+        if work.is_untold:
+            self.untold.add(work.work_id)
+        if work.hold_until is not None and work.preferred_agent_id is not None:
+            self.holds.setdefault(work.preferred_agent_id, set()).add(work.work_id)
+
+    def take_up(self, terms: Terms) -> None:
+        """From now on, `terms` hold. All that depends on them is worked out anew."""
+        before = self.terms
+        self.terms = terms
+        borrowers: dict[str, list[str]] = {}
+        for queue, lending in terms.lending.items():
+            for lender in lending.lenders:
+                borrowers.setdefault(lender, []).append(queue)
+        self._borrowers = {lender: tuple(queues) for lender, queues in borrowers.items()}
+        self._switched += 1
+        gone = (self.switches.spilling - terms.lending.keys()) | (
+            self.switches.guarding - terms.guards.keys()
+        )
+        if gone:
+            self.switches.spilling &= terms.lending.keys()
+            self.switches.guarding &= terms.guards.keys()
+            self.is_switched = True
+        if before is None or before.lending != terms.lending:
+            for bucket in self.buckets:
+                if self._look_at_hope(bucket) and before is not None:
+                    self._turned.append(bucket)
+        if before is None or (before.aging, before.drain) != (terms.aging, terms.drain):
+            self._expect_all()
+        self.recounted.update(self.n_matchable)
+        self.may_keep = True
+        if before is not None:
+            self._thinned = (1 << len(self.buckets)) - 1
 
     # ------------------------------------------------------------------------------------------ marks
 
     def is_changed(self) -> bool:
         """Whether any record differs from what was stored."""
-        return bool(
+        return self.is_switched or bool(
             self.changed_agents or self.changed_works or self.gone_agents or self.gone_works
         )
 
     def clear_marks(self) -> None:
         """All records are stored."""
+        self.is_switched = False
         for marks in (self.changed_agents, self.changed_works, self.gone_agents, self.gone_works):
             marks.clear()
 
@@ -213,32 +408,43 @@ class Domain:
 
     def set_agent(self, agent: Agent) -> None:
         """Take over an agent, new or changed in what they can do."""
-        if agent.agent_id not in self.agents:
-            self.agents[agent.agent_id] = agent
-            insort(self.roster, agent.agent_id)
+        is_new = agent.place < 0
+        old_queues = () if is_new else self.people.queues_of(agent.place)
+        was_never = {
+            kind
+            for kind in self.people.kinds.values()
+            if not is_new and _has(kind.never, agent.place)
+        }
+        self.agents[agent.agent_id] = agent
+        asks = self.people.set(agent)
+        self.may_keep = True
         self.touch_agent(agent.agent_id)
-        slots: list[BucketKey] = []
-        for key, bucket in self.buckets.items():
-            bucket.static_rules.pop(agent.agent_id, None)
-            is_eligible = not static_rules(agent, key)
-            _set_member(bucket.eligible, agent.agent_id, is_eligible)
-            is_ever = _could_ever(agent, key, required_for_ever(key.asked))
-            _set_member(bucket.ever, agent.agent_id, is_ever)
-            if is_eligible:
-                slots.append(key)
-        self.slots[agent.agent_id] = slots
+        self._slots.pop(agent.place, None)
+        touched = self._buckets_of_change(asks, {*old_queues} ^ {*agent.queues})
+        for kind in self.people.kinds.values():
+            if _has(kind.never, agent.place) != (kind in was_never):
+                touched |= kind.buckets
+        # Somebody new takes hope from no bucket, and exhausts no ticket.
+        self._look_at_hopes(touched & self._hopeless if is_new else touched)
+        self._thinned |= 0 if is_new else touched
+
+    def show_agent(self, agent: Agent) -> None:
+        """Take over an agent's presence."""
+        self.may_keep = True
+        self.people.refresh(agent)
+        self.touch_agent(agent.agent_id)
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent who holds nothing any more."""
         assert not self.held.get(agent_id), f"{agent_id} still holds work"
-        del self.agents[agent_id]
-        del self.slots[agent_id]
+        agent = self.agents.pop(agent_id)
         self.held.pop(agent_id, None)
-        _set_member(self.roster, agent_id, is_in=False)
-        for bucket in self.buckets.values():
-            bucket.static_rules.pop(agent_id, None)
-            _set_member(bucket.eligible, agent_id, is_in=False)
-            _set_member(bucket.ever, agent_id, is_in=False)
+        asks = self.people.remove(agent)
+        self._slots.pop(agent.place, None)
+        touched = self._buckets_of_change(asks, agent.queues)
+        self._look_at_hopes(touched)
+        self._thinned |= touched
+        agent.place = -1
         self.changed_agents.discard(agent_id)
         self.gone_agents.add(agent_id)
 
@@ -248,6 +454,93 @@ class Domain:
             (self.works[work_id] for work_id in self.held.get(agent_id, ())),
             key=lambda work: work.key,
         )
+
+    def keep_free(self, work: Work, agent: Agent) -> None:
+        """From now on an agent takes nothing but this work."""
+        assert self.drain is None, f"{self.drain} keeps somebody free already"
+        self.drain, work.kept_free = work.work_id, agent.agent_id
+        self.touch_work(work.work_id)
+        self.people.draining = agent.place
+        self.people.refresh(agent)
+
+    def stop_draining(self) -> Agent | None:
+        """Nobody is kept free any more; return who was, if they are still there."""
+        if self.drain is None:
+            return None
+        work = self.works[self.drain]
+        agent = self.agents.get(work.kept_free or "")
+        self.drain, work.kept_free = None, None
+        self.people.draining = None
+        self.may_keep = True
+        self.touch_work(work.work_id)
+        if agent is not None:
+            self.people.refresh(agent)
+        return agent
+
+    # ------------------------------------------------------------------------------------------ hope
+
+    def lenders(self, queue: str) -> tuple[str, ...]:
+        """Return the queues that may lend agents to a queue."""
+        lending = self.terms.lending.get(queue) if self.terms is not None else None
+        return lending.lenders if lending is not None else ()
+
+    def ever(self, bucket: Bucket) -> Bits:
+        """Return the places that could take work of a bucket if they were there and free, after all relaxation."""
+        serving = self.people.serving
+        asked = 0
+        for queue in bucket.ever_queues:
+            asked |= serving.get(queue, 0)
+        for queue in self.lenders(bucket.queue):
+            asked |= serving.get(queue, 0)
+        return without(bucket.hard.able & asked, bucket.kind.never)
+
+    def _look_at_hope(self, bucket: Bucket) -> bool:
+        is_hopeless = not self.ever(bucket)
+        if is_hopeless == bucket.is_hopeless:
+            return False
+        bucket.is_hopeless = is_hopeless
+        bucket.is_hopeless = is_hopeless
+        self._hopeless ^= 1 << bucket.number
+        n = -len(bucket.keys) if is_hopeless else len(bucket.keys)
+        self.n_matchable[bucket.queue] = self.n_matchable.get(bucket.queue, 0) + n
+        self.recounted.add(bucket.queue)
+        return True
+
+    def _buckets_of_change(self, asks: Bits, queues: Iterable[str]) -> Bits:
+        touched = 0
+        for number in members(asks):
+            touched |= self._of_hard.get(number, 0)
+        for queue in queues:
+            touched |= self._of_ever_queue.get(queue, 0)
+            for borrower in self._borrowers.get(queue, ()):
+                touched |= self._own_of_queue.get(borrower, 0)
+        return touched
+
+    def _look_at_hopes(self, buckets: Bits) -> None:
+        for number in members(buckets):
+            bucket = self.bucket_at(number)
+            if self._look_at_hope(bucket):
+                self._turned.append(bucket)
+
+    def thinned_works(self) -> list[Work]:
+        """Return the declined work that may have lost somebody who could take it, by id. Each time it is returned once."""
+        thinned, self._thinned = self._thinned, 0
+        if not thinned:
+            return []
+        return [
+            self.works[work_id]
+            for work_id in sorted(self.declined)
+            if _has(thinned, self._where[work_id][0].number)
+        ]
+
+    def turned_buckets(self) -> list[WorkKey]:
+        """Return the waiting work, in order, that somebody could ever take and nobody can any more, or the reverse.
+
+        Each turn is returned once. Call it after a change of the roster.
+        """
+        turned = {bucket.number: bucket for bucket in self._turned}
+        self._turned.clear()
+        return sorted(key for bucket in turned.values() for key in bucket.keys)
 
     # ------------------------------------------------------------------------------------------ work
 
@@ -261,42 +554,93 @@ class Domain:
         work_id = self.ended.get(ticket_id)
         return self.works[work_id] if work_id is not None else None
 
-    def bucket_key(self, work: Work) -> BucketKey:
-        """Return where the work lies while it waits."""
-        return BucketKey(work.queue, work.effective, work.cost)
-
     def bucket(self, work: Work) -> Bucket:
         """Return the bucket of waiting work."""
-        return self.buckets[self.bucket_key(work)]
+        return self._where[work.work_id][0]
 
-    def add(self, work: Work) -> None:
+    def bucket_at(self, number: int) -> Bucket:
+        """Return the bucket of a number."""
+        return self.buckets[number]
+
+    def add(self, work: Work, now: datetime) -> None:
         """Let new work wait."""
         assert work.ticket_id not in self.live, f"{work.ticket_id} has live work"
         self.works[work.work_id] = work
         self.live[work.ticket_id] = work.work_id
         self.touch_work(work.work_id)
+        if work.hold_until is not None and not self.hold_stands(work, now):
+            work.hold_until = None
         self._enqueue(work)
 
-    def reprioritise(self, work: Work, priority: int) -> None:
-        """Change the place of work, which keeps its age."""
-        is_waiting = work.status == "waiting"
-        if is_waiting:
-            self._dequeue(work)
-        work.priority = priority
+    def move(self, work: Work) -> None:
+        """Put waiting work where it belongs now."""
+        self._dequeue(work)
+        self._enqueue(work)
         self.touch_work(work.work_id)
-        if is_waiting:
-            self._enqueue(work)
+
+    def reprioritise(self, work: Work, priority: int, due_at: datetime | None) -> None:
+        """Change the place of work, which keeps its age."""
+        work.priority, work.due_at = priority, due_at
+        if work.status == "waiting":
+            self.move(work)
+        self.touch_work(work.work_id)
 
     def relax(self, work: Work, now: datetime) -> tuple[str, ...]:
         """Let fall away from waiting work what its patience ended for; return the names. It keeps its place."""
-        effective, names = relaxed_at(work.requirement, work.patient_from, now)
-        fresh = tuple(name for name in names if name not in work.relaxed)
-        if fresh:
-            self._dequeue(work)
-            work.effective, work.relaxed = effective, names
-            self.touch_work(work.work_id)
-            self._enqueue(work)
+        fresh, is_changed = self._relaxed(work, now)
+        if is_changed:
+            self.move(work)
         return fresh
+
+    def _relaxed(self, work: Work, now: datetime) -> tuple[tuple[str, ...], bool]:
+        asked, since = work.requirement, work.patient_from
+        if asked.steps:
+            work.step = max(work.step, steps_done(asked, since, work.due_at, now))
+        effective, names = relaxed_at(asked, since, now, work.step)
+        fresh = tuple(name for name in names if name not in work.relaxed)
+        is_changed = effective != work.effective
+        work.effective, work.relaxed = effective, names
+        return fresh, is_changed
+
+    def hold_stands(self, work: Work, now: datetime) -> bool:
+        """Whether work may go on waiting for its preferred agent alone: there, able, not asked in vain before."""
+        agent = self.agents.get(work.preferred_agent_id or "")
+        if agent is None or work.hold_until is None or work.hold_until <= now:
+            return False
+        if not agent.is_available or agent.agent_id in work.excluded:
+            return False
+        if work.declines.get(agent.agent_id, 0):
+            return False
+        ask = self._ask(work.effective)
+        kind = self.people.kind(work.cost, work.channel)
+        return (
+            any(queue in agent.queues for queue in (work.queue, *ask.asked.queues))
+            and _has(ask.able, agent.place)
+            and not _has(kind.never, agent.place)
+        )
+
+    def end_hold(self, work: Work) -> None:
+        """Everybody is asked for waiting work that was held for one."""
+        self._dequeue(work)
+        work.hold_until = None
+        self._enqueue(work)
+        self.touch_work(work.work_id)
+
+    def is_due_for(self, work: Work, now: datetime) -> tuple[bool, bool]:
+        """Return whether waiting work is to be promoted, and whether it is ripe for keeping somebody free, by `now`."""
+        promoted, ripe = self._promotion_at(work), self._ripe_at(work)
+        return promoted is not None and promoted <= now, ripe is not None and ripe <= now
+
+    def promote(self, work: Work) -> None:
+        """Waiting work has waited too long for its priority."""
+        work.promoted_at = self._promotion_at(work)
+        self.move(work)
+
+    def ripen(self, work: Work) -> None:
+        """Somebody may be kept free for waiting work from now on."""
+        work.is_ripe = self.may_keep = True
+        self.ripe.add(self._where[work.work_id][1])
+        self.touch_work(work.work_id)
 
     def reserve(
         self, work: Work, agent: Agent, reservation_id: str, now: datetime, expires_at: datetime
@@ -308,11 +652,14 @@ class Domain:
         work.status, work.agent_id = "offered", agent.agent_id
         work.reservation_id, work.expires_at = reservation_id, expires_at
         work.attempts += 1
-        work.is_told_unmatchable = False
+        work.is_told_unmatchable = work.is_untold = False
         self.held.setdefault(agent.agent_id, set()).add(work.work_id)
-        self._expect_expiry(work)
+        self._count_channel(work, 1)
+        heappush(self._due, Due(expires_at, "offer", work.work_id, reservation_id))
         self.touch_work(work.work_id)
         self.touch_agent(agent.agent_id)
+        self.people.took(agent)
+        self.people.refresh(agent)
 
     def assign(self, work: Work, agent: Agent) -> None:
         """The agent took what they were offered."""
@@ -321,14 +668,18 @@ class Domain:
         self.touch_work(work.work_id)
         self.touch_agent(agent.agent_id)
 
-    def give_back(self, work: Work, now: datetime) -> tuple[str, ...]:
+    def give_back(self, work: Work, now: datetime, *, is_missed: bool) -> tuple[str, ...]:
         """Let offered or assigned work wait again, at its old place; return what fell away meanwhile."""
         self._let_go(work)
         work.status, work.agent_id = "waiting", None
         work.reservation_id = work.expires_at = None
-        effective, names = relaxed_at(work.requirement, work.patient_from, now)
-        fresh = tuple(name for name in names if name not in work.relaxed)
-        work.effective, work.relaxed = effective, names
+        asked = work.requirement
+        if is_missed and asked.moves_on_miss:
+            done = max(work.step, steps_done(asked, work.patient_from, work.due_at, now))
+            work.step = min(done + 1, len(asked.steps))
+        fresh, _ = self._relaxed(work, now)
+        if work.hold_until is not None and not self.hold_stands(work, now):
+            work.hold_until = None
         self.touch_work(work.work_id)
         self._enqueue(work)
         return fresh
@@ -338,37 +689,83 @@ class Domain:
         if work.status == "waiting":
             self._dequeue(work)
         else:
+            was_assigned = work.status == "assigned"
             self._let_go(work)
+            self._begin_wrap_up(work, now, was_assigned=was_assigned)
         work.status, work.expires_at, work.ended_at = "ended", None, now
+        work.is_untold = False
         del self.live[work.ticket_id]
         self.ended[work.ticket_id] = work.work_id
         self._ended_order.append(work.work_id)
         self.touch_work(work.work_id)
         self._forget_ended(now)
 
+    def _begin_wrap_up(self, work: Work, now: datetime, *, was_assigned: bool) -> None:
+        seconds = self.terms.wrap_up.get(work.channel, 0.0) if self.terms is not None else 0.0
+        if was_assigned and seconds > 0:
+            work.wrap_until = now + timedelta(seconds=min(seconds, ENDED_KEPT.total_seconds()))
+            self._hold_for_wrap_up(work, 1)
+            self.people.refresh(self.agents[work.agent_id or ""])
+            heappush(self._due, Due(work.wrap_until, "wrap_up", work.work_id, ""))
+
+    def _hold_for_wrap_up(self, work: Work, sign: int) -> None:
+        agent = self.agents.get(work.agent_id or "")
+        if agent is None:
+            return
+        wrapped = self.people.wrapped.get(agent.place, 0) + sign * work.cost
+        if wrapped > 0:
+            self.people.wrapped[agent.place] = wrapped
+        else:
+            self.people.wrapped.pop(agent.place, None)
+
+    def end_wrap_up(self, work: Work) -> Agent | None:
+        """The time after ended work is over; return whose it was, if they are still there."""
+        self._hold_for_wrap_up(work, -1)
+        work.wrap_until = None
+        self.touch_work(work.work_id)
+        agent = self.agents.get(work.agent_id or "")
+        if agent is not None:
+            self.people.refresh(agent)
+        return agent
+
+    def wraps_of(self, agent_id: str) -> list[Work]:
+        """Return the ended work after which an agent still wraps up. Looks at all ended work."""
+        return [
+            work
+            for work_id in self._ended_order
+            if (work := self.works[work_id]).wrap_until is not None and work.agent_id == agent_id
+        ]
+
     def waiting(self) -> Iterator[Work]:
         """Yield all waiting work, bucket by bucket. For checks and sums, not for decisions."""
-        for bucket in self.buckets.values():
+        for bucket in self.buckets:
             for key in bucket.keys:
                 yield self.works[key.work_id]
 
     def n_waiting(self) -> dict[str, int]:
         """Return how many tickets wait, by queue."""
-        found: dict[str, int] = {}
-        for key, bucket in self.buckets.items():
-            found[key.queue] = found.get(key.queue, 0) + len(bucket.keys)
-        return found
+        return dict(self._n_waiting)
 
     def _let_go(self, work: Work) -> None:
         assert work.agent_id is not None, f"{work.work_id} is {work.status} to nobody"
-        self.agents[work.agent_id].release(work.cost)
+        agent = self.agents[work.agent_id]
+        agent.release(work.cost)
         self.held[work.agent_id].discard(work.work_id)
+        self._count_channel(work, -1)
+        self.people.refresh(agent)
         self.touch_agent(work.agent_id)
+
+    def _count_channel(self, work: Work, sign: int) -> None:
+        agent = self.agents[work.agent_id or ""]
+        counts = self.people.in_channel.setdefault(agent.place, {})
+        counts[work.channel] = counts.get(work.channel, 0) + sign
 
     def _forget_ended(self, now: datetime) -> None:
         while self._ended_order:
             work = self.works[self._ended_order[0]]
             if work.ended_at is not None and work.ended_at + ENDED_KEPT > now:
+                return
+            if work.wrap_until is not None:
                 return
             self._ended_order.popleft()
             del self.works[work.work_id]
@@ -380,102 +777,369 @@ class Domain:
     # ----------------------------------------------------------------------------------------- buckets
 
     def _enqueue(self, work: Work) -> None:
-        key = self.bucket_key(work)
-        bucket = self.buckets.get(key)
-        if bucket is None:
-            bucket = self._new_bucket(key)
-        insort(bucket.keys, work.key)
-        if work.declines:
-            self.declined.add(work.work_id)
-        for at in deadlines(work.effective, work.patient_from):
-            heappush(self._due, Due(at, "relaxation", work.work_id, ""))
+        key = work.key
+        bucket = self._find_bucket(work)
+        bucket.keys.add(key)
+        self._where[work.work_id] = (bucket, key)
+        self._show_head(bucket)
+        self._count(bucket, 1)
+        self._note_waiting(work)
+        if work.is_ripe:
+            self.ripe.add(key)
+            self.may_keep = True
+        self.expect(work)
 
     def _dequeue(self, work: Work) -> None:
-        keys = self.bucket(work).keys
-        index = bisect_left(keys, work.key)
-        assert keys[index : index + 1] == [work.key], f"{work.work_id} is not in its bucket"
-        del keys[index]
+        bucket, key = self._where.pop(work.work_id)
+        self._next_at.pop(work.work_id, None)
+        bucket.keys.remove(key)
+        self._show_head(bucket)
+        self._count(bucket, -1)
+        if work.is_ripe:
+            self.ripe.remove(key)
         self.declined.discard(work.work_id)
+        self.untold.discard(work.work_id)
+        if bucket.held_for is not None:
+            self.holds[bucket.held_for].discard(work.work_id)
 
-    def _new_bucket(self, key: BucketKey) -> Bucket:
-        n_empty = sum(not bucket.keys for bucket in self.buckets.values())
-        if n_empty > BUCKETS_SPARE and n_empty * 2 > len(self.buckets):
-            self._drop_empty_buckets()
-        bucket = self.buckets[key] = Bucket()
-        hard = required_for_ever(key.asked)
-        for agent_id in self.roster:
-            agent = self.agents[agent_id]
-            if not static_rules(agent, key):
-                bucket.eligible.append(agent_id)
-                self.slots[agent_id].append(key)
-            if _could_ever(agent, key, hard):
-                bucket.ever.append(agent_id)
-        bucket.is_hopeless = not bucket.ever
+    def _count(self, bucket: Bucket, n: int) -> None:
+        queue = bucket.queue
+        self._n_waiting[queue] = self._n_waiting.get(queue, 0) + n
+        if not bucket.is_hopeless:
+            self.n_matchable[queue] = self.n_matchable.get(queue, 0) + n
+            self.recounted.add(queue)
+
+    def _show_head(self, bucket: Bucket) -> None:
+        head = bucket.keys.first
+        if head is None:
+            self.heads.drop(bucket.number)
+            self._empty.add(bucket.number)
+        else:
+            self.heads.put(bucket.number, head)
+            self._empty.discard(bucket.number)
+
+    def _ask(self, asked: Requirement) -> Ask:
+        found = self._ask_of.get(asked)
+        if found is None:
+            found = self._ask_of[asked] = self.people.ask(_asked_now(asked))
+        return found
+
+    def _find_bucket(self, work: Work) -> Bucket:
+        held_for = work.preferred_agent_id if work.hold_until is not None else None
+        # Thousands ask the same: they share one requirement, which knows its hash.
+        work.requirement = self._shared.setdefault(work.requirement, work.requirement)
+        work.effective = self._shared.setdefault(work.effective, work.effective)
+        asks = (work.queue, work.effective, work.requirement, work.cost, work.channel, held_for)
+        bucket = self._bucket_of.get(asks)
+        if bucket is None:
+            bucket = self._bucket_of[asks] = self._same_bucket(work, held_for)
         return bucket
 
-    def turned_buckets(self) -> list[WorkKey]:
-        """Return the waiting work, in order, that somebody could ever take and nobody can any more, or the reverse.
+    def _same_bucket(self, work: Work, held_for: str | None) -> Bucket:
+        # Patience apart, the same may be asked in many words.
+        if len(self._empty) > BUCKETS_SPARE and len(self._empty) * 2 > len(self.buckets):
+            self._drop_empty_buckets()
+        ask = self._ask(work.effective)
+        hard = self._ask(required_for_ever(work.requirement))
+        kind = self.people.kind(work.cost, work.channel)
+        same = (work.queue, ask.number, hard.number, work.cost, work.channel, held_for)
+        bucket = self._bucket_of.get(same)
+        if bucket is None:
+            bucket = self._bucket_of[same] = self._new_bucket(work.queue, ask, hard, kind, held_for)
+        return bucket
 
-        Each turn is returned once. Call it after a change of the roster.
-        """
-        turned: list[WorkKey] = []
-        for bucket in self.buckets.values():
-            if bucket.is_hopeless == bool(bucket.ever):
-                bucket.is_hopeless = not bucket.ever
-                turned.extend(bucket.keys)
-        return sorted(turned)
+    def _new_bucket(
+        self, queue: str, ask: Ask, hard: Ask, kind: Kind, held_for: str | None
+    ) -> Bucket:
+        bucket = Bucket(len(self.buckets), queue, ask, hard, kind)
+        bucket.held_for = held_for
+        bucket.is_hopeless = not self.ever(bucket)
+        self._empty.add(bucket.number)
+        self._take_in(bucket)
+        return bucket
+
+    def _take_in(self, bucket: Bucket) -> None:
+        bit = 1 << bucket.number
+        self.buckets.append(bucket)
+        self._add_bit(self._own_of_queue, (bucket.queue,), bit)
+        self._add_bit(self._of_ever_queue, bucket.ever_queues, bit)
+        self._of_hard[bucket.hard.number] = self._of_hard.get(bucket.hard.number, 0) | bit
+        bucket.kind.buckets |= bit
+        if bucket.is_hopeless:
+            self._hopeless |= bit
+        if bucket.held_for is not None:
+            # Only one agent ever looks there, so it stands in nobody's slots and is no birth for the others.
+            self._held_buckets |= bit
+            return
+        self._born.append(bucket)
+        self._add_bit(self._of_queue, bucket.queues, bit)
+        self._of_ask[bucket.ask.number] = self._of_ask.get(bucket.ask.number, 0) | bit
+
+    @staticmethod
+    def _add_bit(bits_of: dict[str, Bits], names: Iterable[str], bit: Bits) -> None:
+        for name in names:
+            bits_of[name] = bits_of.get(name, 0) | bit
 
     def _drop_empty_buckets(self) -> None:
-        self.buckets = {key: bucket for key, bucket in self.buckets.items() if bucket.keys}
-        self.slots = {
-            agent_id: [key for key in slots if key in self.buckets]
-            for agent_id, slots in self.slots.items()
-        }
+        kept = [bucket for bucket in self.buckets if bucket.number not in self._empty]
+        self.people.forget_asks(ask.asked for bucket in kept for ask in (bucket.ask, bucket.hard))
+        for kind in self.people.kinds.values():
+            kind.buckets = 0
+        for numbered in (
+            self._of_queue, self._own_of_queue, self._of_ever_queue, self._of_hard, self._of_ask,
+            self._bucket_of, self._ask_of, self._shared, self._slots, self._lent, self._homes,
+        ):  # fmt: skip
+            numbered.clear()
+        self.buckets, self._born, self._empty = [], [], set()
+        self._held_buckets = self._hopeless = self._thinned = 0
+        self._epoch += 1
+        self.openings = None
+        for number, bucket in enumerate(kept):
+            bucket.number = number
+            self._take_in(bucket)
+            same = (
+                bucket.queue, bucket.ask.number, bucket.hard.number,
+                bucket.kind.cost, bucket.kind.channel, bucket.held_for,
+            )  # fmt: skip
+            self._bucket_of[same] = bucket
+        self.heads = Ranking((bucket.keys.first or (), bucket.number) for bucket in kept)
+
+    # ------------------------------------------------------------------------------------------ slots
+
+    def slots(self, agent: Agent) -> Bits:
+        """Return the buckets whose work an agent could take now if they had room for it."""
+        known = self._slots.get(agent.place)
+        if (
+            known is None
+            or known.epoch != self._epoch
+            or len(self._born) - known.n_born > _BIRTHS_FOLLOWED
+        ):
+            known = self._slots[agent.place] = self._find_slots(agent)
+        elif known.n_born < len(self._born):
+            self._follow_births(agent, known)
+        home = known.home | self._lent_to(agent.queues)
+        return known.able & home | self._own_held(agent)
+
+    def _find_slots(self, agent: Agent) -> _Slots:
+        able = 0
+        for number in members(self.people.met(agent)):
+            able |= self._of_ask.get(number, 0)
+        return _Slots(self._epoch, len(self._born), able, self._home(agent.queues))
+
+    def _home(self, queues: tuple[str, ...]) -> Bits:
+        """Return the buckets for which the agents of some queues are asked."""
+        known = self._homes.get(queues)
+        if known is None or known[0] != len(self._born):
+            home = known[1] if known is not None else 0
+            if known is None or len(self._born) - known[0] > _BIRTHS_FOLLOWED:
+                for queue in queues:
+                    home |= self._of_queue.get(queue, 0)
+            else:
+                for bucket in self._born[known[0] :]:
+                    if any(queue in queues for queue in bucket.queues):
+                        home |= 1 << bucket.number
+            known = self._homes[queues] = (len(self._born), home)
+        return known[1]
+
+    def _own_held(self, agent: Agent) -> Bits:
+        found = 0
+        for work_id in self.holds.get(agent.agent_id, ()):
+            bucket = self._where[work_id][0]
+            if _has(bucket.ask.able & self.serving(bucket), agent.place):
+                found |= 1 << bucket.number
+        return found
+
+    def _follow_births(self, agent: Agent, known: _Slots) -> None:
+        for bucket in self._born[known.n_born :]:
+            if _has(bucket.ask.able, agent.place):
+                known.able |= 1 << bucket.number
+        known.home = self._home(agent.queues)
+        known.n_born = len(self._born)
+
+    def _lent_to(self, queues: tuple[str, ...]) -> Bits:
+        if not self.switches.spilling:
+            return 0
+        known = self._lent.get(queues)
+        now = (self._epoch, len(self._born), self._switched)
+        if known is not None and known[:3] == now:
+            return known[3]
+        lent = 0
+        for lender in queues:
+            if lender not in self.switches.guarding:
+                for queue in self._borrowers.get(lender, ()):
+                    if queue in self.switches.spilling:
+                        lent |= self._own_of_queue.get(queue, 0)
+        lent = without(lent, self._held_buckets)
+        self._lent[queues] = (*now, lent)
+        return lent
+
+    def serving(self, bucket: Bucket) -> Bits:
+        """Return the places of those whose queues are asked for a bucket."""
+        serving = self.people.serving
+        found = serving.get(bucket.queue, 0)
+        for queue in bucket.queues[1:]:
+            found |= serving.get(queue, 0)
+        return found
+
+    def lending(self, bucket: Bucket) -> Bits:
+        """Return the places of those who are lent to a bucket's queue now."""
+        if bucket.queue not in self.switches.spilling or bucket.held_for is not None:
+            return 0
+        found = 0
+        for lender in self.lenders(bucket.queue):
+            if lender not in self.switches.guarding:
+                found |= self.people.serving.get(lender, 0)
+        return found
+
+    def own_buckets(self, queue: str) -> list[int]:
+        """Return the buckets of a queue's own work that have some."""
+        found = self._own_of_queue.get(queue, 0)
+        return [number for number in members(found) if number not in self._empty]
+
+    def switch(
+        self, queue: str, *, spilling: bool | None = None, guarding: bool | None = None
+    ) -> None:
+        """Open or close what a queue borrows or lends."""
+        for names, is_on in (
+            (self.switches.spilling, spilling),
+            (self.switches.guarding, guarding),
+        ):
+            if is_on is not None:
+                (names.add if is_on else names.discard)(queue)
+        self._switched += 1
+        self.is_switched = True
 
     # --------------------------------------------------------------------------------------------- due
 
-    def _expect_expiry(self, work: Work) -> None:
-        if work.status == "offered":
-            assert work.expires_at is not None, f"the offer of {work.work_id} never ends"
-            heappush(
-                self._due, Due(work.expires_at, "offer", work.work_id, work.reservation_id or "")
+    def _promotion_at(self, work: Work) -> datetime | None:
+        if self.terms is None or work.promoted_at is not None:
+            return None
+        seconds = self.terms.aging.get(work.priority)
+        return None if seconds is None else work.entered_at + timedelta(seconds=seconds)
+
+    def _ripe_at(self, work: Work) -> datetime | None:
+        drain = self.terms.drain if self.terms is not None else None
+        if drain is None or work.is_ripe or work.cost < drain.cost:
+            return None
+        return work.patient_from + timedelta(seconds=drain.after)
+
+    def next_relaxation(self, work: Work) -> datetime | None:
+        """Return when less will be asked for waiting work."""
+        asked, since = work.requirement, work.patient_from
+        found: list[datetime] = []
+        if asked.steps:
+            at = next_step_at(asked, work.step, since, work.due_at)
+            if at is not None:
+                found.append(at)
+        patience = shortest_patience(work.effective)
+        if patience is not None:
+            found.append(since + timedelta(seconds=patience))
+        return min(found, default=None)
+
+    def _next_of(self, work: Work) -> datetime | None:
+        found = [
+            at
+            for at in (
+                work.hold_until,
+                self.next_relaxation(work),
+                self._promotion_at(work),
+                self._ripe_at(work),
             )
+            if at is not None
+        ]
+        return min(found, default=None)
+
+    def expect(self, work: Work) -> None:
+        """Wait for what falls due next for waiting work."""
+        at = self._next_of(work)
+        if at is None:
+            self._next_at.pop(work.work_id, None)
+        elif self._next_at.get(work.work_id) != at:
+            self._next_at[work.work_id] = at
+            heappush(self._due, Due(at, "waiting", work.work_id, ""))
+
+    def _expect_all(self) -> None:
+        found: list[Due] = []
+        self._is_expecting = True
+        self._next_at.clear()
+        for work in self.works.values():
+            if work.status == "waiting":
+                at = self._next_of(work)
+                if at is not None:
+                    self._next_at[work.work_id] = at
+                    found.append(Due(at, "waiting", work.work_id, ""))
+            elif work.status == "offered":
+                assert work.expires_at is not None, f"the offer of {work.work_id} never ends"
+                found.append(Due(work.expires_at, "offer", work.work_id, work.reservation_id or ""))
+            elif work.wrap_until is not None:
+                found.append(Due(work.wrap_until, "wrap_up", work.work_id, ""))
+        heapify(found)
+        self._due = found
 
     def _is_alive(self, due: Due) -> bool:
         work = self.works.get(due.work_id)
         if work is None:
             return False
-        if due.kind == "offer":
-            return work.status == "offered" and work.reservation_id == due.token
-        return work.status == "waiting"
+        match due.kind:
+            case "offer":
+                return work.status == "offered" and work.reservation_id == due.token
+            case "waiting":
+                return work.status == "waiting" and self._next_at.get(due.work_id) == due.at
+            case "wrap_up":
+                return work.wrap_until == due.at
 
     def next_due(self) -> datetime | None:
-        """Return when the next offer ends or the next requirement relaxes."""
+        """Return when something is to be done next: at once where a mass event left something to do."""
+        if self.unsettled_at is not None:
+            return self.unsettled_at
+        return self._next_due()
+
+    def _next_due(self) -> datetime | None:
+        if not self._is_expecting:
+            self._expect_all()
         while self._due and not self._is_alive(self._due[0]):
             heappop(self._due)
         return self._due[0].at if self._due else None
 
     def pop_due(self, now: datetime) -> Due | None:
-        """Take the earliest thing that is due by `now`; at one instant offers before relaxations, then by id."""
-        due_at = self.next_due()
+        """Take the earliest thing that is due by `now`; at one instant offers first, then waiting work, then by id."""
+        due_at = self._next_due()
         if due_at is None or due_at > now:
             return None
         due = heappop(self._due)
+        self._next_at.pop(due.work_id, None)
         if len(self._due) > 4 * len(self.works) + 1000:
-            # Ended offers leave their entries behind; they are dropped before they fill the memory.
+            # What changed leaves its entries behind; they are dropped before they fill the memory.
             self._due = [entry for entry in self._due if self._is_alive(entry)]
             heapify(self._due)
         return due
 
 
+def _in_team(teams: dict[tuple[str, ...], tuple[str, ...]]) -> Callable[[Agent], Agent]:
+    """Let agents who serve the same queues share the names of these."""
+
+    def take(agent: Agent) -> Agent:
+        agent.queues = teams.setdefault(agent.queues, agent.queues)
+        return agent
+
+    return take
+
+
+def _has(bits: Bits, member: int) -> bool:
+    return bool(bits >> member & 1)
+
+
+def _asked_now(asked: Requirement) -> Requirement:
+    """Return what is asked without the patience: two that ask the same are equal."""
+    return Requirement(
+        asked.language,
+        asked.language_level if asked.language is not None else 1,
+        None,
+        tuple(SkillNeed(need.skill, need.level) for need in asked.skills),
+        asked.forbidden,
+        asked.queues,
+    )
+
+
 def _ended_key(work: Work) -> tuple[datetime, str]:
     return (work.ended_at or work.entered_at, work.work_id)
-
-
-def _set_member(ids: list[str], agent_id: str, is_in: bool) -> None:
-    index = bisect_left(ids, agent_id)
-    is_there = index < len(ids) and ids[index] == agent_id
-    if is_in and not is_there:
-        ids.insert(index, agent_id)
-    elif is_there and not is_in:
-        del ids[index]

@@ -1,66 +1,242 @@
-"""The record of a decision: what was asked, who was fit, and for everyone else the complete set of rules against them."""
+"""The record of a decision: what was asked, who was fit, and for everyone else the complete set of rules against them.
+
+In a small domain each agent is spelled out. In a large one a record holds a byte for each agent whom only the moment keeps
+from the ticket; whom skills, language or queue keep from it follows from the roster, which changes seldom, and is worked out
+once for a version of it (`static_reasons`) and not for each decision. `expand` puts the two together.
+"""
+
+from base64 import b64decode, b64encode
+from collections.abc import Mapping
+from typing import NamedTuple
 
 from schemas.routing import DecisionRecord, Excluded
+from services.router.core.bits import Bits, few
 from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Work, static_rules
+from services.router.core.domain import Bucket, Domain, Work
+from services.router.core.index import (
+    ABSENT,
+    CAPACITY,
+    CHANNEL,
+    DECLINED,
+    DRAINING,
+    EXCLUDED,
+    WRAP_UP,
+)
 from services.router.core.matching import Choice
-from services.router.core.requirement import to_wire
+from services.router.core.requirement import Requirement, shortfalls, to_wire
 
 AGENTS_MAX = 50
-"""In a larger domain only those who serve the queue are explained, and at most this many of them."""
+"""In a larger domain agents are not spelled out but written as codes."""
+
+LISTED_MAX = 256
+"""Up to so many agents a record has a byte each; where more could take a ticket, a byte for each place of the domain."""
+
+NOBODY = 255
+"""The code of a place where nobody is."""
+
+_CODES = (
+    (CAPACITY, "capacity"),
+    (WRAP_UP, "wrap_up"),
+    (CHANNEL, "channel"),
+    (DRAINING, "draining"),
+    (DECLINED, "declined"),
+    (EXCLUDED, "excluded"),
+)
 
 
 def record(domain: Domain, work: Work, choice: Choice | None, max_declines: int) -> DecisionRecord:
     """Explain a choice among agents for waiting work, or that there was none. Call it before the choice takes effect."""
-    candidates = choice.candidates if choice is not None else ()
-    excluded = tuple(
+    bucket = domain.bucket(work)
+    fields: dict[str, object] = {
+        "rule": work.rule,
+        "policy_version": work.policy_version,
+        "queue": work.queue,
+        "requirement": to_wire(work.effective),
+        "relaxed": work.relaxed,
+        "step": work.step,
+        "next_step_at": domain.next_relaxation(work),
+        "promoted_at": work.promoted_at,
+        "held_for": bucket.held_for,
+    }
+    if choice is not None:
+        fields["candidates"] = choice.candidates
+        fields["chosen_by"] = choice.chosen_by
+        fields["scores"] = choice.scores
+        fields["via"] = choice.via
+    lenders = domain.lenders(work.queue)
+    if lenders:
+        fields["spill"] = "open" if work.queue in domain.switches.spilling else "closed"
+        fields["guarded"] = tuple(q for q in lenders if q in domain.switches.guarding)
+    if len(domain.agents) <= AGENTS_MAX:
+        listed: list[str] = sorted(domain.agents)
+    else:
+        listed = []
+        fields["roster_version"] = domain.people.version
+        fields["codes_of"], fields["codes"] = _codes(domain, work, bucket, max_declines)
+    if work.preferred_agent_id is not None and work.preferred_agent_id not in listed:
+        listed.append(work.preferred_agent_id)
+    chosen = choice.candidates if choice is not None else ()
+    is_home = choice is not None and choice.via == "home"
+    fields["excluded"] = tuple(
         Excluded(agent_id=agent_id, rules=rules)
-        for agent_id in _asked_about(domain, work)
-        if agent_id not in candidates and (rules := _rules(domain, work, agent_id, max_declines))
+        for agent_id in listed
+        if agent_id not in chosen
+        and (rules := _rules(domain, work, bucket, agent_id, max_declines, is_home=is_home))
     )
-    return DecisionRecord(
-        rule=work.rule,
-        policy_version=work.policy_version,
-        queue=work.queue,
-        requirement=to_wire(work.effective),
-        relaxed=work.relaxed,
-        candidates=candidates,
-        excluded=excluded,
-        chosen_by=choice.chosen_by if choice is not None else "",
-    )
+    return DecisionRecord.model_validate(fields)
 
 
-def excluding_rules(
-    agent: Agent, work: Work, static: tuple[str, ...], max_declines: int
+def _codes(domain: Domain, work: Work, bucket: Bucket, max_declines: int) -> tuple[str, str]:
+    places = able(domain, bucket)
+    if places != bucket.places[0]:
+        bucket.places = (places, few(places, LISTED_MAX) or [])
+    listed = bucket.places[1]
+    state = bucket.kind.state
+    if work.has_bars or work.kept_free is not None:
+        state = state.copy()
+        if work.kept_free is not None:
+            state[domain.agents[work.kept_free].place] &= ~DRAINING
+        for agent_id in (*work.declines, *work.excluded):
+            agent = domain.agents.get(agent_id)
+            if agent is not None:
+                state[agent.place] |= _bar(work, agent_id, max_declines)
+    if places and not listed:
+        return "all", b64encode(state).decode()
+    return "able", b64encode(bytes(map(state.__getitem__, listed))).decode()
+
+
+def _bar(work: Work, agent_id: str, max_declines: int) -> int:
+    declined = DECLINED if work.declines.get(agent_id, 0) >= max_declines else 0
+    return declined | (EXCLUDED if agent_id in work.excluded else 0)
+
+
+def able(domain: Domain, bucket: Bucket) -> Bits:
+    """Return the places of those whom only the moment may keep from a bucket's work, lenders among them."""
+    asked = domain.serving(bucket)
+    for queue in domain.lenders(bucket.queue):
+        asked |= domain.people.serving.get(queue, 0)
+    return bucket.ask.able & asked
+
+
+def _rules(
+    domain: Domain,
+    work: Work,
+    bucket: Bucket,
+    agent_id: str,
+    max_declines: int,
+    *,
+    is_home: bool,
 ) -> tuple[str, ...]:
-    """Return every rule that stands between an agent and the work; lifting all of them, and no fewer, makes them fit."""
-    found = static if agent.is_available else ("absent", *static)
-    if not agent.can_carry(work.cost):
-        found = (*found, "capacity")
-    if work.declines.get(agent.agent_id, 0) >= max_declines:
-        found = (*found, "declined")
-    if agent.agent_id in work.excluded:
-        found = (*found, "excluded")
-    return found
-
-
-def _rules(domain: Domain, work: Work, agent_id: str, max_declines: int) -> tuple[str, ...]:
     agent = domain.agents.get(agent_id)
     if agent is None:
         return ("unknown",)  # The preferred agent has left the roster.
-    cache = domain.bucket(work).static_rules
-    static = cache.get(agent_id)
-    if static is None:
-        static = cache[agent_id] = static_rules(agent, domain.bucket_key(work))
-    return excluding_rules(agent, work, static, max_declines)
+    code = bucket.kind.state[agent.place] | _bar(work, agent_id, max_declines)
+    if work.kept_free == agent_id:
+        code &= ~DRAINING
+    relation = _relation(agent, bucket, domain.lenders(work.queue), domain.switches.guarding)
+    if "spill" in relation:
+        is_closed = work.queue not in domain.switches.spilling
+        relation = (("spill_closed",) if is_closed else ()) + relation[1:]
+        if is_home and not relation:
+            relation = ("home_first",)
+    static = shortfalls(work.effective, agent.languages, agent.skills)
+    return rules_of(code, relation, static, bucket.held_for not in {None, agent_id})
 
 
-def _asked_about(domain: Domain, work: Work) -> list[str]:
-    if len(domain.roster) <= AGENTS_MAX:
-        found = list(domain.roster)
-    else:
-        serving = (i for i in domain.roster if work.queue in domain.agents[i].queues)
-        found = [agent_id for agent_id, _ in zip(serving, range(AGENTS_MAX), strict=False)]
-    if work.preferred_agent_id is not None and work.preferred_agent_id not in found:
-        found.append(work.preferred_agent_id)
+def rules_of(
+    code: int, relation: tuple[str, ...], static: tuple[str, ...], is_held: bool
+) -> tuple[str, ...]:
+    """Return every rule that stands between an agent and the work; lifting all of them, and no fewer, makes them fit."""
+    found = ["absent"] if code & ABSENT else []
+    found += relation
+    found += static
+    found += [name for bit, name in _CODES if code & bit]
+    if is_held:
+        found.append("held")
+    return tuple(found)
+
+
+def _relation(
+    agent: Agent, bucket: Bucket, lenders: tuple[str, ...], guarding: set[str]
+) -> tuple[str, ...]:
+    if any(queue in agent.queues for queue in bucket.queues):
+        return ()
+    lending = [queue for queue in lenders if queue in agent.queues]
+    if not lending:
+        return ("queue",)
+    is_guarded = all(queue in guarding for queue in lending)
+    return ("spill", "lender_guard") if is_guarded else ("spill",)
+
+
+class StaticReasons(NamedTuple):
+    """What a version of the roster says about everyone for one queue and requirement.
+
+    `reasons` maps an agent to the rules that only a change of the roster lifts, none for those whom only the moment keeps
+    away. `places` are all agents by place, None where nobody is; `lenders_of` the lending queues that an agent serves who
+    is not of the queue itself.
+    """
+
+    roster_version: str
+    places: tuple[str | None, ...]
+    reasons: Mapping[str, tuple[str, ...]]
+    lenders_of: Mapping[str, tuple[str, ...]]
+
+
+def static_reasons(domain: Domain, queue: str, asked: Requirement) -> StaticReasons:
+    """Work out what the present roster says about everyone for a queue and a requirement after relaxation."""
+    reasons: dict[str, tuple[str, ...]] = {}
+    lenders_of: dict[str, tuple[str, ...]] = {}
+    lenders = domain.lenders(queue)
+    for agent_id in sorted(domain.agents):
+        agent = domain.agents[agent_id]
+        static = shortfalls(asked, agent.languages, agent.skills)
+        if not any(q in agent.queues for q in (queue, *asked.queues)):
+            lending = tuple(q for q in lenders if q in agent.queues)
+            if lending:
+                lenders_of[agent_id] = lending
+            else:
+                static = ("queue", *static)
+        reasons[agent_id] = static
+    places = tuple(agent.agent_id if agent is not None else None for agent in domain.people.agents)
+    return StaticReasons(domain.people.version, places, reasons, lenders_of)
+
+
+def expand(told: DecisionRecord, static: StaticReasons) -> dict[str, tuple[str, ...]]:
+    """Return everyone whom rules kept from the ticket, with all of them, out of a record with codes.
+
+    For those whom the roster itself keeps away only its rules are given: whether they were there and free is not recorded.
+
+    Raises:
+        ValueError: the reasons are of another version of the roster than the record.
+    """
+    if told.roster_version != static.roster_version:
+        raise ValueError(
+            f"the record is of roster {told.roster_version}, the reasons of {static.roster_version}"
+        )
+    codes = b64decode(told.codes)
+    found: dict[str, tuple[str, ...]] = {}
+    able_ids = (i for i in static.places if i is not None and not static.reasons[i])
+    by_agent = dict(
+        zip(
+            static.places if told.codes_of == "all" else able_ids,
+            codes,
+            strict=told.codes_of != "all",
+        )
+    )
+    for agent_id, rules in static.reasons.items():
+        if rules:
+            found[agent_id] = rules
+            continue
+        lending = static.lenders_of.get(agent_id)
+        relation: tuple[str, ...] = ()
+        if lending is not None:
+            relation = ("spill_closed",) if told.spill == "closed" else ()
+            if all(queue in told.guarded for queue in lending):
+                relation = (*relation, "lender_guard")
+            if not relation and told.candidates and told.via == "home":
+                relation = ("home_first",)
+        is_held = told.held_for is not None and told.held_for != agent_id
+        stands = rules_of(by_agent[agent_id], relation, (), is_held)
+        if stands and agent_id not in told.candidates:
+            found[agent_id] = stands
     return found

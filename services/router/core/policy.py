@@ -19,6 +19,7 @@ from schemas.tickets import Desk
 from services.router.core import requirement as requirements
 from services.router.core.requirement import Requirement, SkillNeed
 from services.router.core.rules import Condition, Rule, fold, spaced_words
+from services.router.core.terms import Drain, Guard, Lending, Strategy, Terms, Weights
 
 ROUTING_FILE = "routing.yaml"
 AGENTS_FILE = "agents.yaml"
@@ -143,6 +144,71 @@ class RelaxationModel(_Model):
     language_seconds: Seconds | None = None
 
 
+Factor = Annotated[int, Field(ge=0, le=15)]
+Count = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
+class WeightsModel(_Model):
+    """What the strategy `weighted` adds up, each times its weight: load in thousandths, lacking levels, scarce skills."""
+
+    load: Factor = 1
+    levels: Factor = 10
+    scarcity: Factor = 1
+
+
+class LendingModel(_Model):
+    """A queue borrows agents of other queues from when `open_at` of its tickets wait until `close_at` or fewer do."""
+
+    open_at: Annotated[Count, Field(ge=1)]
+    close_at: Count
+    lenders: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _closes_below(self) -> "LendingModel":  # noqa: N804 - mode "after" gets the instance
+        if self.close_at >= self.open_at:
+            raise ValueError("close_at must be below open_at, or borrowing flaps: try open_at: 10")
+        return self
+
+
+class GuardModel(_Model):
+    """A queue lends nobody from when `on_at` of its own tickets wait until `off_at` or fewer do."""
+
+    on_at: Annotated[Count, Field(ge=1)]
+    off_at: Count
+
+    @model_validator(mode="after")
+    def _lifts_below(self) -> "GuardModel":  # noqa: N804 - mode "after" gets the instance
+        if self.off_at >= self.on_at:
+            raise ValueError("off_at must be below on_at, or the guard flaps: try off_at: 0")
+        return self
+
+
+class DrainModel(_Model):
+    """Tickets that cost `cost` or more and waited `after_seconds` have one agent at a time kept free of other work."""
+
+    cost: Annotated[int, Field(ge=1, le=100_000)]
+    after_seconds: Seconds = 60
+
+
+class AssignmentModel(_Model):
+    """Who gets what: how agents are chosen, what waiting too long does, who helps whom, what a channel takes afterwards.
+
+    `aging_seconds` maps a priority to how long its tickets wait before they are promoted to the most urgent. Without it, low
+    priorities may wait for ever beside a flood of urgent ones.
+    """
+
+    strategy: Strategy = "longest_idle"
+    strategies: dict[Name, Strategy] = Field(default_factory=dict)
+    weights: WeightsModel = WeightsModel()
+    aging_seconds: dict[Priority, Seconds] = Field(
+        default_factory=lambda: {2: 4 * 3600.0, 3: 24 * 3600.0, 4: 72 * 3600.0}
+    )
+    lending: dict[Name, LendingModel] = Field(default_factory=dict)
+    guards: dict[Name, GuardModel] = Field(default_factory=dict)
+    drain: DrainModel | None = None
+    wrap_up_seconds: dict[Name, Annotated[float, Field(ge=0, le=900)]] = Field(default_factory=dict)
+
+
 class TargetAction(_Model):
     """What a clock's event does: hand the ticket to technical support, raise its priority, or both."""
 
@@ -188,6 +254,7 @@ class RoutingModel(_Model):
     costs: dict[Name, Annotated[int, Field(ge=0, le=100_000)]]
     offers: OffersModel
     relaxation: RelaxationModel = RelaxationModel()
+    assignment: AssignmentModel = AssignmentModel()
     rules: Annotated[tuple[RuleModel, ...], Field(min_length=1)]
     escalation: EscalationModel
     reopen: ReopenModel
@@ -228,6 +295,8 @@ class Policy:
     agents: Mapping[str, AgentModel] | None = None
     escalation_skills: tuple[SkillNeed, ...] | None = None
     reopen_window: timedelta = field(default=timedelta())
+    terms: Terms = field(default_factory=lambda: Terms(offer_seconds=30))
+    """What assignment goes by."""
 
     @property
     def offers(self) -> OffersModel:
@@ -290,6 +359,31 @@ def assemble(parsed: Mapping[str, Any], version: str) -> Policy:
         agents=roster.agents if roster is not None else None,
         escalation_skills=None if skills is None else _needs(skills, routing),
         reopen_window=timedelta(hours=routing.reopen.window_hours),
+        terms=terms(routing.offers, routing.assignment),
+    )
+
+
+def terms(offers: OffersModel, assignment: AssignmentModel) -> Terms:
+    """Return what assignment goes by."""
+    drain = assignment.drain
+    weights = assignment.weights
+    return Terms(
+        offer_seconds=offers.seconds,
+        max_declines=offers.max_declines,
+        away_after_misses=offers.away_after_misses,
+        strategy=assignment.strategy,
+        strategies=dict(assignment.strategies),
+        weights=Weights(weights.load, weights.levels, weights.scarcity),
+        aging=dict(assignment.aging_seconds),
+        lending={
+            queue: Lending(model.open_at, model.close_at, model.lenders)
+            for queue, model in assignment.lending.items()
+        },
+        guards={
+            queue: Guard(model.on_at, model.off_at) for queue, model in assignment.guards.items()
+        },
+        drain=None if drain is None else Drain(drain.cost, drain.after_seconds),
+        wrap_up=dict(assignment.wrap_up_seconds),
     )
 
 
@@ -310,6 +404,7 @@ def _check_names(routing: RoutingModel) -> None:
         )
     for name, queue in routing.queues.items():
         _known(ROUTING_FILE, f"queues.{name}.domain", queue.domain, routing.domains, "domain")
+    _check_assignment(routing)
     for skill in routing.relaxation.skill_seconds:
         path = f"relaxation.skill_seconds.{skill}"
         _known(ROUTING_FILE, path, skill, routing.skills, "skill")
@@ -320,6 +415,27 @@ def _check_names(routing: RoutingModel) -> None:
     _known(ROUTING_FILE, "escalation.to_queue", escalation.to_queue, routing.queues, "queue")
     for skill in escalation.skills or {}:
         _known(ROUTING_FILE, f"escalation.skills.{skill}", skill, routing.skills, "skill")
+
+
+def _check_assignment(routing: RoutingModel) -> None:
+    assignment = routing.assignment
+    for queue in assignment.strategies:
+        path = f"assignment.strategies.{queue}"
+        _known(ROUTING_FILE, path, queue, routing.queues, "queue")
+    for queue in assignment.guards:
+        _known(ROUTING_FILE, f"assignment.guards.{queue}", queue, routing.queues, "queue")
+    for queue, lending in assignment.lending.items():
+        path = f"assignment.lending.{queue}"
+        _known(ROUTING_FILE, path, queue, routing.queues, "queue")
+        for lender in lending.lenders:
+            _known(ROUTING_FILE, f"{path}.lenders", lender, routing.queues, "queue")
+            if lender == queue or routing.queues[lender].domain != routing.queues[queue].domain:
+                raise PolicyMistake(
+                    ROUTING_FILE,
+                    f"{path}.lenders",
+                    lender,
+                    f"must be another queue of the domain {routing.queues[queue].domain}",
+                )
 
 
 def _check_rule(routing: RoutingModel, path: str, rule: RuleModel, names: set[str]) -> None:

@@ -6,23 +6,27 @@ from typing import Any, Self, TypeVar
 
 import msgspec
 import yaml
+from msgspec import structs
 
 from chassis.policy import parse
 from schemas import commands, messages, roster, routing, sla
 from schemas.payload import Payload
 from services.router.core import assign, decide
 from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Work
+from services.router.core.domain import Domain, Switches, Work
 from services.router.core.policy import (
     AGENTS_FILE,
     ROUTING_FILE,
     AgentsModel,
+    AssignmentModel,
     OffersModel,
     Policy,
     RoutingModel,
     build,
+    terms,
 )
 from services.router.core.state import Conversation, Ticket
+from services.router.core.terms import Terms
 
 P = TypeVar("P", bound=Payload)
 FOLDER = Path("policy")
@@ -194,8 +198,9 @@ RULES = OffersModel(seconds=30, max_declines=3, away_after_misses=2)
 class Desk:
     """A routing domain that is told events one after the other, and checked after each."""
 
-    def __init__(self, rules: OffersModel = RULES) -> None:
+    def __init__(self, rules: OffersModel = RULES, **more: Any) -> None:
         self.rules = rules
+        self.more = more
         self.domain = Domain("main")
         self.told: tuple[routing.RoutingEvent, ...] = ()
         self.everything: list[routing.RoutingEvent] = []
@@ -203,11 +208,15 @@ class Desk:
 
     def hears(self, event: assign.Event, now: datetime | str) -> Self:
         instant = at(now) if isinstance(now, str) else now
-        decision = assign.decide(self.domain, event, instant, self.rules)
+        decision = assign.decide(self.domain, event, instant, self.terms)
         self.told, self.ignored = decision
         self.everything.extend(self.told)
         check_domain(self.domain, self.rules)
         return self
+
+    @property
+    def terms(self) -> Terms:
+        return terms_of(self.rules, **self.more)
 
     def tick(self, now: str) -> Self:
         return self.hears(assign.DueNow(), now)
@@ -222,6 +231,7 @@ class Desk:
         skills: dict[str, int] | None = None,
         languages: dict[str, int] | None = None,
         capacity: int = 100,
+        limits: dict[str, int] | None = None,
     ) -> Self:
         self.hears(
             roster.AgentSet(
@@ -231,6 +241,7 @@ class Desk:
                 skills=skills or {},
                 languages={"en": 9} if languages is None else languages,
                 capacity=capacity,
+                channel_limits=limits or {},
             ),
             now,
         )
@@ -306,12 +317,18 @@ class Desk:
         return self
 
 
+def terms_of(rules: OffersModel, **more: Any) -> Terms:
+    """The terms of a story: its rules of offers and whatever else it is about. Nothing ages unless it says so."""
+    return structs.replace(terms(rules, AssignmentModel(aging_seconds={})), **more)
+
+
 def restored(domain: Domain) -> Domain:
     agents = msgspec.json.decode(
         msgspec.json.encode(list(domain.agents.values())), type=list[Agent]
     )
     works = msgspec.json.decode(msgspec.json.encode(list(domain.works.values())), type=list[Work])
-    return Domain(domain.name, agents, works)
+    switches = msgspec.json.decode(msgspec.json.encode(domain.switches), type=Switches)
+    return Domain(domain.name, agents, works, switches)
 
 
 def check_domain(domain: Domain, rules: OffersModel) -> None:
@@ -335,11 +352,11 @@ def check_domain(domain: Domain, rules: OffersModel) -> None:
         assert agent.load <= agent.capacity or agent.ceiling > agent.capacity
     for work in waiting:
         for agent in domain.agents.values():
-            assert not could_take(agent, work, rules), (
+            assert not (could_take(agent, work, rules) and is_free(domain, agent, work)), (
                 f"{agent.agent_id} idle, {work.work_id} waits"
             )
     assert sorted(work.key for work in waiting) == sorted(
-        key for bucket in domain.buckets.values() for key in bucket.keys
+        key for bucket in domain.buckets for key in bucket.keys
     )
 
 
@@ -348,14 +365,31 @@ def could_take(agent: Agent, work: Work, rules: OffersModel) -> bool:
     asked = work.effective
     return (
         agent.presence == "available"
-        and work.queue in agent.queues
+        and any(queue in agent.queues for queue in (work.queue, *asked.queues))
         and agent.load + work.cost <= agent.capacity
         and (
             asked.language is None or agent.languages.get(asked.language, 0) >= asked.language_level
         )
         and all(agent.skills.get(need.skill, 0) >= need.level for need in asked.skills)
+        and not any(skill in agent.skills for skill in asked.forbidden)
         and agent.agent_id not in work.excluded
         and work.declines.get(agent.agent_id, 0) < rules.max_declines
+    )
+
+
+def is_free(domain: Domain, agent: Agent, work: Work) -> bool:
+    """What the policy may declare to keep someone from work that they could take: holds, limits, wrap-up, big tickets."""
+    mine = [other for other in domain.works.values() if other.agent_id == agent.agent_id]
+    wrapped = sum(other.cost for other in mine if other.wrap_until is not None)
+    taken = sum(
+        other.channel == work.channel and other.status in {"offered", "assigned"} for other in mine
+    )
+    kept_for = {w.work_id for w in domain.works.values() if w.kept_free == agent.agent_id}
+    return (
+        (work.hold_until is None or work.preferred_agent_id == agent.agent_id)
+        and agent.load + wrapped + work.cost <= agent.capacity
+        and (not agent.limits or taken < agent.limits.get(work.channel, 0))
+        and kept_for <= {work.work_id}
     )
 
 

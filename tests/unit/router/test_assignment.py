@@ -7,6 +7,7 @@ import pytest
 
 from schemas import roster, routing
 from services.router.core.domain import ENDED_KEPT
+from services.router.core.explain import expand, static_reasons
 from services.router.core.policy import OffersModel
 from tests.unit.router.stories import Desk, at
 
@@ -31,7 +32,7 @@ def test_r1_levels_decide_who_is_fit_and_idleness_who_is_chosen() -> None:
     assert record is not None
     assert record.candidates == ("a4", "a5")
     assert record.chosen_by == "longest_idle"
-    assert [(e.agent_id, e.rules) for e in record.excluded] == [("a3", ("skill:french",))]
+    assert [(e.agent_id, e.rules) for e in record.excluded] == [("a3", ("level:french",))]
     desk.asks("t2", "09:01", requirement=FRENCH)
     assert desk.offered_to() == [("t2", "a5")]
 
@@ -70,7 +71,7 @@ def test_r3_work_that_nobody_can_ever_take_says_so_at_once() -> None:
     queued = desk.one(routing.TicketQueued)
     assert not queued.is_matchable
     assert queued.record is not None
-    assert queued.record.excluded[0].rules == ("skill:french",)
+    assert queued.record.excluded[0].rules == ("level:french",)
 
 
 def test_r3_a_skill_that_will_fall_away_does_not_make_work_unmatchable() -> None:
@@ -411,14 +412,22 @@ def test_withdrawn_work_frees_its_agent_and_says_who() -> None:
     assert desk.domain.agents["ada"].load == 0
 
 
-def test_in_a_large_domain_only_those_of_the_queue_are_explained() -> None:
+def test_in_a_large_domain_those_who_could_are_codes_and_the_roster_says_the_rest() -> None:
     desk = Desk()
     for n in range(60):
         desk.agent(f"a{n:02}", queues=("technical" if n % 2 else "service",), presence="away")
-    desk.asks("t", "09:00")
+    desk.agent("a00", "08:01", capacity=5, presence=None)
+    desk.asks("t", "09:00", excluded_agent_ids=["a02"])
     record = desk.one(routing.TicketQueued).record
     assert record is not None
-    assert [e.agent_id for e in record.excluded] == [f"a{n:02}" for n in range(0, 60, 2)]
+    assert (record.excluded, record.codes_of) == ((), "able")
+    static = static_reasons(desk.domain, "service", desk.domain.works["w-t"].effective)
+    rules = expand(record, static)
+    assert rules["a00"] == ("absent", "capacity")
+    assert rules["a02"] == ("absent", "excluded")
+    assert rules["a04"] == ("absent",)
+    assert rules["a01"] == ("queue",)
+    assert len(rules) == 60
 
 
 def test_a_late_tick_does_everything_that_was_due_in_its_order() -> None:

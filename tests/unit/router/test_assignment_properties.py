@@ -10,12 +10,13 @@ from schemas import roster, routing
 from services.router.core import assign
 from services.router.core.domain import Domain
 from services.router.core.policy import OffersModel
-from tests.unit.router.stories import at, check_domain, could_take, restored
+from tests.unit.router.stories import at, check_domain, could_take, restored, terms_of
 
 AGENTS = ("ada", "bo", "cy", "di")
 TICKETS = tuple(f"t{n}" for n in range(6))
 QUEUES = ("service", "technical")
 RULES = OffersModel(seconds=30, max_declines=2, away_after_misses=2)
+TERMS = terms_of(RULES)
 START = at("09:00")
 
 _levels = st.integers(1, 3)
@@ -111,7 +112,7 @@ class World:
 
     def apply(self, action: Any, wait: int) -> assign.Decision:
         self.now += timedelta(seconds=wait)
-        decision = assign.decide(self.domain, self.event(*action), self.now, RULES)
+        decision = assign.decide(self.domain, self.event(*action), self.now, TERMS)
         self.told.extend(decision.events)
         return decision
 
@@ -265,7 +266,11 @@ def test_r19_every_record_is_complete_and_lifting_its_rules_would_make_the_agent
 def expected_rules(agent: Any, work: Any) -> tuple[str, ...]:
     """Each rule, tested alone."""
     asked = work.effective
-    lacking = [n.skill for n in asked.skills if agent.skills.get(n.skill, 0) < n.level]
+    lacking = [
+        f"level:{n.skill}" if n.skill in agent.skills else f"skill:{n.skill}"
+        for n in asked.skills
+        if agent.skills.get(n.skill, 0) < n.level
+    ]
     speaks = (
         asked.language is None or agent.languages.get(asked.language, 0) >= asked.language_level
     )
@@ -273,7 +278,7 @@ def expected_rules(agent: Any, work: Any) -> tuple[str, ...]:
         ("absent", agent.presence != "available"),
         ("queue", work.queue not in agent.queues),
         ("language", not speaks),
-        *((f"skill:{name}", True) for name in lacking),
+        *((name, True) for name in lacking),
         ("capacity", agent.load + work.cost > agent.capacity),
         ("declined", work.declines.get(agent.agent_id, 0) >= RULES.max_declines),
         ("excluded", agent.agent_id in work.excluded),
