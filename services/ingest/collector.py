@@ -236,11 +236,7 @@ class Collector:
         settings = found[1]
         if not isinstance(settings, ChannelSettings) or not channel.reads_back(settings):
             raise ApiProblem("no_secret")
-        stored = None
-        if received.body_ref is not None:
-            stored = await self._pool.fetchval(
-                "SELECT value FROM blob WHERE ref = $1", received.body_ref
-            )
+        stored = await self._stored(received)
         try:
             delivery = delivery_of(received, stored, settings=settings)
             return await channel.read_back(self._api(received.account, settings), delivery)
@@ -284,12 +280,17 @@ class Collector:
         )
         await self._pool.execute(PUT_OFF, row["input_id"], problem.reason, pause)
 
+    async def _stored(self, received: InboundReceived) -> bytes | None:
+        """Return the body that lies beside the event, where it does."""
+        if received.body_ref is None:
+            return None
+        value: bytes | None = await self._pool.fetchval(
+            "SELECT value FROM blob WHERE ref = $1", received.body_ref
+        )
+        return value
+
     async def _body(self, received: InboundReceived) -> bytes:
-        stored = None
-        if received.body_ref is not None:
-            stored = await self._pool.fetchval(
-                "SELECT value FROM blob WHERE ref = $1", received.body_ref
-            )
+        stored = await self._stored(received)
         try:
             return delivery_of(received, stored).body
         except ParseError:

@@ -6,7 +6,7 @@ credentials go to no other host. TLS is verified by httpx' defaults; the proxy v
 
 from collections.abc import Callable, Mapping
 from email.utils import parsedate_to_datetime
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -15,6 +15,8 @@ import msgspec
 from chassis.clock import monotonic, now_seconds
 from services.ingest.adapters import json_body
 from services.ingest.adapters.channel import ChannelSettings, ParseError
+
+T = TypeVar("T")
 
 ANSWER_BYTES_MAX: Final = 8 * 1024 * 1024
 TIMEOUT: Final = httpx.Timeout(20.0, connect=5.0)
@@ -182,6 +184,18 @@ class VendorApi:
             raise ApiProblem("bad_address", is_final=True) from None
         except httpx.HTTPError as error:
             raise ApiProblem("unreachable") from error
+
+
+def shaped(answer: object, kind: type[T]) -> T:
+    """Return what an API answered as `kind`.
+
+    Raises:
+        ApiProblem: `bad_answer`: it has another shape.
+    """
+    try:
+        return msgspec.convert(answer, kind, strict=False)
+    except msgspec.ValidationError:
+        raise ApiProblem("bad_answer") from None
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -24,7 +24,7 @@ from pydantic import Field, StringConstraints
 from schemas.messages import Change, Sender
 from schemas.messages import Review as Stars
 from services.ingest.adapters import lookback, reading
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -365,7 +365,7 @@ async def _ask_play(
         params=params,
         headers={"Authorization": f"Bearer {token}"},
     )
-    found = lookback.answer_as(document, PlayPage)
+    found = shaped(document, PlayPage)
     items = [item for review in found.reviews for item in _play_items(app, review, now)]
     return items, (found.token_pagination or TokenPagination()).next_page_token or ""
 
@@ -462,7 +462,7 @@ async def _ask_apple(
         params=params,
         headers={"Authorization": f"Bearer {token}"},
     )
-    found = lookback.answer_as(document, ApplePage)
+    found = shaped(document, ApplePage)
     return _apple_items(app, found, now), _apple_next(found.links)
 
 

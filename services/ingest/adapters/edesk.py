@@ -27,7 +27,7 @@ from pydantic import Field
 
 from schemas.messages import Sender
 from services.ingest.adapters import reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -362,7 +362,7 @@ async def _news(
         )
         if answer is None:
             continue
-        message = _answer(answer, MessageAnswer).data
+        message = shaped(answer, MessageAnswer).data
         if reading.instant(message.created_at, now) < since:
             old += 1
             continue
@@ -388,19 +388,19 @@ async def _tickets(api: Api, number: int, since: datetime) -> TicketPage:
         "filter_last_updated_at_gte": day.isoformat(),
     }
     url = f"{settings.api_url.rstrip('/')}/tickets"
-    return _answer(await api.get(url, params=params, headers=_headers(api)), TicketPage)
+    return shaped(await api.get(url, params=params, headers=_headers(api)), TicketPage)
 
 
 async def _message(api: Api, message_id: str) -> Message:
     answer = await api.get(_url(api, "messages", message_id), headers=_headers(api))
-    return _answer(answer, MessageAnswer).data
+    return shaped(answer, MessageAnswer).data
 
 
 async def _ticket(api: Api, ticket_id: str | int | None) -> Ticket | None:
     if ticket_id is None:
         return None
     answer = await api.get(_url(api, "tickets", ticket_id), headers=_headers(api), missing=True)
-    return _answer(answer, TicketAnswer).data if answer is not None else None
+    return shaped(answer, TicketAnswer).data if answer is not None else None
 
 
 def _url(api: Api, what: str, name: str | int) -> str:
@@ -413,13 +413,6 @@ def _headers(api: Api) -> dict[str, str]:
     if not token:
         raise ApiProblem("no_secret")
     return {"Authorization": f"Bearer {token}"}
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(message: Message, ticket: Ticket | None, said: Incoming) -> Fetched:

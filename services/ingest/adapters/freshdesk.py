@@ -31,7 +31,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, MessageContent, Sender
 from services.ingest.adapters import addresses, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -441,11 +441,11 @@ async def _messages(
     settings: Settings = api.settings
     headers = _authorisation(api)
     path = f"{settings.base}/api/v2/tickets/{quote(ticket_id, safe='')}"
-    ticket = _answer(await api.get(path, params={"include": "requester"}, headers=headers), Ticket)
+    ticket = shaped(await api.get(path, params={"include": "requester"}, headers=headers), Ticket)
     found = [Kept(ticket=ticket)] if reading.instant(ticket.created_at, now) >= since else []
     for number in range(1, PAGES_MAX + 1):
         params = {"per_page": str(CONVERSATIONS_PAGE), "page": str(number)}
-        page = _answer(
+        page = shaped(
             await api.get(f"{path}/conversations", params=params, headers=headers),
             tuple[Conversation, ...],
         )
@@ -489,7 +489,7 @@ async def poll(api: Api, cursor: str | None, now: datetime) -> Page:
     answer = await api.get(
         f"{settings.base}/api/v2/tickets", params=params, headers=_authorisation(api)
     )
-    tickets = _answer(answer, tuple[Ticket, ...])
+    tickets = shaped(answer, tuple[Ticket, ...])
     items: list[Fetched] = []
     for ticket in tickets:
         if ticket.id is not None:
@@ -519,13 +519,6 @@ async def _of_changed(
 
 def _cursor(mark: Mark) -> str:
     return msgspec.json.encode(mark).decode("utf-8")
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(kept: Kept) -> Fetched:

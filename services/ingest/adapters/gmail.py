@@ -35,8 +35,8 @@ from urllib.parse import quote
 import msgspec
 from pydantic import Field
 
-from services.ingest.adapters import email, jwt_proof, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters import email, google_push, reading
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -56,8 +56,6 @@ from services.ingest.core.normalise import clean_value
 
 KEYS_URL: Final = "https://www.googleapis.com/oauth2/v3/certs"
 """Google's published keys as a JWKS (believed)."""
-ISSUERS: Final = frozenset({"https://accounts.google.com", "accounts.google.com"})
-"""The first is the documented one; Google's own libraries take both."""
 HISTORY_PAGE: Final = 50
 """History records asked for at a time; each may add several mails."""
 LIST_PAGE: Final = 25
@@ -196,34 +194,8 @@ class Settings(ChannelSettings):
 
 
 def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdict:
-    """Prove the token that came with a push; without published keys, the account's own token must be shown.
-
-    Where a service account or an audience is set, only a signed push will do.
-    """
-    wrong = signing.only(request, "POST")
-    if wrong is not None:
-        return wrong
-    keys = secrets.get("jwks", "")
-    audience, account = secrets.get("audience", ""), secrets.get("service_account", "")
-    if not keys:
-        if audience or account:
-            return signing.refused("no_secret")
-        return signing.by_token(request, secrets, name=_push_name(request.body))
-    claims = jwt_proof.check_rs256(
-        jwt_proof.bearer(request.headers),
-        keys,
-        issuers=ISSUERS,
-        audience=audience or None,
-        now=now,
-    )
-    if isinstance(claims, str):
-        return signing.refused(claims)
-    is_theirs = signing.same(account.lower(), str(claims.get("email", "")).lower())
-    if account and not (is_theirs and claims.get("email_verified") in (True, "true")):
-        return signing.refused("bad_token")
-    name = _push_name(request.body)
-    # Anybody with a project at Google gets tokens for any audience: only the account that we set tells who pushed.
-    return signing.proved(name) if account else signing.shown(name)
+    """Prove the token that came with a push; without published keys, the account's own token must be shown."""
+    return google_push.verify(request, secrets, now, name=_push_name, names_shown=True)
 
 
 def _push_name(body: bytes) -> str | None:
@@ -330,13 +302,6 @@ async def _get(api: Api, path: str, params: Mapping[str, str], *, missing: bool 
     )
 
 
-def _as(told: object, kind: type[Any]) -> Any:
-    try:
-        return msgspec.convert(told, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
-
-
 async def _mails(api: Api, refs: Iterable[Ref]) -> tuple[Fetched, ...]:
     """Fetch mails one after another, in order and each once; ours and those deleted meanwhile are left out."""
     items: list[Fetched] = []
@@ -432,7 +397,7 @@ async def _list(api: Api, since: int | None, page: str) -> Listed:
         "q": f"after:{since}" if since else "",
         "pageToken": page,
     }
-    listed: Listed = _as(await _get(api, "/messages", params), Listed)
+    listed: Listed = shaped(await _get(api, "/messages", params), Listed)
     return listed
 
 
@@ -496,7 +461,7 @@ async def _history(api: Api, at: Cursor, now: datetime) -> Page:
         since = max(0, at.at - int(OVERLAP.total_seconds()))
         fresh = Cursor(await _newest(api), int(now.timestamp()), since=since)
         return Page((), _written(fresh), more=True)
-    found: History = _as(told, History)
+    found: History = shaped(told, History)
     refs = [added.message for record in found.history or () for added in record.messagesAdded or ()]
     items = await _mails(api, refs)
     if found.nextPageToken:

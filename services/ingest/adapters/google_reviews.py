@@ -25,7 +25,8 @@ from pydantic import Field, StringConstraints
 
 from schemas.messages import Change, MessageContent, Sender
 from schemas.messages import Review as Stars
-from services.ingest.adapters import jwt_proof, lookback, reading, signing
+from services.ingest.adapters import google_push, lookback, reading
+from services.ingest.adapters.api import shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -43,8 +44,6 @@ from services.ingest.adapters.channel import (
 
 KEYS_URL: Final = "https://www.googleapis.com/oauth2/v3/certs"
 """Google's published keys as a JWKS (believed)."""
-ISSUERS: Final = frozenset({"https://accounts.google.com", "accounts.google.com"})
-"""The first is the documented one; Google's own libraries take both."""
 PAGE_SIZE: Final = 50
 """Reviews a page, the most the list gives."""
 REPLY_CHARACTERS_MAX: Final = 4_096
@@ -190,32 +189,8 @@ def _push_name(body: bytes) -> str | None:
 
 
 def verify(request: Request, secrets: Mapping[str, str], now: datetime) -> Verdict:
-    """Return whether Google signed the push for us; without published keys, whether the account's token was shown.
-
-    Where a service account or an audience is set, only a signed push will do.
-    """
-    refused = signing.only(request, "POST")
-    if refused is not None:
-        return refused
-    jwks = secrets.get("jwks", "")
-    must_be_signed = bool(secrets.get("service_account") or secrets.get("audience"))
-    if not jwks and not must_be_signed:
-        return signing.by_token(request, secrets)
-    token = jwt_proof.bearer(request.headers)
-    if not jwks:
-        return signing.refused("no_secret")
-    claims = jwt_proof.check_rs256(
-        token, jwks, issuers=ISSUERS, audience=secrets.get("audience") or None, now=now
-    )
-    if isinstance(claims, str):
-        return signing.refused(claims)
-    account = secrets.get("service_account", "")
-    is_theirs = signing.same(account.lower(), str(claims.get("email", "")).lower())
-    if account and not (is_theirs and claims.get("email_verified") in (True, "true")):
-        return signing.refused("bad_token")
-    name = _push_name(request.body)
-    # Anybody with a project at Google gets tokens for any audience: only the account that we set tells who pushed.
-    return signing.proved(name) if account else signing.shown(name)
+    """Prove the token that came with a push; without published keys, the account's own token must be shown."""
+    return google_push.verify(request, secrets, now, name=_push_name)
 
 
 def _notice(body: bytes) -> Notice:
@@ -375,7 +350,7 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
     if not _REVIEW.fullmatch(notice.review):
         raise ParseError("invalid_field", "reviewName: is no name of a review", "reviewName")
     document = await api.get(f"{settings.api_url}/v4/{notice.review}", headers=await _headers(api))
-    review = lookback.answer_as(document, GoogleReview)
+    review = shaped(document, GoogleReview)
     review = msgspec.structs.replace(review, name=review.name or notice.review)
     found = [_fetched(review, "edited" if notice.kind == "UPDATED_REVIEW" else "new")]
     if review.review_reply is not None and review.review_reply.comment:
@@ -398,7 +373,7 @@ async def poll(api: Api, cursor: str | None, now: datetime) -> Page:
         document = await api.get(
             f"{settings.api_url}/v4/{location}/reviews", params=params, headers=await _headers(api)
         )
-        found = lookback.answer_as(document, ReviewPage)
+        found = shaped(document, ReviewPage)
         return _items(found.reviews, now), found.next_page_token or ""
 
     return await lookback.look(

@@ -26,7 +26,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, MessageContent, MessageKind, Sender
 from services.ingest.adapters import addresses, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -229,33 +229,22 @@ def _whole(said: Incoming) -> tuple[Ticket, tuple[Message, ...]]:
 
 
 def _recent(messages: tuple[Message, ...], delivery: Delivery) -> tuple[Message, ...]:
-    """Return the messages that may be news, oldest first: those not much older than the newest one."""
-    if not messages:
-        return ()
-    hours = settings_of(delivery, Settings).look_back_hours
-    dated = sorted(
-        ((reading.instant(one.created_datetime, delivery.received_at), one) for one in messages),
-        key=lambda pair: (pair[0], str(pair[1].id)),
+    return reading.recent(
+        messages,
+        lambda one: one.created_datetime,
+        lambda one: one.id,
+        received_at=delivery.received_at,
+        hours=settings_of(delivery, Settings).look_back_hours,
+        most=MESSAGES_MAX,
     )
-    since = dated[-1][0] - timedelta(hours=hours)
-    return tuple(one for at, one in dated if at >= since)[-MESSAGES_MAX:]
 
 
 def _parsed(delivery: Delivery, ticket: Ticket, messages: tuple[Message, ...]) -> Parsed:
-    is_verified = delivery.verified or delivery.fetched is not None
     settings = settings_of(delivery, Settings)
-    reasons: list[str] = []
-    found = []
-    for message in messages:
-        reason = _left_out(message, settings)
-        if reason is not None:
-            reasons.append(reason)
-        else:
-            found.append(_content(delivery, ticket, message))
-    if found:
-        return Parsed(messages=tuple(found), verified=is_verified)
-    first = next((one for one in ("echo", "internal_note") if one in reasons), "not_a_message")
-    return Parsed(ignored=first, verified=is_verified)
+    return reading.concluded(
+        (_left_out(one, settings) or _content(delivery, ticket, one) for one in messages),
+        verified=delivery.verified or delivery.fetched is not None,
+    )
 
 
 def _left_out(message: Message, settings: Settings) -> str | None:
@@ -371,7 +360,7 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
     answer = await api.get(
         f"{settings.base}/api/tickets/{quote(ticket_id, safe='')}", headers=_authorisation(api)
     )
-    ticket = _answer(answer, Ticket)
+    ticket = shaped(answer, Ticket)
     return tuple(
         _fetched(ticket, message)
         for message in _recent(ticket.messages or (), delivery)
@@ -407,7 +396,7 @@ async def poll(api: Api, cursor: str | None, now: datetime) -> Page:
             raise
         # The page's own cursor is refused: begin again at the newest message; what comes twice is known by its id.
         return Page((), _cursor(Mark(since=mark.since)), True)
-    page = _answer(answer, MessagePage)
+    page = shaped(answer, MessagePage)
     news = [one for one in page.data if reading.instant(one.created_datetime, now) >= since]
     items = tuple(
         _fetched(Ticket(id=one.ticket_id), one)
@@ -426,13 +415,6 @@ def _cursor(mark: Mark) -> str:
 
 def _mark(cursor: str) -> Mark:
     return msgspec.json.decode(cursor, type=Mark)
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(ticket: Ticket, message: Message) -> Fetched:

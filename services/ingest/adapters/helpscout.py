@@ -15,7 +15,7 @@ that could not be delivered Help Scout turns it off as well. Nothing was tried a
 
 import re
 from collections.abc import Mapping
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Final
 from urllib.parse import quote
 
@@ -24,7 +24,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, MessageContent, Sender
 from services.ingest.adapters import addresses, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Answer,
     Api,
@@ -211,33 +211,22 @@ def _threads(conversation: Conversation) -> tuple[Thread, ...]:
 
 
 def _recent(threads: tuple[Thread, ...], delivery: Delivery) -> tuple[Thread, ...]:
-    """Return the threads that may be news, oldest first: those not much older than the newest one."""
-    if not threads:
-        return ()
-    hours = settings_of(delivery, Settings).look_back_hours
-    dated = sorted(
-        ((reading.instant(one.created_at, delivery.received_at), one) for one in threads),
-        key=lambda pair: (pair[0], str(pair[1].id)),
+    return reading.recent(
+        threads,
+        lambda one: one.created_at,
+        lambda one: one.id,
+        received_at=delivery.received_at,
+        hours=settings_of(delivery, Settings).look_back_hours,
+        most=THREADS_MAX,
     )
-    since = dated[-1][0] - timedelta(hours=hours)
-    return tuple(one for at, one in dated if at >= since)[-THREADS_MAX:]
 
 
 def _parsed(delivery: Delivery, conversation: Conversation, threads: tuple[Thread, ...]) -> Parsed:
-    is_verified = delivery.verified or delivery.fetched is not None
     own_ids = settings_of(delivery, Settings).own_ids
-    reasons: list[str] = []
-    messages = []
-    for thread in threads:
-        reason = _left_out(thread, own_ids)
-        if reason is not None:
-            reasons.append(reason)
-        else:
-            messages.append(_content(delivery, conversation, thread))
-    if messages:
-        return Parsed(messages=tuple(messages), verified=is_verified)
-    first = next((one for one in ("echo", "internal_note") if one in reasons), "not_a_message")
-    return Parsed(ignored=first, verified=is_verified)
+    return reading.concluded(
+        (_left_out(one, own_ids) or _content(delivery, conversation, one) for one in threads),
+        verified=delivery.verified or delivery.fetched is not None,
+    )
 
 
 def _left_out(thread: Thread, own_ids: tuple[str, ...]) -> str | None:
@@ -333,11 +322,11 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
     headers = await _authorisation(api)
     path = f"{settings.api_url.rstrip('/')}/v2/conversations/{quote(conversation_id, safe='')}"
     if told.subject is None or told.primary_customer is None:
-        told = _answer(await api.get(path, headers=headers), Conversation)
+        told = shaped(await api.get(path, headers=headers), Conversation)
     threads: list[Thread] = []
     for number in range(1, PAGES_MAX + 1):
         answer = await api.get(f"{path}/threads", params={"page": str(number)}, headers=headers)
-        page = _answer(answer, ThreadPage)
+        page = shaped(answer, ThreadPage)
         threads += (page.embedded.threads or ()) if page.embedded is not None else ()
         if page.page is None or number >= page.page.total_pages:
             break
@@ -353,13 +342,6 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
         for thread in _recent(tuple(threads), delivery)
         if _left_out(thread, settings.own_ids) is None
     )
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(kept: Kept) -> Fetched:

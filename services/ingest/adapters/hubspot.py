@@ -29,7 +29,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, MessageContent, Sender
 from services.ingest.adapters import addresses, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -380,7 +380,7 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
         answer = await api.get(path, headers=headers, missing=True)
         if answer is None:
             continue
-        message = _answer(answer, Message)
+        message = shaped(answer, Message)
         if (message.truncation_status or "NOT_TRUNCATED") != "NOT_TRUNCATED":
             whole = await api.get(f"{path}/original-content", headers=headers, missing=True)
             message = _with_original(message, whole)
@@ -394,17 +394,10 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
 def _with_original(message: Message, answer: object) -> Message:
     if answer is None:
         return message
-    original = _answer(answer, Original)
+    original = shaped(answer, Original)
     if original.text is None and original.rich_text is None:
         return message
     return msgspec.structs.replace(message, text=original.text, rich_text=original.rich_text)
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(message: Message) -> Fetched:

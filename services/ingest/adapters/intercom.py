@@ -25,7 +25,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, Change, MessageContent, Sender
 from services.ingest.adapters import addresses, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Answer,
     Api,
@@ -409,10 +409,7 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
         f"{settings.base}/conversations/{quote(conversation_id, safe='')}",
         headers={"Authorization": f"Bearer {token}", "Intercom-Version": settings.api_version},
     )
-    try:
-        conversation = msgspec.convert(answer, Conversation, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
+    conversation = shaped(answer, Conversation)
     if topic in _STARTED:
         first = _first(conversation, said.created_at)
         parts: tuple[Part, ...] = (first,) if first is not None else ()

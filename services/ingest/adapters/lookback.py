@@ -9,7 +9,7 @@ thing has been shown. What is longer ago than the floor is not looked at again.
 import hashlib
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Final, Literal, NamedTuple, TypeVar
 
 import msgspec
 
@@ -60,18 +60,6 @@ class Cursor(msgspec.Struct):
 
 Ask = Callable[[str, str], Awaitable[tuple[Sequence[Item], str]]]
 """Ask for a page of a source (`""`: the first); returns its items and the next page's name, `""` where there is none."""
-
-
-def answer_as(document: Any, kind: type[T]) -> T:
-    """Return an answer of an API as `kind`.
-
-    Raises:
-        ApiProblem: it has another shape.
-    """
-    try:
-        return msgspec.convert(document, type=kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _micro(at: datetime) -> int:

@@ -5,6 +5,7 @@ text is meant, as vendors do.
 """
 
 import re
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final, TypeVar
 from urllib.parse import parse_qsl, urlsplit
@@ -13,7 +14,7 @@ import msgspec
 
 from schemas.messages import Attachment, MessageContent, Sender
 from services.ingest.adapters import json_body
-from services.ingest.adapters.channel import Delivery, ParseError
+from services.ingest.adapters.channel import Delivery, Parsed, ParseError
 from services.ingest.core import language
 from services.ingest.core.normalise import clean_text, clean_value, html_to_text, new_text
 
@@ -207,6 +208,41 @@ def _safe(value: Any) -> Any:
     if isinstance(value, tuple):
         return tuple(_safe(inner) for inner in value)
     return value
+
+
+def recent(
+    items: Iterable[T],
+    created: Callable[[T], object],
+    name: Callable[[T], object],
+    *,
+    received_at: datetime,
+    hours: float,
+    most: int,
+) -> tuple[T, ...]:
+    """Return the things that may be news, oldest first: those not much older than the newest, at the most so many."""
+    dated = sorted(
+        ((instant(created(one), received_at), one) for one in items),
+        key=lambda pair: (pair[0], str(name(pair[1]))),
+    )
+    if not dated:
+        return ()
+    since = dated[-1][0] - timedelta(hours=hours)
+    return tuple(one for at, one in dated if at >= since)[-most:]
+
+
+def concluded(outcomes: Iterable[MessageContent | str], *, verified: bool) -> Parsed:
+    """Return the messages of a helpdesk's delivery; where there is none, the reason that says most."""
+    reasons: list[str] = []
+    messages: list[MessageContent] = []
+    for outcome in outcomes:
+        if isinstance(outcome, str):
+            reasons.append(outcome)
+        else:
+            messages.append(outcome)
+    if messages:
+        return Parsed(messages=tuple(messages), verified=verified)
+    first = next((one for one in ("echo", "internal_note") if one in reasons), "not_a_message")
+    return Parsed(ignored=first, verified=verified)
 
 
 def content(

@@ -24,6 +24,7 @@ from pydantic import Field
 from schemas.messages import Change, MessageContent, Sender
 from schemas.messages import Review as Stars
 from services.ingest.adapters import addresses, lookback, reading, signing
+from services.ingest.adapters.api import shaped
 from services.ingest.adapters.channel import (
     Api,
     Capability,
@@ -335,7 +336,7 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
             found.append(_fetched(event.event_data, change, kind))
             continue
         if change != "deleted":
-            review = lookback.answer_as(document, TrustpilotReview)
+            review = shaped(document, TrustpilotReview)
             found.append(_fetched(review, change))
             if review.company_reply is not None and review.company_reply.text:
                 found.append(_fetched_reply(review))
@@ -361,7 +362,7 @@ async def poll(api: Api, cursor: str | None, now: datetime) -> Page:
             },
             headers=await _headers(api),
         )
-        found = lookback.answer_as(document, ReviewPage)
+        found = shaped(document, ReviewPage)
         is_full = len(found.reviews) >= PAGE_SIZE
         return _items(found.reviews, now), str(number + 1) if is_full else ""
 

@@ -24,7 +24,8 @@ import msgspec
 
 from schemas.messages import Change, MessageContent, Sender
 from schemas.messages import Review as Stars
-from services.ingest.adapters import lookback, reading, signing
+from services.ingest.adapters import reading, signing
+from services.ingest.adapters.api import shaped
 from services.ingest.adapters.channel import (
     Answer,
     Api,
@@ -227,7 +228,7 @@ async def read_back(api: Api, delivery: Delivery) -> tuple[Fetched, ...]:
     )
     known: dict[str, ApiReview] = {}
     if document is not None:
-        found = lookback.answer_as(document, Reviews)
+        found = shaped(document, Reviews)
         known = {review.id: review for review in found.reviews if review.id}
     items: list[Fetched] = []
     for update in delivered.data.updates[:UPDATES_MAX]:

@@ -30,7 +30,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, Change, Sender
 from services.ingest.adapters import addresses, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Answer,
     Api,
@@ -500,7 +500,7 @@ async def _comments(
     settings: Settings = api.settings
     headers = await _authorisation(api)
     path = f"{settings.base}/api/v2/tickets/{quote(ticket_id, safe='')}"
-    about = _answer(
+    about = shaped(
         await api.get(f"{path}.json", params={"include": "users"}, headers=headers), TicketAnswer
     )
     users = {str(user.id): user for user in about.users}
@@ -509,7 +509,7 @@ async def _comments(
     params = {"page[size]": str(COMMENTS_PAGE), "sort": "-created_at", "include": "users"}
     for _ in range(PAGES_MAX):
         answer = await api.get(f"{path}/comments.json", params=params, headers=headers)
-        page = _answer(answer, Comments)
+        page = shaped(answer, Comments)
         users |= {str(user.id): user for user in page.users}
         found += [
             comment
@@ -542,13 +542,6 @@ def _since(delivery: Delivery, said: Incoming, settings: Settings) -> datetime:
 
 def _is_since(comment: Comment, since: datetime, delivery: Delivery) -> bool:
     return reading.instant(comment.created_at, delivery.received_at) >= since
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(kept: Kept) -> Fetched:

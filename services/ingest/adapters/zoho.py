@@ -33,7 +33,7 @@ from pydantic import Field
 
 from schemas.messages import Attachment, MessageContent, Sender
 from services.ingest.adapters import addresses, jwt_proof, reading, signing
-from services.ingest.adapters.api import ApiProblem
+from services.ingest.adapters.api import ApiProblem, shaped
 from services.ingest.adapters.channel import (
     Answer,
     Api,
@@ -477,7 +477,7 @@ async def _ticket(api: Api, ticket_id: str, headers: Mapping[str, str]) -> Ticke
         headers=headers,
         missing=True,
     )
-    return _answer(answer, Ticket) if answer is not None else None
+    return shaped(answer, Ticket) if answer is not None else None
 
 
 async def _whole(
@@ -490,7 +490,7 @@ async def _whole(
         answer = await api.get(
             path, params={"limit": str(THREADS_PAGE)}, headers=headers, missing=True
         )
-        threads = _answer(answer, Threads).data if answer is not None else ()
+        threads = shaped(answer, Threads).data if answer is not None else ()
         first = min(
             (one for one in threads if one.id is not None),
             key=lambda one: str(one.created_time or ""),
@@ -502,15 +502,8 @@ async def _whole(
     answer = await api.get(f"{path}/{quote(thread_id, safe='')}", headers=headers, missing=True)
     if answer is None:
         return None
-    thread = _answer(answer, Thread)
+    thread = shaped(answer, Thread)
     return Kept(ticket=ticket, thread=msgspec.structs.replace(thread, ticket_id=ticket_id))
-
-
-def _answer(value: object, kind: type[reading.T]) -> reading.T:
-    try:
-        return msgspec.convert(value, kind, strict=False)
-    except msgspec.ValidationError:
-        raise ApiProblem("bad_answer") from None
 
 
 def _fetched(kept: Kept) -> Fetched:
