@@ -15,6 +15,8 @@ from chassis.deadletters import Reason
 from chassis.errors import PolicyError
 from chassis.policy import PolicyFiles, PolicyHolder
 from chassis.stage import Input, Outcome, Received, Stage, Tick
+from hours.calendar import CalendarError
+from hours.file import CALENDARS_FILE, CalendarsFile
 from schemas.tickets import (
     TicketAnswered,
     TicketAnsweredElsewhere,
@@ -31,11 +33,8 @@ from schemas.tickets import (
 from schemas.topics import ROUTING, TICKETS
 from services.sla import metrics
 from services.sla.core import decide as core
-from services.sla.core.business_calendar import CalendarError
 from services.sla.core.policy import (
-    CALENDARS_FILE,
     SLA_FILE,
-    CalendarsFile,
     Policy,
     PolicyMistake,
     SlaFile,

@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta, tzinfo
 from functools import lru_cache
 from typing import Final
 
-from services.sla.core.business_calendar import (
+from hours.calendar import (
     Calendar,
     CalendarError,
     Pause,

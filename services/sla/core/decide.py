@@ -24,6 +24,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
+from hours.calendar import CalendarError
 from schemas.payload import Payload
 from schemas.sla import SlaEvent, TargetKind
 from schemas.tickets import (
@@ -41,7 +42,6 @@ from schemas.tickets import (
     TicketTagged,
 )
 from services.sla.core import targets
-from services.sla.core.business_calendar import CalendarError
 from services.sla.core.policy import Policy, PolicyRule, TargetRule
 from services.sla.core.state import KINDS, RESPONSES, Conversation, Target, Ticket
 from services.sla.core.targets import Step, Subject

@@ -13,12 +13,13 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from hours.calendar import Calendar, CalendarError, elapsed
+from hours.file import CALENDARS_FILE, CalendarsFile
+from hours.file import read as read_calendars
 from schemas.sla import TargetKind
-from services.sla.core.business_calendar import Calendar, CalendarError, elapsed, parse_calendar
 from services.sla.core.state import KINDS
 
 SLA_FILE: Final = "sla.yaml"
-CALENDARS_FILE: Final = "calendars.yaml"
 
 PRIORITIES: Final = (1, 2, 3, 4)
 """1 urgent … 4 low."""
@@ -132,14 +133,6 @@ class SlaFile(BaseModel):
     policies: dict[Name, PolicyModel] = Field(min_length=1)
 
 
-class CalendarsFile(BaseModel):
-    """`calendars.yaml`: business calendars by name, in the form that `parse_calendar` reads."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    calendars: dict[Name, dict[str, Any]] = Field(min_length=1)
-
-
 @dataclass(frozen=True, slots=True)
 class TargetRule:
     """What one kind of clock is started with."""
@@ -221,13 +214,10 @@ def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
 
 
 def _calendars(file: CalendarsFile) -> dict[str, Calendar]:
-    calendars = {}
-    for name, mapping in file.calendars.items():
-        try:
-            calendars[name] = parse_calendar(mapping, f"calendars.{name}")
-        except CalendarError as error:
-            raise PolicyMistake(CALENDARS_FILE, error.path, error.value, error.allowed) from error
-    return calendars
+    try:
+        return read_calendars(file)
+    except CalendarError as error:
+        raise PolicyMistake(CALENDARS_FILE, error.path, error.value, error.allowed) from error
 
 
 def _targets(

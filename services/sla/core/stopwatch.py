@@ -10,8 +10,8 @@ from datetime import UTC, datetime, timedelta
 
 import msgspec
 
-from services.sla.core import business_calendar
-from services.sla.core.business_calendar import Calendar, Pause
+from hours import calendar as business_calendar
+from hours.calendar import Calendar, Pause
 
 Span = tuple[datetime, datetime]
 """A finished pause: from, to."""

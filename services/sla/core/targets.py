@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
+from hours.calendar import Calendar
 from schemas.ids import derive
 from schemas.sla import (
     BreachRetracted,
@@ -24,7 +25,6 @@ from schemas.sla import (
     TargetResumed,
     TargetStarted,
 )
-from services.sla.core.business_calendar import Calendar
 from services.sla.core.policy import TargetRule
 from services.sla.core.state import Breach, Cancelled, Met, Paused, Running, Target
 from services.sla.core.stopwatch import Stopwatch

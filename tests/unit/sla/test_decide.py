@@ -13,6 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from chassis.policy import parse
+from hours.calendar import CalendarError
+from hours.file import CalendarsFile
 from schemas.ids import derive
 from schemas.payload import Payload
 from schemas.routing import TicketAssigned
@@ -40,7 +42,6 @@ from schemas.tickets import (
     TicketStatusChanged,
     TicketTagged,
 )
-from services.sla.core.business_calendar import CalendarError
 from services.sla.core.decide import (
     BROKEN_MAX,
     WAITING_MAX,
@@ -52,7 +53,7 @@ from services.sla.core.decide import (
     decide,
     next_due,
 )
-from services.sla.core.policy import CalendarsFile, Policy, SlaFile, build
+from services.sla.core.policy import Policy, SlaFile, build
 from services.sla.core.state import Conversation, Target
 
 E = TypeVar("E", bound=SlaEvent)

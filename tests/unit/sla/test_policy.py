@@ -8,8 +8,8 @@ import pytest
 
 from chassis.errors import PolicyError
 from chassis.policy import load, parse
+from hours.file import CalendarsFile
 from services.sla.core.policy import (
-    CalendarsFile,
     Policy,
     PolicyMistake,
     SlaFile,

@@ -7,7 +7,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.sla.core.business_calendar import Calendar, parse_calendar
+from hours.calendar import Calendar, parse_calendar
 from services.sla.core.stopwatch import Stopwatch
 
 DAYS = ("mon", "tue", "wed", "thu", "fri")

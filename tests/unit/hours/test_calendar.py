@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.sla.core.business_calendar import (
+from hours.calendar import (
     DAYS,
     HORIZON,
     Calendar,
@@ -25,7 +25,7 @@ from services.sla.core.business_calendar import (
     next_opening,
     parse_calendar,
 )
-from tests.unit.sla.reference_calendar import ReferenceCalendar
+from tests.unit.hours.reference_calendar import ReferenceCalendar
 
 BERLIN = ZoneInfo("Europe/Berlin")
 WORKDAYS = DAYS[:5]
