@@ -114,7 +114,7 @@ def _read(folder: Path, service: str) -> tuple[Any, list[Finding]]:
         whole = load(folder, PolicyFiles(files.files, _assemble, files.optional, files.folders))
     except PolicyError as error:
         return None, [Finding("error", error.file, error.path, _said(error.value, error.allowed))]
-    from services.router.core.policy import check as check_routing
+    from services.router.core.policy_check import check as check_routing
 
     return whole, [
         Finding(one.level, one.file, one.path, one.message) for one in check_routing(whole)
@@ -123,7 +123,8 @@ def _read(folder: Path, service: str) -> tuple[Any, list[Finding]]:
 
 def _assemble(parsed: Mapping[str, Any], folder: Path, version: str) -> Any:
     from chassis.errors import PolicyError
-    from services.router.core.policy import PolicyMistake, assemble
+    from services.router.core.policy import assemble
+    from services.router.core.policy_model import PolicyMistake
 
     del folder
     try:

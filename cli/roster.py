@@ -69,7 +69,7 @@ def roster_of(folder: Path) -> "tuple[AgentSet, ...]":
     from chassis.errors import PolicyError
     from chassis.policy import load
     from cli.parts import policy_files
-    from services.router.core.policy import AGENTS_FILE, AgentsModel
+    from services.router.core.policy_model import AGENTS_FILE, AgentsModel
     from services.router.core.roster_file import agent_events
 
     policy = load(folder, policy_files("router"))

@@ -15,16 +15,15 @@ from schemas.payload import Payload
 from schemas.topics import COMMANDS, MESSAGES, NOTIFICATIONS, ROSTER, ROUTING, ROUTING_WORK, SLA
 from services.router.core import assign, decide
 from services.router.core.domain import Domain
-from services.router.core.policy import (
+from services.router.core.policy import Policy, build
+from services.router.core.policy_model import (
     AGENTS_FILE,
     ROUTING_FILE,
     SLA_FILE,
     AgentsModel,
-    Policy,
     PolicyMistake,
     RoutingModel,
     SlaNamesModel,
-    build,
 )
 from services.router.core.state import Conversation
 from services.router.store import DomainStore, RoutingRow, TicketRow, TicketStore

@@ -8,7 +8,8 @@ from schemas import tickets as wire
 from schemas.commands import EscalateTicket
 from schemas.sla import TargetAtRisk, TargetBreached
 from services.router.core.lifecycle import Story, move_to_queue, next_work_id
-from services.router.core.policy import Policy, TargetAction
+from services.router.core.policy import Policy
+from services.router.core.policy_model import TargetAction
 from services.router.core.state import Queued, Ticket
 
 

@@ -1,7 +1,7 @@
 """`agents.yaml` as the roster events that bring those agents to life."""
 
 from schemas.roster import AgentSet
-from services.router.core.policy import AgentsModel
+from services.router.core.policy_model import AgentsModel
 
 
 def agent_events(roster: AgentsModel) -> tuple[AgentSet, ...]:

@@ -14,16 +14,14 @@ from schemas.payload import Payload
 from services.router.core import assign, decide
 from services.router.core.capacity import Agent
 from services.router.core.domain import Domain, Switches, Work
-from services.router.core.policy import (
+from services.router.core.policy import Policy, build, terms
+from services.router.core.policy_model import (
     AGENTS_FILE,
     ROUTING_FILE,
     AgentsModel,
     AssignmentModel,
     OffersModel,
-    Policy,
     RoutingModel,
-    build,
-    terms,
 )
 from services.router.core.state import Conversation, Ticket
 from services.router.core.terms import Terms

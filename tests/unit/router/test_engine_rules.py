@@ -12,7 +12,7 @@ from schemas import routing
 from services.router.core import assign, explain
 from services.router.core.domain import Domain
 from services.router.core.explain import expand, static_reasons
-from services.router.core.policy import OffersModel
+from services.router.core.policy_model import OffersModel
 from services.router.core.terms import Drain, Guard, Lending, Terms
 from tests.unit.router.duel import World, duel, event_from, instant, plain, terms_from
 from tests.unit.router.floor import Caller, poisson, waits
