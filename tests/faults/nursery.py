@@ -1,4 +1,4 @@
-"""Workers that start in no time: one process imports the pipeline once and forks whoever is asked for.
+"""Workers that start in no time: one process imports what they run once and forks whoever is asked for.
 
 The fault tests kill and start some hundred workers; importing the same modules for each would take longer than the faults.
 A forked worker is a process like any other: it has its own id, loop, connections, log and end. The nursery reaps it and
@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
@@ -81,9 +81,22 @@ class Nursery:
                 self._news.notify_all()
 
 
-def _become(order: Mapping[str, Any]) -> NoReturn:
+ROUTER = "router"
+"""What an order's first argument says that asks for the router; else it names a stage of the pipeline."""
+
+
+def _what_runs(order: Mapping[str, Any]) -> Callable[[Sequence[str]], int]:
+    """Return what a worker runs. It is called before the fork, so that modules are imported once."""
+    if order["arguments"][0] == ROUTER:
+        from services.router.app import main as router
+
+        return lambda arguments: router(arguments[1:])
     from tests.faults import pipeline
 
+    return pipeline.main
+
+
+def _become(order: Mapping[str, Any], run: Callable[[Sequence[str]], int]) -> NoReturn:
     code = 1
     try:
         log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
@@ -92,7 +105,7 @@ def _become(order: Mapping[str, Any]) -> NoReturn:
         os.dup2(log, 1)
         os.dup2(log, 2)
         os.environ.update(order["environment"])
-        code = pipeline.main(order["arguments"])
+        code = run(order["arguments"])
     except BaseException:  # noqa: BLE001 - whatever it is, it goes into the worker's log
         traceback.print_exc()
     finally:
@@ -131,10 +144,12 @@ def main() -> None:
             break
         *orders, rest = (rest + data).split(b"\n")
         for line in orders:
+            order = json.loads(line)
+            run = _what_runs(order)
             pid = os.fork()
             if pid == 0:
                 news.close()
-                _become(json.loads(line))
+                _become(order, run)
             living.add(pid)
             _tell(news, {"pid": pid})
     for pid in living:
