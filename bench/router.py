@@ -46,10 +46,16 @@ class RouterOptions:
     teams: bool = False
     curve: bool = True
     seed: int = 20_261_124
+    noon: datetime = NOON
+    """When the run begins."""
+
+    durable_decisions: int = 12_000
+    durable_rate: int = 500
+    """Inputs of the durable run: as fast as the router takes them, and a second at a fixed rate."""
 
 
 @dataclass(slots=True)
-class _World:
+class World:
     """What a seed makes: the terms, and the domain as rows."""
 
     options: RouterOptions
@@ -135,10 +141,10 @@ def _terms(options: RouterOptions, dice: random.Random) -> Terms:
     )
 
 
-def make_world(options: RouterOptions) -> _World:
+def make_world(options: RouterOptions) -> World:
     """Make the domain of a seed, as rows."""
     dice = random.Random(options.seed)
-    world = _World(options, dice, _terms(options, dice))
+    world = World(options, dice, _terms(options, dice))
     total = 0.0
     for n in range(options.queues):
         total += 1 / (n + 1) ** 0.7
@@ -175,7 +181,7 @@ def make_world(options: RouterOptions) -> _World:
         )
         world.agents.append(msgspec.json.encode(agent))
     for _ in range(options.waiting):
-        asked_at = NOON - timedelta(seconds=dice.uniform(0, 6000))
+        asked_at = options.noon - timedelta(seconds=dice.uniform(0, 6000))
         event = world.request(asked_at)
         requirement = from_wire(event.requirement)
         world.works.append(
@@ -199,7 +205,7 @@ def make_world(options: RouterOptions) -> _World:
     return world
 
 
-def load(world: _World) -> Domain:
+def load(world: World) -> Domain:
     """Read the rows and make the domain of them, ready to decide."""
     agents = [msgspec.json.decode(row, type=Agent) for row in world.agents]
     decoder = msgspec.json.Decoder(Work)
@@ -226,15 +232,15 @@ class _Clock:
         return [seconds for name in names for seconds in self.spent.get(name, ())]
 
 
-class _Run:
+class Run:
     """Agents finish tickets, and everything that follows."""
 
-    def __init__(self, world: _World, domain: Domain) -> None:
+    def __init__(self, world: World, domain: Domain) -> None:
         self.world = world
         self.domain = domain
         self.dice = random.Random(world.options.seed + 1)
         self.clock = _Clock()
-        self.now = NOON
+        self.now = world.options.noon
         self.held: list[str] = []
         self.n_offers = 0
         self.offers: list[routing.OfferMade] = []
@@ -317,7 +323,7 @@ class _Run:
 
     def relax(self) -> None:
         """Let everything that waited since before noon relax at one instant, slice by slice."""
-        self.now = NOON + timedelta(seconds=7200)
+        self.now = self.world.options.noon + timedelta(seconds=7200)
         for _ in range(300):
             due_at = self.domain.next_due()
             if due_at is None or due_at > self.now:
@@ -325,7 +331,7 @@ class _Run:
             self.tell("relaxations", assign.DueNow())
 
 
-def _figures(run: _Run) -> dict[str, float]:
+def _figures(run: Run) -> dict[str, float]:
     decisions = run.clock.all(("freed", "arrival", "decline"))
     figures = {
         "decisions_per_second": len(decisions) / sum(decisions),
@@ -341,7 +347,7 @@ def _figures(run: _Run) -> dict[str, float]:
     return figures
 
 
-def _measure(options: RouterOptions, *, is_whole: bool) -> tuple[dict[str, float], _Run]:
+def _measure(options: RouterOptions, *, is_whole: bool) -> tuple[dict[str, float], Run]:
     world = make_world(options)
     process = psutil.Process()
     gc.collect()
@@ -350,7 +356,7 @@ def _measure(options: RouterOptions, *, is_whole: bool) -> tuple[dict[str, float
     began_wall = time.perf_counter()
     gc.disable()  # As at start: nothing that is read then becomes garbage.
     domain = load(world)
-    run = _Run(world, domain)
+    run = Run(world, domain)
     run.tell("slice", assign.DueNow())
     gc.enable()
     loaded, loaded_wall = time.thread_time() - began, time.perf_counter() - began_wall

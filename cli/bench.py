@@ -97,14 +97,29 @@ def router(
     curve: bool = typer.Option(
         True, help="Also smaller domains, to show what the cost grows with."
     ),
+    durable: bool = typer.Option(
+        True, help="Also a router process on a real Kafka and PostgreSQL, with a domain that large."
+    ),
+    rate: int = typer.Option(500, min=1, help="Inputs a second of the durable latency run."),
 ) -> None:
-    """The assignment core with its record: decisions a second and their latency in CPU time, memory, load."""
+    """Assignment with its record: the core's decisions in CPU time, memory and load; then durable, broker to broker."""
     from bench.router import RouterOptions, run
+    from bench.router_durable import measure
 
-    options = RouterOptions(agents, waiting, queues, requirements, decisions, teams, curve)
+    options = RouterOptions(
+        agents, waiting, queues, requirements, decisions, teams, curve, durable_rate=rate
+    )
     with Console(stderr=True).status("making the domain") as status:
         report = run(options, status.update)
-    _print(report, as_json=json)
+    if not durable:
+        _print(report, as_json=json)
+        return
+
+    async def whole(platform: "Platform", say: Callable[[str], None]) -> "Report":
+        report.figures |= await measure(platform, options, say)
+        return report
+
+    _measure(whole, as_json=json)
 
 
 def _measure(work: Work, *, as_json: bool) -> None:
