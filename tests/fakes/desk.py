@@ -1,6 +1,8 @@
 """What the fake helpdesks share: an ASGI app over in-memory data that can be told to misbehave for its next answers."""
 
+import asyncio
 import base64
+import json
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
@@ -25,19 +27,78 @@ class Desk:
 
     asked: list[tuple[str, dict[str, str]]] = field(default_factory=list)
     trouble: deque[Response] = field(default_factory=deque)
+    wrote: list[tuple[str, str, Any]] = field(default_factory=list)
+    write_trouble: deque[Response | Exception] = field(default_factory=deque)
+    after_write: deque[Response | Exception] = field(default_factory=deque)
+    hangs: bool | None = None
+    hung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def misbehave(self, status: int, body: str = "", **headers: str) -> None:
         """Answer the next request for data with this."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
         self.trouble.append(Response(body, status, named))
 
-    def app(self, routes: dict[str, Handler], *, post: dict[str, Handler] | None = None) -> Any:
+    def refuse_write(self, status: int, body: str = "", **headers: str) -> None:
+        """Answer the next write with this, and do nothing."""
+        named = {name.replace("_", "-"): value for name, value in headers.items()}
+        self.write_trouble.append(Response(body, status, named))
+
+    def lose_write(self) -> None:
+        """Let the next write reach nobody: the connection ends before anything is done."""
+        self.write_trouble.append(httpx.ReadTimeout("no answer"))
+
+    def lose_answer(self, status: int | None = None) -> None:
+        """Do the next write, and then answer with a server's error, or (None) not at all."""
+        lost = httpx.ReadTimeout("no answer") if status is None else Response("", status)
+        self.after_write.append(lost)
+
+    def hang(self, *, is_done: bool) -> None:
+        """Let the next write do its work (or none) and never be answered."""
+        self.hangs = is_done
+        self.hung.clear()
+
+    def app(
+        self,
+        routes: dict[str, Handler],
+        *,
+        post: dict[str, Handler] | None = None,
+        write: dict[tuple[str, str], Handler] | None = None,
+    ) -> Any:
         return Starlette(
             routes=[
-                *(Route(path, self._watched(handler)) for path, handler in routes.items()),
+                *(Route(path, self._watched(one), methods=["GET"]) for path, one in routes.items()),
                 *(Route(path, one, methods=["POST"]) for path, one in (post or {}).items()),
+                *(
+                    Route(path, self._written(one), methods=[method])
+                    for (method, path), one in (write or {}).items()
+                ),
             ]
         )
+
+    def _written(self, handler: Handler) -> Handler:
+        async def answer(request: Request) -> Response:
+            if self.hangs is False:
+                await self._hang()
+            if self.write_trouble:
+                return _or_raise(self.write_trouble.popleft())
+            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
+                return refusal(415, "not JSON")
+            said = await handler(request)
+            if said.status_code < 300:
+                body = json.loads(await request.body())
+                self.wrote.append((request.method, request.url.path, body))
+                if self.hangs:
+                    await self._hang()
+                if self.after_write:
+                    return _or_raise(self.after_write.popleft())
+            return said
+
+        return answer
+
+    async def _hang(self) -> None:
+        self.hangs = None
+        self.hung.set()
+        await asyncio.Event().wait()
 
     def _watched(self, handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
@@ -45,6 +106,20 @@ class Desk:
             return self.trouble.popleft() if self.trouble else await handler(request)
 
         return answer
+
+
+def _or_raise(trouble: Response | Exception) -> Response:
+    if isinstance(trouble, Exception):
+        raise trouble
+    return trouble
+
+
+async def json_of(request: Request) -> Any:
+    """Return a request's JSON; None where it is none."""
+    try:
+        return json.loads(await request.body())
+    except ValueError:
+        return None
 
 
 def client(app: Any) -> httpx.AsyncClient:

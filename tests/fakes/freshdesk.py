@@ -16,6 +16,8 @@ class Freshdesk(desk.Desk):
     api_key: str = "freshdesk-api-key"
     tickets: dict[str, dict[str, Any]] = field(default_factory=dict)
     conversations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    agents: dict[int, str] = field(default_factory=dict)
+    groups: tuple[int, ...] = ()
 
     def server(self) -> Any:
         return self.app(
@@ -23,7 +25,9 @@ class Freshdesk(desk.Desk):
                 "/api/v2/tickets": self._list,
                 "/api/v2/tickets/{ticket}": self._ticket,
                 "/api/v2/tickets/{ticket}/conversations": self._conversations,
-            }
+                "/api/v2/agents": self._agents,
+            },
+            write={("PUT", "/api/v2/tickets/{ticket}"): self._update},
         )
 
     def _refusal(self, request: Request, *allowed: str) -> Response | None:
@@ -48,6 +52,31 @@ class Freshdesk(desk.Desk):
         if request.query_params.get("include") != "requester":
             ticket.pop("requester", None)
         return JSONResponse(ticket)
+
+    async def _update(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        ticket, body = self.tickets[request.path_params["ticket"]], await desk.json_of(request)
+        if ticket.get("spam"):
+            return Response("", 405)
+        known = {"responder_id": self.agents, "group_id": self.groups}
+        if not isinstance(body, dict) or not body or set(body) - set(known):
+            return JSONResponse({"description": "Validation failed"}, 400)
+        if any(value is not None and value not in known[name] for name, value in body.items()):
+            return JSONResponse({"description": "Validation failed"}, 400)
+        ticket |= body
+        return JSONResponse(ticket)
+
+    async def _agents(self, request: Request) -> Response:
+        refusal = self._refusal(request, "email")
+        wanted = request.query_params.get("email")
+        found = [
+            {"id": key, "contact": {"email": one}}
+            for key, one in self.agents.items()
+            if wanted in (None, one)
+        ]
+        return refusal or JSONResponse(found)
 
     async def _conversations(self, request: Request) -> Response:
         refusal = self._refusal(request, "page", "per_page")

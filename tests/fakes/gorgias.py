@@ -18,9 +18,18 @@ class Gorgias(desk.Desk):
     access_token: str = "gorgias-access-token"
     tickets: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: list[dict[str, Any]] = field(default_factory=list)
+    users: dict[int, str] = field(default_factory=dict)
+    teams: tuple[int, ...] = ()
 
     def server(self) -> Any:
-        return self.app({"/api/tickets/{ticket}": self._ticket, "/api/messages": self._messages})
+        return self.app(
+            {
+                "/api/tickets/{ticket}": self._ticket,
+                "/api/messages": self._messages,
+                "/api/users": self._users,
+            },
+            write={("PUT", "/api/tickets/{ticket}"): self._update},
+        )
 
     def _is_let_in(self, request: Request) -> bool:
         is_user = desk.basic(request) == (self.user, self.api_key)
@@ -34,6 +43,33 @@ class Gorgias(desk.Desk):
             return desk.refusal(404, "not found")
         messages = [one for one in self.messages if str(one["ticket_id"]) == key]
         return JSONResponse({**self.tickets[key], "messages": messages})
+
+    async def _update(self, request: Request) -> Response:
+        if not self._is_let_in(request):
+            return desk.refusal(401, "unauthorized")
+        ticket = self.tickets.get(request.path_params["ticket"])
+        if ticket is None:
+            return desk.refusal(404, "not found")
+        body = await desk.json_of(request)
+        if not isinstance(body, dict) or set(body) - {"assignee_user", "assignee_team"}:
+            return desk.refusal(400, "unknown field")
+        known = {"assignee_user": self.users, "assignee_team": self.teams}
+        for name, value in body.items():
+            if value is not None and (set(value) != {"id"} or value["id"] not in known[name]):
+                return desk.refusal(400, "no such id")
+        ticket |= body
+        return JSONResponse(ticket, 202)
+
+    async def _users(self, request: Request) -> Response:
+        if not self._is_let_in(request):
+            return desk.refusal(401, "unauthorized")
+        if set(request.query_params) - {"email", "limit", "cursor"}:
+            return desk.refusal(400, "unknown parameter")
+        wanted = request.query_params.get("email")
+        data = [
+            {"id": key, "email": one} for key, one in self.users.items() if wanted in (None, one)
+        ]
+        return JSONResponse({"object": "list", "data": data})
 
     async def _messages(self, request: Request) -> Response:
         if not self._is_let_in(request):

@@ -21,14 +21,18 @@ class HelpScout(desk.Desk):
     conversations: dict[str, dict[str, Any]] = field(default_factory=dict)
     threads: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     tokens_given: int = 0
+    users: dict[int, dict[str, Any]] = field(default_factory=dict)
+    merged: dict[str, str] = field(default_factory=dict)
 
     def server(self) -> Any:
         return self.app(
             {
                 "/v2/conversations/{conversation}": self._conversation,
                 "/v2/conversations/{conversation}/threads": self._threads,
+                "/v2/users": self._users,
             },
             post={"/v2/oauth2/token": self._token},
+            write={("PATCH", "/v2/conversations/{conversation}"): self._patch},
         )
 
     async def _token(self, request: Request) -> Response:
@@ -45,8 +49,38 @@ class HelpScout(desk.Desk):
     async def _conversation(self, request: Request) -> Response:
         if desk.bearer(request) != self.access_token:
             return desk.refusal(401, "unauthorized")
-        found = self.conversations.get(request.path_params["conversation"])
+        key = request.path_params["conversation"]
+        if key in self.merged:
+            place = f"{desk.BASE}/v2/conversations/{self.merged[key]}"
+            return Response("", 301, {"location": place})
+        found = self.conversations.get(key)
         return JSONResponse(found) if found is not None else desk.refusal(404, "not found")
+
+    async def _patch(self, request: Request) -> Response:
+        if desk.bearer(request) != self.access_token:
+            return desk.refusal(401, "unauthorized")
+        found = self.conversations.get(request.path_params["conversation"])
+        if found is None:
+            return desk.refusal(404, "not found")
+        match await desk.json_of(request):
+            case {"op": "remove", "path": "/assignTo", **rest} if not rest:
+                found.pop("assignee", None)
+            case {"op": "replace", "path": "/assignTo", "value": int(user), **rest} if not rest:
+                if user not in self.users:
+                    return desk.refusal(400, "no such user")
+                found["assignee"] = {"id": user, "email": self.users[user]["email"]}
+            case _:
+                return desk.refusal(400, "bad patch")
+        return Response("", 204)
+
+    async def _users(self, request: Request) -> Response:
+        if desk.bearer(request) != self.access_token:
+            return desk.refusal(401, "unauthorized")
+        if set(request.query_params) - {"email", "page"}:
+            return desk.refusal(400, "unknown parameter")
+        wanted = request.query_params.get("email")
+        users = [one for one in self.users.values() if wanted in (None, one["email"])]
+        return JSONResponse({"_embedded": {"users": users}} if users else {"page": {"number": 1}})
 
     async def _threads(self, request: Request) -> Response:
         if desk.bearer(request) != self.access_token:

@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse, Response
 
 from tests.fakes import desk
 
+THREAD = "/conversations/v3/conversations/threads/{thread}"
+TICKET = "/crm/v3/objects/tickets/{ticket}"
 THREADS = "/conversations/v3/conversations/threads/{thread}/messages/{message}"
 
 
@@ -22,11 +24,21 @@ class HubSpot(desk.Desk):
     messages: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
     originals: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens_given: int = 0
+    ticket_of: dict[str, str] = field(default_factory=dict)
+    tickets: dict[str, dict[str, str | None]] = field(default_factory=dict)
+    owners: dict[str, str] = field(default_factory=dict)
 
     def server(self) -> Any:
         return self.app(
-            {THREADS: self._message, f"{THREADS}/original-content": self._original},
+            {
+                THREADS: self._message,
+                f"{THREADS}/original-content": self._original,
+                THREAD: self._thread,
+                TICKET: self._ticket,
+                "/crm/v3/owners": self._owners,
+            },
             post={"/oauth/v1/token": self._token},
+            write={("PATCH", TICKET): self._update},
         )
 
     async def _token(self, request: Request) -> Response:
@@ -58,3 +70,46 @@ class HubSpot(desk.Desk):
         if refusal is None and key not in self.originals:
             refusal = JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
         return refusal or JSONResponse(self.originals[key])
+
+    async def _thread(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        key = request.path_params["thread"]
+        if refusal is None and key not in self.ticket_of:
+            refusal = JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
+        if refusal is not None:
+            return refusal
+        told: dict[str, Any] = {"id": key, "status": "OPEN"}
+        if request.query_params.get("association") == "TICKET" and self.ticket_of[key]:
+            told["threadAssociations"] = {"associatedTicketId": self.ticket_of[key]}
+        return JSONResponse(told)
+
+    async def _ticket(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        key = request.path_params["ticket"]
+        if refusal is None and key not in self.tickets:
+            refusal = JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
+        if refusal is not None:
+            return refusal
+        asked = request.query_params.get("properties", "").split(",")
+        shown = {name: self.tickets[key].get(name) for name in asked}
+        return JSONResponse({"id": key, "properties": shown})
+
+    async def _update(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        key = request.path_params["ticket"]
+        if refusal is not None or key not in self.tickets:
+            return refusal or JSONResponse({"category": "OBJECT_NOT_FOUND"}, 404)
+        match await desk.json_of(request):
+            case {"properties": {"hubspot_owner_id": str(owner), **others}, **rest} if not (
+                others or rest
+            ) and owner in ("", *self.owners):
+                self.tickets[key]["hubspot_owner_id"] = owner or None
+                return JSONResponse({"id": key, "properties": self.tickets[key]})
+            case _:
+                return JSONResponse({"status": "error", "category": "VALIDATION_ERROR"}, 400)
+
+    async def _owners(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        wanted = request.query_params.get("email")
+        found = [{"id": key, "email": one} for key, one in self.owners.items() if one == wanted]
+        return refusal or JSONResponse({"results": found})

@@ -1,0 +1,280 @@
+"""The stage that tells other places who has a ticket: glue between its core, the loop and the vendors. No rules."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, ClassVar, Final
+
+import httpx
+import msgspec
+
+from chassis import logs
+from chassis.clock import monotonic
+from chassis.lifecycle import Runtime
+from chassis.policy import PolicyHolder
+from chassis.stage import Effect, EffectDone, EffectResult, Input, Outcome, Received, Stage, Tick
+from schemas import routing, tickets
+from schemas.payload import Payload
+from schemas.topics import ROUTING, TICKETS, Topic
+from services.router.adapters import VENDORS
+from services.router.adapters.api import PlaceApi, Problem, Secrets, Vendor, new_client
+from services.router.core.elsewhere import (
+    Ask,
+    CallSettled,
+    Decision,
+    Done,
+    Event,
+    NotDone,
+    RetryDue,
+    Unknown,
+    decide,
+    next_due,
+)
+from services.router.core.elsewhere_calls import Assign, Call
+from services.router.core.elsewhere_policy import Place, Places
+from services.router.core.elsewhere_state import Calling, Conversation, Reason
+from services.router.core.policy import Policy
+from services.router.elsewhere_store import STAGE, ElsewhereStore, ItemRow, SupersededRow
+from services.router.metrics import ELSEWHERE_SECONDS
+
+TIMER: Final = "retry"
+
+UNDERSTOOD: Final[tuple[type[Payload], ...]] = (
+    tickets.TicketOpened,
+    tickets.TicketStatusChanged,
+    tickets.TicketEscalated,
+    tickets.TicketSolved,
+    tickets.TicketMerged,
+    tickets.TicketUnmerged,
+    tickets.TicketPrioritised,
+    tickets.TicketReopened,
+    tickets.TicketClosed,
+    tickets.ConversationErased,
+    routing.OfferMade,
+    routing.OfferWithdrawn,
+    routing.TicketAssigned,
+    routing.TicketRequeued,
+    routing.WorkReleased,
+)
+
+log = logs.get("router.elsewhere")
+
+
+class ElsewhereStage(Stage[Conversation]):
+    """Tells places; the state's key is the conversation.
+
+    Beside its documents it remembers, in this process only, which calls a newer saying has overtaken: such a call is not
+    begun any more. Forgetting that costs a call and nothing else.
+    """
+
+    name: ClassVar[str] = STAGE
+    topics: ClassVar[tuple[Topic, ...]] = (TICKETS, ROUTING)
+    understands: ClassVar[frozenset[str]] = frozenset(kind.TYPE for kind in UNDERSTOOD)
+
+    def __init__(
+        self,
+        policies: PolicyHolder[Policy],
+        client: httpx.AsyncClient,
+        *,
+        vendors: Mapping[str, Vendor] = VENDORS,
+        secrets: Secrets | None = None,
+    ) -> None:
+        self.store = ElsewhereStore()
+        self._policies = policies
+        self._client = client
+        self._vendors = vendors
+        self._secrets = secrets or Secrets()
+        self._apis: dict[str, PlaceApi] = {}
+        self._overtaken: dict[str, int] = {}
+
+    @property
+    def places(self) -> Places:
+        """The places in force."""
+        return self._policies.current.elsewhere
+
+    def understands_type(self, topic: str, event_type: str) -> bool:
+        """Whether an event means anything here: none does where there is no place to tell."""
+        return bool(self.places.places) and super().understands_type(topic, event_type)
+
+    def decide(
+        self, state: Conversation | None, item: Input, now: datetime
+    ) -> Outcome[Conversation]:
+        """Ask the core, and put its answer in the loop's words."""
+        before = state if state is not None else Conversation()
+        decision = decide(item.key, before, _event(item), now, self.places)
+        after = decision.state
+        self._note_overtaken(before, after)
+        due = next_due(after)
+        is_timer_stale = isinstance(item, Tick) or due != next_due(before)
+        return Outcome(
+            state=after if after != Conversation() else None,
+            is_changed=after != before,
+            events=decision.events,
+            timers={TIMER: due} if is_timer_stale else {},
+            effects=[_effect(item.key, ask) for ask in decision.asks],
+            rows=_rows(item.key, before, decision, now),
+            ignored=decision.ignored,
+        )
+
+    def _note_overtaken(self, before: Conversation, after: Conversation) -> None:
+        for key, item in after.items.items():
+            if item is before.items.get(key):
+                continue
+            standing = item.standing
+            if isinstance(standing, Calling) and standing.saying.serial < item.wanted.serial:
+                self._overtaken[key] = item.wanted.serial
+            else:
+                self._overtaken.pop(key, None)
+
+    def is_repeatable(self, effect: Effect) -> bool:
+        """Whether a call that was begun may simply be made again: all but those that make something without looking."""
+        call = _call_of(effect)
+        return isinstance(call, Assign) or bool(call.handle) or call.look_from is not None
+
+    async def perform(self, effect: Effect) -> EffectResult:
+        """Tell one place."""
+        payload = effect.payload
+        if self._overtaken.pop(str(payload["item"]), 0) > int(payload["serial"]):
+            return _result(NotDone(Reason.SUPERSEDED, is_recoverable=True))
+        name, place = str(payload["place"]), self.places.of(str(payload["place"]))
+        vendor = self._vendors.get(str(payload["vendor"]))
+        if place is None or vendor is None or place.vendor != vendor.name:
+            return _result(NotDone(Reason.PLACE_GONE, is_recoverable=False))
+        began = monotonic()
+        try:
+            outcome: Done | NotDone | Unknown = await vendor.tell(
+                self._api(name, place), _call_of(effect)
+            )
+        except Problem as problem:
+            outcome = problem.outcome
+        ELSEWHERE_SECONDS.labels(vendor.name, _kind(outcome)).observe(monotonic() - began)
+        log.info(
+            "place_told",
+            place=name,
+            vendor=vendor.name,
+            call=effect.id,
+            attempt=effect.attempt,
+            result=_kind(outcome),
+            reason="" if isinstance(outcome, Done) else outcome.reason.value,
+        )
+        return _result(outcome)
+
+    def _api(self, name: str, place: Place) -> PlaceApi:
+        """The place's API; tokens and pauses go with a change of its settings."""
+        known = self._apis.get(name)
+        if known is None or known.settings != place.settings:
+            known = self._apis[name] = PlaceApi(place.settings, self._client, self._secrets)
+        return known
+
+
+def stage(policies: PolicyHolder[Policy], seconds: float) -> "tuple[ElsewhereStage, CloseClient]":
+    """Return the stage, and the part that closes its connections at the end."""
+    client = new_client(seconds)
+    return ElsewhereStage(policies, client), CloseClient(client)
+
+
+class CloseClient:
+    """Keeps no connection to a vendor beyond the process' own end."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def __call__(self, runtime: Runtime) -> None:
+        """Wait for the end, and close."""
+        await runtime.stopping.wait()
+        await self._client.aclose()
+
+
+def _event(item: Input) -> Event:
+    match item:
+        case Tick():
+            return RetryDue()
+        case EffectDone():
+            return _settled(item)
+        case Received(event=event):
+            assert isinstance(event, UNDERSTOOD), (
+                f"{type(event).__name__} is not among `understands`"
+            )
+            return event  # type: ignore[return-value]
+
+
+def _effect(conversation_id: str, ask: Ask) -> Effect:
+    payload = {
+        "item": ask.item_id,
+        "serial": ask.serial,
+        "place": ask.place,
+        "vendor": ask.vendor,
+        "call": msgspec.to_builtins(ask.call),
+    }
+    return Effect(id=ask.name, key=conversation_id, payload=payload, attempt=ask.attempt)
+
+
+def _call_of(effect: Effect) -> Call:
+    call: Call = msgspec.convert(effect.payload["call"], Call)
+    return call
+
+
+class _Told(msgspec.Struct, frozen=True):
+    """What a result's detail holds."""
+
+    reason: Reason | None = None
+    detail: str = ""
+    handle: str = ""
+    is_changed: bool = True
+
+
+def _result(outcome: Done | NotDone | Unknown) -> EffectResult:
+    match outcome:
+        case Done(handle=handle, is_changed=is_changed):
+            said = _Told(handle=handle, is_changed=is_changed)
+            return EffectResult("done", msgspec.json.encode(said).decode())
+        case NotDone(reason=reason, detail=detail, retry_after=wish):
+            told = msgspec.json.encode(_Told(reason, detail)).decode()
+            seconds = None if wish is None else wish.total_seconds()
+            return EffectResult("failed", told, outcome.is_recoverable, seconds)
+        case Unknown(reason=reason, detail=detail):
+            return EffectResult("unknown", msgspec.json.encode(_Told(reason, detail)).decode())
+
+
+def _settled(item: EffectDone) -> CallSettled:
+    payload, result = item.effect.payload, item.result
+    try:
+        told = msgspec.json.decode(result.detail, type=_Told)
+    except (msgspec.DecodeError, msgspec.ValidationError):
+        # The loop's own words, where the call never came to an end that we could put into ours.
+        is_cut = result.detail == "interrupted"
+        told = _Told(Reason.INTERRUPTED if is_cut else Reason.BUG)
+    outcome: Done | NotDone | Unknown
+    match result.status:
+        case "done":
+            outcome = Done(told.handle, told.is_changed)
+        case "failed":
+            wish = None if result.retry_after is None else timedelta(seconds=result.retry_after)
+            reason = told.reason or Reason.BUG
+            outcome = NotDone(reason, result.is_recoverable, wish, told.detail)
+        case _:
+            outcome = Unknown(told.reason or Reason.BUG, told.detail)
+    return CallSettled(str(payload["item"]), int(payload["serial"]), item.effect.attempt, outcome)
+
+
+def _kind(outcome: Done | NotDone | Unknown) -> str:
+    match outcome:
+        case Done():
+            return "done"
+        case NotDone(is_recoverable=True):
+            return "recoverable"
+        case NotDone():
+            return "refused"
+        case Unknown():
+            return "unknown"
+
+
+def _rows(
+    conversation_id: str, before: Conversation, decision: Decision, now: datetime
+) -> tuple[Any, ...]:
+    after = decision.state.items
+    changed = [
+        ItemRow(conversation_id, key, item, now)
+        for key, item in after.items()
+        if item != before.items.get(key)
+    ]
+    return (*changed, *decision.events, *map(SupersededRow, decision.superseded))
