@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
 
 from chassis import deadletters, logs, metrics
-from chassis.batch import Batch, Reread
+from chassis.batch import Batch, Notes, Reread
 from chassis.bus import Record, UndecodableRecord
 from chassis.clock import Clock
 from chassis.deadletters import ParkedRecord, Reason, unpack_headers
@@ -43,13 +43,18 @@ class Admission(Generic[S]):
     def _plain(self, topic: str) -> str:
         return topic.removeprefix(self._settings.topic_prefix)
 
-    def admit(self, batch: Batch[S], records: Sequence[Record]) -> None:
-        """Count each record: old, next, or a gap; and decode what is next."""
+    def admit(self, batch: Batch[S], records: Sequence[Record], notes: Notes | None = None) -> None:
+        """Count each record: old, next, or a gap; and decode what is next.
+
+        `notes` is what admitting these very records has shown before, and is added to: nothing is decoded twice, and a
+        gap that is being looked for is not taken for one that was looked for in vain.
+        """
         position = batch.overlay.position
-        skipped: set[str] = set()
+        notes = Notes() if notes is None else notes
+        skipped = notes.skipped
         for record in records:
             topic = self._plain(record.topic)
-            if topic in skipped:
+            if topic in skipped and record.offset >= skipped[topic]:
                 continue
             expected = position.offsets.get(topic, 0)
             if record.offset < expected:
@@ -57,18 +62,21 @@ class Admission(Generic[S]):
             if record.offset > expected and not self._accepts_hole(
                 batch, topic, expected, record.offset
             ):
-                skipped.add(topic)
+                skipped[topic] = record.offset
                 if batch.halt is not None:
                     break
                 continue
-            if not self._admit_safely(batch, topic, record):
+            if not self._admit_safely(batch, topic, record, notes):
                 break
             position.offsets[topic] = record.offset + 1
 
-    def _admit_safely(self, batch: Batch[S], topic: str, record: Record) -> bool:
+    def _admit_safely(self, batch: Batch[S], topic: str, record: Record, notes: Notes) -> bool:
         """Take one record in; whatever surprises us in it sets it aside, since met again it would surprise us again."""
+        if (topic, record.offset) in notes.bare:
+            self._park_bare(batch, topic, record)
+            return True
         try:
-            return self._admit_one(batch, topic, record)
+            return self._admit_one(batch, topic, record, notes)
         except Exception as error:
             log.exception("record_surprise", stage=self.stage.name, error=type(error).__name__)
             detail = f"it could not be read: {type(error).__name__}"
@@ -100,17 +108,19 @@ class Admission(Generic[S]):
         batch.hole = (topic, expected, got)
         return False
 
-    def _admit_one(self, batch: Batch[S], topic: str, record: Record) -> bool:
+    def _admit_one(self, batch: Batch[S], topic: str, record: Record, notes: Notes) -> bool:
         """Take one record in; False where the task must stop before it."""
         position = batch.overlay.position
         if isinstance(record, UndecodableRecord):
             self.park_record(batch, topic, record, Reason.UNREADABLE_RECORD, record.error, None)
             return True
-        try:
-            envelope, data = read_record(record.headers, record.value)
-        except EnvelopeError as error:
-            self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, str(error), None)
+        opened = notes.opened.get((topic, record.offset))
+        if opened is None:
+            opened = notes.opened[topic, record.offset] = _open(record)
+        if isinstance(opened, EnvelopeError):
+            self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, str(opened), None)
             return True
+        envelope, data = opened
         if (problem := _unstorable(envelope.source)) is not None:
             detail = f"source: {problem}"
             self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, detail, envelope)
@@ -154,7 +164,7 @@ class Admission(Generic[S]):
                 batch, topic, record, Reason.NO_SEQUENCE, "source: is none of ours", envelope
             )
             return True
-        self._decode(batch, topic, record, envelope, data)
+        self._decode(batch, topic, record, envelope, data, notes)
         return True
 
     def _follows_a_restore(self, batch: Batch[S], topic: str, envelope: Envelope) -> bool:
@@ -180,7 +190,13 @@ class Admission(Generic[S]):
         return True
 
     def _decode(
-        self, batch: Batch[S], topic: str, record: Record, envelope: Envelope, data: bytes
+        self,
+        batch: Batch[S],
+        topic: str,
+        record: Record,
+        envelope: Envelope,
+        data: bytes,
+        notes: Notes,
     ) -> None:
         if (detail := _wrong_attribute(envelope)) is not None:
             self.park_record(batch, topic, record, Reason.INVALID_ENVELOPE, detail, envelope)
@@ -198,11 +214,17 @@ class Admission(Generic[S]):
                     envelope,
                 )
             return
-        try:
-            event, key = self._read(envelope, data)
-        except InvalidEvent as error:
-            self.park_record(batch, topic, record, error.reason, error.detail, envelope)
+        decoded = notes.decoded.get((topic, record.offset))
+        if decoded is None:
+            try:
+                decoded = self._read(envelope, data)
+            except InvalidEvent as error:
+                decoded = error
+            notes.decoded[topic, record.offset] = decoded
+        if isinstance(decoded, InvalidEvent):
+            self.park_record(batch, topic, record, decoded.reason, decoded.detail, envelope)
             return
+        event, key = decoded
         cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
         item = Received(envelope=envelope, event=event, key=key, topic=topic, cause=cause)
         batch.inputs.append((item, record))
@@ -244,6 +266,24 @@ class Admission(Generic[S]):
         self._emission.park(batch, parked)
         batch.overlay.position.n_parked += 1
 
+    def _park_bare(self, batch: Batch[S], topic: str, record: Record) -> None:
+        """Set a record aside of which the database takes nothing: where it lies has to do."""
+        position = batch.overlay.position
+        opened = _open(record)
+        if not isinstance(opened, EnvelopeError):
+            source, sequence = opened[0].source, opened[0].sequence
+            stream = f"{source} {topic}"
+            if (
+                source.startswith(OWN_SOURCE_PREFIX)
+                and sequence is not None
+                and _not_the_writer(source, topic, record.partition) is None
+                and sequence == position.applied.get(stream, sequence - 1) + 1
+            ):
+                position.applied[stream] = sequence
+        bare = UndecodableRecord(topic, record.partition, record.offset, "")
+        detail = "the database takes neither it nor its bytes; they lie at this offset"
+        self.park_record(batch, topic, bare, Reason.UNREADABLE_RECORD, detail, None)
+
     def readmit(self, batch: Batch[S], parked: ParkedRecord) -> None:
         """Let a parked record in again, by the same ways as the first time."""
         try:
@@ -266,6 +306,13 @@ class Admission(Generic[S]):
         cause = envelope.id if envelope.sequence is not None else f"{envelope.source}/{envelope.id}"
         batch.resolves[len(batch.inputs)] = parked.id
         batch.inputs.append((Received(envelope, event, key, parked.topic, cause), parked))
+
+
+def _open(record: Record) -> tuple[Envelope, bytes] | EnvelopeError:
+    try:
+        return read_record(record.headers, record.value)
+    except EnvelopeError as error:
+        return error
 
 
 def _not_the_writer(source: str, topic: str, partition: int) -> str | None:

@@ -1,21 +1,25 @@
-"""A task and a batch of its work: what the loop carries from a poll to its commit."""
+"""A task, its work in a parcel, and a batch of it: what the loop carries from a poll to its commit."""
 
 import asyncio
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeAlias, TypeVar
 
 from aiokafka import TopicPartition
 from aiokafka.partitioner import murmur2
 
 from chassis.bus import Record
 from chassis.deadletters import ParkedRecord
+from chassis.errors import InvalidEvent
 from chassis.ledger import Overlay, Position, TimerRow
 from chassis.relay import Relay
 from chassis.stage import Effect, EffectDone, Input
 from chassis.timers import TimerHeap
+from schemas.envelope import Envelope, EnvelopeError
+from schemas.payload import Payload
 
 S = TypeVar("S")
 
@@ -74,6 +78,44 @@ class Reread:
     topic: str
     stream: str
     forgotten: dict[str, int]
+
+
+Item: TypeAlias = Record | TimerRow | EffectDone | ParkedRecord | Effect
+"""A record to admit, a timer that is due, an effect's result, a parked record to replay, an effect to begin."""
+
+Place: TypeAlias = tuple[str, int]
+"""Where a record lies in its partition: plain topic and offset."""
+
+
+@dataclass(slots=True)
+class Notes:
+    """What admitting records has shown, for when they are admitted again in pieces."""
+
+    opened: dict[Place, tuple[Envelope, bytes] | EnvelopeError] = field(default_factory=dict)
+    decoded: dict[Place, tuple[Payload, str] | InvalidEvent] = field(default_factory=dict)
+    skipped: dict[str, int] = field(default_factory=dict)
+    """Topics with an offset missing, and the first one behind it: it is being asked for again."""
+    bare: set[Place] = field(default_factory=set)
+    """Records that not even a dead letter can hold: only where they lie is written down."""
+
+
+@dataclass(slots=True, eq=False)
+class Parcel(Generic[S]):
+    """What a task is to do now, as it came; `batch` of it may be made more than once, and of parts of it."""
+
+    task: Task[S]
+    items: Sequence[Item]
+    notes: Notes = field(default_factory=Notes)
+    is_piece: bool = False
+    is_ended: bool = False
+    """Whether its batch stopped before a record: at a gap, or at a source that was restored."""
+    refusals: int = 0
+    conflicts: int = 0
+    """How often it came to nothing as it is."""
+
+    def part(self, start: int, end: int) -> "Parcel[S]":
+        """Return a part of it, which is a parcel too."""
+        return Parcel(self.task, self.items[start:end], self.notes, is_piece=True)
 
 
 @dataclass(slots=True)

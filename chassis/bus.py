@@ -38,6 +38,7 @@ CAREFUL_RECORDS = 100
 """Records read one at a time from each partition after a poll failed."""
 
 CAREFUL_WAIT_MS = 200
+"""How long a careful read waits for a record that should be there."""
 
 BROKEN_SECONDS = 10.0
 """A client whose polls have failed for this long does not come back by itself: a new one has to join."""
@@ -84,7 +85,8 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
 
     A record with a header *key* that is not UTF-8 makes the client raise from inside the poll, for ever, and partitions
     drained earlier in that call have moved on already. On any error every partition is put back to its own offset; then
-    records are read one at a time until the one that cannot be decoded stands alone.
+    records are read one at a time until the one that cannot be decoded stands alone. Where it lies is remembered until
+    it is behind us: met again, it costs no failed poll.
 
     Where the log no longer holds an offset, nothing is skipped: the guard is told (`auto_offset_reset` is `none`).
     """
@@ -93,6 +95,8 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         super().__init__(*topics, **options)
         self._guard = guard
         self._is_careful = False
+        self._undecodable: dict[TopicPartition, dict[int, UndecodableRecord]] = {}
+        """Records that cannot be decoded and are not behind us yet, by offset."""
         self._failing_since: float | None = None
         self._commit_turn = asyncio.Lock()
         self.last_poll = monotonic()
@@ -110,7 +114,7 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         del timeout_ms
         try:
             self._check_alive()
-            if self._is_careful:
+            if self._is_careful or self._meets_undecodable():
                 self._is_careful = False
                 records = await self._read_carefully()
             else:
@@ -201,6 +205,20 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             if partition in self.assignment():
                 self.seek(partition, offset)
 
+    def _meets_undecodable(self) -> bool:
+        """Whether a record that is known not to be decodable lies ahead; what lies behind is forgotten."""
+        if not self._undecodable:
+            return False
+        assigned, paused = self.assignment(), self.paused()
+        expected = self._guard.expected_offsets()
+        ahead: dict[TopicPartition, dict[int, UndecodableRecord]] = {}
+        for partition, known in self._undecodable.items():
+            left = {n: one for n, one in known.items() if n >= expected.get(partition, 0)}
+            if left and partition in assigned:
+                ahead[partition] = left
+        self._undecodable = ahead
+        return any(partition in expected and partition not in paused for partition in ahead)
+
     async def _read_carefully(self) -> dict[TopicPartition, list[Record]]:
         paused = self.paused()
         wanted = {
@@ -208,8 +226,8 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
             for partition, offset in self._guard.expected_offsets().items()
             if partition in self.assignment() and partition not in paused
         }
-        # Side by side, so that those without news wait together; all of them end before a failure is passed on, since
-        # each moves its own position.
+        # Side by side, so that those who wait for the broker wait together; all of them end before a failure is passed
+        # on, since each moves its own position.
         found = await asyncio.gather(
             *(self._read_one_by_one(partition, offset) for partition, offset in wanted.items()),
             return_exceptions=True,
@@ -223,24 +241,33 @@ class SafeConsumer(AIOKafkaConsumer):  # type: ignore[misc]
         return records
 
     async def _read_one_by_one(self, partition: TopicPartition, offset: int) -> list[Record]:
+        """Read up to the end of the log as the last fetch knew it: nobody waits for what is not written yet."""
         records: list[Record] = []
+        known = self._undecodable.get(partition, {})
         while len(records) < CAREFUL_RECORDS:
+            if partition not in self.assignment():
+                return records  # Whoever gets it now reads them again.
+            high = self.highwater(partition)
+            if offset in known:
+                records.append(known[offset])
+                offset += 1
+                self.seek(partition, offset)
+                continue
+            if high is not None and offset >= high:
+                return records
             try:
                 got = await super().getmany(partition, timeout_ms=CAREFUL_WAIT_MS, max_records=1)
             except (ConsumerStoppedError, asyncio.CancelledError, KafkaError):
                 raise
             except Exception as error:  # noqa: BLE001 - this one record is what cannot be decoded
                 self._check_alive()  # Unless the client has died: that is no record's fault.
-                records.append(
-                    UndecodableRecord(
-                        partition.topic,
-                        partition.partition,
-                        offset,
-                        f"the client cannot decode it: {type(error).__name__}",
-                    )
+                known = self._undecodable.setdefault(partition, {})
+                known[offset] = UndecodableRecord(
+                    partition.topic,
+                    partition.partition,
+                    offset,
+                    f"the client cannot decode it: {type(error).__name__}",
                 )
-                offset += 1
-                self.seek(partition, offset)
                 self._is_careful = True  # More may follow.
                 continue
             batch = got.get(partition, [])

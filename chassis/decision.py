@@ -17,16 +17,18 @@ ATTEMPTS_MAX = 3
 """A record whose decision fails is tried this often, then parked."""
 
 REFUSALS_MAX = 2
-"""An input whose decision cannot be stored, though it stands alone, is tried this often: its batch has shown it before."""
+"""An input whose decision cannot be stored, though it stands alone, is tried this often: its batch has shown it before.
+One that meets conflicts is tried more often (`chassis.cutting`), and then counts as refused this often."""
 
 log = logs.get("decision")
 
 
 class Suspect(Exception):
-    """A decision failed on one input; `cause` names it."""
+    """A decision failed on one input of its batch, the one at `index`; `cause` names it."""
 
-    def __init__(self, cause: str, attempts: int, error: str) -> None:
+    def __init__(self, index: int, cause: str, attempts: int, error: str) -> None:
         super().__init__(cause)
+        self.index = index
         self.cause = cause
         self.attempts = attempts
         self.error = error
@@ -40,21 +42,28 @@ class Deciding(Generic[S]):
         self._admission = admission
         self._emission = emission
         self._suspects: dict[str, int] = defaultdict(int)
-        self._refused: dict[tuple[int, str], int] = defaultdict(int)
+        self._refused: dict[tuple[int, str], tuple[int, str]] = {}
+        """By task and cause: how often, and what was said the last time."""
 
-    def refused(self, batch: Batch[S]) -> None:
-        """Count that nothing could be read or stored for the one input of a batch."""
-        self._refused[batch.task.number, batch.inputs[0][0].cause] += 1
+    def refused(self, batch: Batch[S], why: str = "", times: int = 1) -> None:
+        """Count that nothing could be read or stored for the one input of a batch, and `why`: never with its contents."""
+        place = (batch.task.number, batch.inputs[0][0].cause)
+        self._refused[place] = (self._refused.get(place, (0, ""))[0] + times, why)
 
-    def settled(self, batch: Batch[S]) -> None:
+    def settled(self, batch: Batch[S]) -> int:
         """Forget the failures of inputs that are stored, applied or parked; a replay is tried as often again.
 
-        Not before the commit: where two inputs of a batch fail, each would set back the count of the other.
+        Not before the commit: where two inputs of a batch fail, each would set back the count of the other. Returns how
+        many of the inputs were given up, and parked for that.
         """
+        given_up = 0
         if self._suspects or self._refused:
             for item, _ in batch.inputs:
-                self._suspects.pop(item.cause, None)
+                is_given_up = self._suspects.pop(item.cause, 0) >= ATTEMPTS_MAX
+                is_given_up |= self._is_given_up(batch.task.number, item)
                 self._refused.pop((batch.task.number, item.cause), None)
+                given_up += is_given_up
+        return given_up
 
     def worth_loading(self, batch: Batch[S]) -> list[Input]:
         """Return the inputs that will be decided; the others are parked as they are."""
@@ -64,7 +73,7 @@ class Deciding(Generic[S]):
         return [item for item, _ in batch.inputs if not self._is_given_up(number, item)]
 
     def _is_given_up(self, number: int, item: Input) -> bool:
-        return self._refused.get((number, item.cause), 0) >= REFUSALS_MAX
+        return self._refused.get((number, item.cause), (0, ""))[0] >= REFUSALS_MAX
 
     def decide(self, batch: Batch[S], loaded: dict[str, S], now: datetime) -> None:
         task, overlay = batch.task, batch.overlay
@@ -89,25 +98,28 @@ class Deciding(Generic[S]):
             elif self._refused and self._is_given_up(task.number, item):
                 outcome = Outcome(
                     is_changed=False,
-                    park=(
-                        Reason.HANDLER_FAILED,
-                        f"what was decided could not be stored {REFUSALS_MAX} times",
-                    ),
+                    park=(Reason.HANDLER_FAILED, self._why_given_up(task.number, item)),
                 )
             else:
-                outcome = self._decide_one(state, item, now)
+                outcome = self._decide_one(index, state, item, now)
             self._apply(batch, index, item, origin, outcome, now)
             if outcome.is_changed and outcome.park is None:
                 overlay.states[key] = outcome.state
                 if not self.stage.keeps_state and outcome.state is not None:
                     loaded[key] = outcome.state
 
-    def _decide_one(self, state: S | None, item: Input, now: datetime) -> Outcome[S]:
+    def _why_given_up(self, number: int, item: Input) -> str:
+        times, why = self._refused[number, item.cause]
+        return f"what was decided could not be stored {times} times" + (f": {why}" if why else "")
+
+    def _decide_one(self, index: int, state: S | None, item: Input, now: datetime) -> Outcome[S]:
         try:
             return self.stage.decide(state, item, now)
         except Exception as error:
             self._suspects[item.cause] += 1
-            raise Suspect(item.cause, self._suspects[item.cause], type(error).__name__) from error
+            raise Suspect(
+                index, item.cause, self._suspects[item.cause], type(error).__name__
+            ) from error
 
     def _apply(
         self,

@@ -34,18 +34,6 @@ class Emission(Generic[S]):
         if parked.state_key is not None:
             behind = len(batch.inputs) if batch.deciding is None else batch.deciding + 1
             batch.parked_keys.setdefault(parked.state_key, (behind, parked.id))
-        metrics.PARKED.labels(self.stage.name, parked.reason).inc()
-        log.warning(
-            "record_parked",
-            stage=self.stage.name,
-            task=batch.task.number,
-            topic=parked.topic,
-            partition=parked.partition,
-            offset=parked.offset,
-            reason=parked.reason,
-            detail=parked.error,
-            dead_letter=parked.id,
-        )
         self.emit(
             batch,
             parked.to_event(),
@@ -58,6 +46,22 @@ class Emission(Generic[S]):
             after_parked=None,
             now=parked.parked_at,
         )
+
+    def tell_parked(self, batch: Batch[S]) -> None:
+        """Count and name what a batch has set aside, once that is stored."""
+        for parked in batch.overlay.parked:
+            metrics.PARKED.labels(self.stage.name, parked.reason).inc()
+            log.warning(
+                "record_parked",
+                stage=self.stage.name,
+                task=batch.task.number,
+                topic=parked.topic,
+                partition=parked.partition,
+                offset=parked.offset,
+                reason=parked.reason,
+                detail=parked.error,
+                dead_letter=parked.id,
+            )
 
     def emit_all(
         self, batch: Batch[S], item: Input, events: Sequence[Payload], now: datetime

@@ -3,7 +3,8 @@
 SignalboxError
 ├── InvalidEvent        a record nobody can handle: parked, with reason and bytes
 ├── Fenced              another owner holds the lease: forget everything, ask Kafka, acquire again
-├── Conflict            a shared row was taken by someone else meanwhile: forget, read again, decide again
+├── Conflict            a shared row was taken by someone else meanwhile: read again, decide again
+├── Refused             what a batch holds cannot be stored, and nothing of it was: take it again in pieces
 ├── PolicyError         a policy file says something that cannot work: refused, with file, path and value
 ├── ConfigurationError  a setting is missing or wrong: one sentence that says what to do
 └── Unavailable         a database or broker is away: back off, or 503
@@ -32,7 +33,18 @@ class Fenced(SignalboxError):
 
 
 class Conflict(SignalboxError):
-    """A unique row that this batch wanted was claimed by another task between reading and writing."""
+    """A row that this batch wanted was claimed by another task between reading and writing.
+
+    The transaction is undone, and known to be.
+    """
+
+
+class Refused(SignalboxError):
+    """The database, or the store that speaks to it, cannot take what a batch holds; its cause says why.
+
+    The transaction is undone, and known to be: nothing of the batch was written, and the connection still answers. So
+    the same batch would be refused for ever, and its parts may be tried.
+    """
 
 
 class PolicyError(SignalboxError):

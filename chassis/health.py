@@ -61,6 +61,11 @@ class Health:
             worker.consumer.last_poll if worker.consumer is not None else monotonic()
         )
 
+    @property
+    def workers(self) -> tuple[Worker[Any], ...]:
+        """The stages that run in this process."""
+        return tuple(self._workers)
+
     def add_turn(self, name: str, last: Callable[[], float]) -> None:
         """Watch another loop, by when it last came round (monotonic seconds)."""
         self._turns[name] = last

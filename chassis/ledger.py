@@ -18,8 +18,8 @@ import msgspec
 from chassis import deadletters
 from chassis.clock import Clock
 from chassis.deadletters import ParkedRecord
-from chassis.errors import Fenced
-from chassis.failpoints import Failpoints
+from chassis.errors import Conflict, Fenced, Refused, SignalboxError
+from chassis.failpoints import FailpointError, Failpoints
 from chassis.stage import Change, Connection, Effect, Store
 
 S = TypeVar("S")
@@ -246,6 +246,28 @@ class TimerMissing(Exception):
     """A fired timer's row is gone: memory and table differ, so memory is dropped and read again."""
 
 
+DATABASE_ERRORS = (
+    asyncpg.PostgresError,
+    asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # What the driver says of a connection that the server ended in mid-transaction.
+    OSError,
+    TimeoutError,
+    Conflict,
+    Refused,
+    TimerMissing,
+    FailpointError,
+)
+"""What reading and committing may raise. But for `Conflict` and `Refused` a commit's outcome may be unknown after them:
+forget, and read again. Never retry the batch."""
+
+REFUSALS = (
+    asyncpg.DataError,  # SQLSTATE class 22; the driver raises it too, of a parameter that it cannot encode.
+    asyncpg.IntegrityConstraintViolationError,  # Class 23.
+    asyncpg.ProgramLimitExceededError,  # Class 54: a row too large for its index.
+)
+"""What the database would say again and again of the same batch: one of its inputs is at fault."""
+
+
 class Ledger(Generic[S]):
     """The ledger of one stage, on a pool whose search path is the service's schema."""
 
@@ -425,17 +447,25 @@ class Ledger(Generic[S]):
         Raises:
             Fenced: no task was ours.
             TimerMissing: a fired timer had no row.
-            Conflict: a shared row was claimed elsewhere.
+            Conflict: a shared row was claimed elsewhere; nothing was written.
+            Refused: what the batches hold cannot be stored; nothing was written.
             asyncpg.PostgresError, OSError, TimeoutError: the outcome may be unknown; never retry, acquire again.
         """
+        is_complete = False
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            async with connection.transaction():
-                ours = await self._move(connection, writes)
-                if not ours:
-                    raise Fenced(tuple(write.task for write in writes))
-                self._failpoints.hit("in_txn")
-                await self._write([write for write in writes if write.task in ours], connection)
-                self._failpoints.hit("before_commit")
+            try:
+                async with connection.transaction():
+                    ours = await self._move(connection, writes)
+                    if not ours:
+                        raise Fenced(tuple(write.task for write in writes))
+                    self._failpoints.hit("in_txn")
+                    await self._write([write for write in writes if write.task in ours], connection)
+                    self._failpoints.hit("before_commit")
+                    is_complete = True
+            except Exception as error:
+                # Where the ROLLBACK had failed too, it would be that failure that comes here.
+                _raise_if_undone(error, is_complete)
+                raise
             self._failpoints.hit("commit_ack")
         self._failpoints.hit("after_commit")
         return ours
@@ -632,8 +662,29 @@ def _json(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
+def _raise_if_undone(error: Exception, was_commit_sent: bool) -> None:
+    """Say so where a transaction that failed is undone for certain, and for a reason that is in its rows.
+
+    The server's own words are certain whenever they come, in answer to COMMIT too. An error of the store's code is so
+    only where COMMIT had not been sent.
+
+    Raises:
+        Conflict: the server ended it for another transaction's sake.
+        Refused: it would fail again in the same way.
+    """
+    if isinstance(error, asyncpg.TransactionRollbackError) and not isinstance(
+        error, asyncpg.StatementCompletionUnknownError
+    ):
+        raise Conflict("another transaction stood in the way") from error
+    is_a_bug = not isinstance(error, (*DATABASE_ERRORS, SignalboxError))
+    if isinstance(error, REFUSALS) or (is_a_bug and not was_commit_sent):
+        raise Refused("a batch cannot be stored") from error
+
+
 def database_facts(error: BaseException) -> dict[str, str]:
     """Return what a log line may say of a database error: its message would quote the rows."""
+    if isinstance(error, Refused | Conflict) and error.__cause__ is not None:
+        error = error.__cause__
     names = ("sqlstate", "schema_name", "table_name", "column_name", "constraint_name")
     return {name: str(value) for name in names if (value := getattr(error, name, None))}
 

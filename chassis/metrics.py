@@ -112,6 +112,11 @@ LOST = counter(
     "Times a task's memory was dropped and its lease acquired again, by reason.",
     {"stage": (), "reason": ()},
 )
+RETRIED = counter(
+    "signalbox_task_retried_total",
+    "Times nothing of a batch was stored and it was taken again, whole or in pieces, by reason.",
+    {"stage": (), "reason": ()},
+)
 ACQUIRE_SECONDS = histogram(
     "signalbox_task_acquire_seconds", "From assignment to the first poll.", _STAGE
 )

@@ -25,6 +25,9 @@ BATCH_ROWS = 500
 QUEUE_ROWS_MAX = 4_000
 """Rows in memory above which the task's input is paused."""
 QUEUE_ROWS_RESUME = 1_000
+QUEUE_BYTES_MAX = 32 * 1024 * 1024
+"""The same in bytes of keys, headers and values: four thousand events of the largest size would be gigabytes."""
+QUEUE_BYTES_RESUME = 8 * 1024 * 1024
 PAGE_ROWS = 2_000
 SEND_SECONDS = 8.0
 STOP_SECONDS = 1.0
@@ -90,6 +93,8 @@ class Relay:
         self._delete_acked = delete_acked
         self._failpoints = failpoints
         self._queue: deque[tuple[OutboxRow, float]] = deque()
+        self.bytes_waiting = 0
+        """Bytes of the rows that wait in memory."""
         self._wake = asyncio.Event()
         self._paging_after: int | None = None
         self._producer: AIOKafkaProducer | None = None
@@ -104,8 +109,7 @@ class Relay:
 
         A page is bounded by bytes too, so any page with rows in it may have more behind it.
         """
-        now = monotonic()
-        self._queue.extend((row, now) for row in head)
+        self._enqueue(head)
         if is_page_full and head:
             self._paging_after = head[-1].oid
         self._runner = asyncio.create_task(self._run(), name=f"relay {self._stage}/{self._task}")
@@ -114,6 +118,20 @@ class Relay:
     def depth(self) -> int:
         """Rows waiting in memory."""
         return len(self._queue)
+
+    @property
+    def is_long(self) -> bool:
+        """Whether so much waits, in memory or in the table behind it, that no more should be made for now."""
+        return (
+            self.depth > QUEUE_ROWS_MAX
+            or self.bytes_waiting > QUEUE_BYTES_MAX
+            or (self._paging_after is not None and not self._queue)
+        )
+
+    @property
+    def is_short(self) -> bool:
+        """Whether there is room again."""
+        return self.depth < QUEUE_ROWS_RESUME and self.bytes_waiting < QUEUE_BYTES_RESUME
 
     @property
     def is_drained(self) -> bool:
@@ -128,22 +146,32 @@ class Relay:
         """Queue rows just committed. Above the limit they stay in the table and are read back in pages."""
         if not rows or self._paging_after is not None:
             return  # The pager will meet them in the table, in order.
-        if len(self._queue) + len(rows) > 2 * QUEUE_ROWS_MAX and self._queue:
+        if self._queue and (
+            len(self._queue) + len(rows) > 2 * QUEUE_ROWS_MAX
+            or self.bytes_waiting + sum(map(_size, rows)) > 2 * QUEUE_BYTES_MAX
+        ):
             self._paging_after = self._queue[-1][0].oid
             return
+        self._enqueue(rows)
+        self._wake.set()
+
+    def _enqueue(self, rows: Sequence[OutboxRow]) -> None:
         now = monotonic()
         self._queue.extend((row, now) for row in rows)
-        self._wake.set()
+        self.bytes_waiting += sum(map(_size, rows))
 
     async def page(self) -> None:
         """Read on from the table while the queue has room; called under the task's lock, so nobody commits meanwhile.
 
         Only an empty page says that the table holds no more: a page ends at its bytes as well as at its rows.
         """
-        while self._paging_after is not None and len(self._queue) <= QUEUE_ROWS_RESUME:
+        while (
+            self._paging_after is not None
+            and len(self._queue) <= QUEUE_ROWS_RESUME
+            and self.bytes_waiting <= QUEUE_BYTES_RESUME
+        ):
             rows = await self._load_page(self._paging_after, PAGE_ROWS)
-            now = monotonic()
-            self._queue.extend((row, now) for row in rows)
+            self._enqueue(rows)
             self._paging_after = rows[-1].oid if rows else None
             self._wake.set()
 
@@ -279,6 +307,11 @@ class Relay:
                 future.exception()  # Seen, so that the loop does not complain of it.
         for row in rows[:acked]:
             self._queue.popleft()
+            self.bytes_waiting -= _size(row)
             self._warm.add((row.topic, row.partition))
             self.acked_oid = row.oid
         metrics.RELAYED.labels(self._stage).inc(acked)
+
+
+def _size(row: OutboxRow) -> int:
+    return len(row.key) + len(row.headers) + len(row.value)

@@ -197,6 +197,31 @@ class Spool:
                 future.set_result(result)
         self.stored.set()
 
+    async def put_within(self, connection: Connection, items: Sequence[SpoolItem]) -> None:
+        """Store items in the caller's transaction: with what else it writes, or not at all.
+
+        They have no idempotency keys; whoever writes rows of its own knows by them what was done. Once it has committed,
+        the caller sets `stored`.
+        """
+        assert not any(item.idempotency for item in items)
+        await connection.fetch(STORE, *self._columns(items))
+
+    def _columns(self, items: Sequence[SpoolItem]) -> tuple[list[Any], ...]:
+        names = [item.idempotency or (None, None) for item in items]
+        blobs = [item.blob or (None, None) for item in items]
+        return (
+            [item.topic.name for item in items],
+            [partition_of(item.key, self._partitions) for item in items],
+            [item.key.encode() for item in items],
+            [msgspec.json.encode(item.envelope).decode() for item in items],
+            [item.value for item in items],
+            [name for name, _ in names],
+            [digest for _, digest in names],
+            [item.answer for item in items],
+            [reference for reference, _ in blobs],
+            [value for _, value in blobs],
+        )
+
     async def _store(self, items: Sequence[SpoolItem]) -> list[PutResult]:
         """Store what is new, in one statement and so in one transaction and one way to the server and back."""
         first: dict[str, SpoolItem] = {}
@@ -207,22 +232,8 @@ class Spool:
         wanted = [
             item for item in items if item.idempotency is None or first[item.idempotency[0]] is item
         ]
-        names = [item.idempotency or (None, None) for item in wanted]
-        blobs = [item.blob or (None, None) for item in wanted]
         async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
-            taken = await connection.fetch(
-                STORE,
-                [item.topic.name for item in wanted],
-                [partition_of(item.key, self._partitions) for item in wanted],
-                [item.key.encode() for item in wanted],
-                [msgspec.json.encode(item.envelope).decode() for item in wanted],
-                [item.value for item in wanted],
-                [name for name, _ in names],
-                [digest for _, digest in names],
-                [item.answer for item in wanted],
-                [reference for reference, _ in blobs],
-                [value for _, value in blobs],
-            )
+            taken = await connection.fetch(STORE, *self._columns(wanted))
             fresh = {row["key"] for row in taken}
             old = [name for name in first if name not in fresh]
             known = {name: (first[name].idempotency or ("", ""))[1:] for name in fresh}
@@ -420,7 +431,7 @@ class Numberer:
             return False
         for held in self._held.values():
             await held.relay.page()
-        open_tasks = [n for n, held in self._held.items() if held.relay.depth < 4_000]
+        open_tasks = [n for n, held in self._held.items() if not held.relay.is_long]
         most_rows = max(int(BATCH_ROWS * self._share), 1)
         most_bytes = max(int(PAGE_BYTES * self._share), 1)
         async with self._ledger.reading() as connection:

@@ -612,6 +612,12 @@ class Pipeline:
             for event in member.events("task_lost", since)
         )
 
+    def count(self, event: str, since: float = 0.0) -> int:
+        """How often the members have logged an event."""
+        return sum(
+            len(member.events(event, since)) for member in [*self.past, *self.members.values()]
+        )
+
     async def lease_owner(self, stage: str, task: int) -> tuple[int, str]:
         """Read a lease row: its epoch, and the process id of its owner."""
         connection = await asyncpg.connect(self.dsn, timeout=5)

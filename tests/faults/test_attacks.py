@@ -337,7 +337,9 @@ async def test_poison_is_parked_and_its_neighbours_go_on(attacked: Attack) -> No
         pipeline.figures.append(f"stage {stage}: neighbours waited {silence:.2f} s at most")
         assert silence <= NEIGHBOUR_SECONDS * NOISE
     pipeline.verdict(await pipeline.finish())
-    assert pipeline.lost("handler_failed") > 0
+    for said in ("handler_failed", "batch_refused", "poll_undecodable"):
+        assert pipeline.count(said) > 0, f"nothing was ever {said}: the poison has not worked"
+    assert pipeline.lost("handler_failed") == 0, "a record that fails has cost a task its lease"
 
 
 async def _poisons(pipeline: Pipeline, kinds: list[str], times: int) -> None:

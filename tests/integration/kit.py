@@ -90,10 +90,10 @@ async def looking(dsn: str, schema: str) -> AsyncIterator[Database]:
 
 @contextlib.asynccontextmanager
 async def running(
-    stage: Stage[Any], settings: Settings, **options: Any
+    stage: Stage[Any], settings: Settings, *, schema: str | None = None, **options: Any
 ) -> AsyncIterator[Worker[Any]]:
     """A stage at work in this process, all its tasks owned; stopped as planned at the end."""
-    pool = await open_pool(settings.dsn, stage.name, 4, "test")
+    pool = await open_pool(settings.dsn, schema or stage.name, 4, "test")
     worker = Worker(stage, settings, pool, SystemClock(), **options)
     try:
         await worker.start()
@@ -112,11 +112,11 @@ async def running(
 
 async def crash(worker: Worker[Any]) -> None:
     """End a worker as a kill does, as far as one process can: nothing is drained, nothing is recorded."""
-    worker._is_stopping = True
+    worker.assignment.is_stopping = True
     tasks = [
-        *worker._background,
-        *worker._performing.values(),
-        *(one for one in (worker._pump_task, worker._lag_task) if one is not None),
+        *worker.assignment.background,
+        *worker.effects.performing.values(),
+        *worker.runners,
     ]
     for one in tasks:
         one.cancel()

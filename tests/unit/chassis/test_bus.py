@@ -10,7 +10,7 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRangeError
 
 import chassis.bus
-from chassis.bus import BROKEN_SECONDS, Bus, SafeConsumer
+from chassis.bus import BROKEN_SECONDS, Bus, SafeConsumer, UndecodableRecord
 
 OWNED, OTHER = (TopicPartition("tickets", number) for number in (0, 1))
 
@@ -62,7 +62,7 @@ def client(monkeypatch: pytest.MonkeyPatch) -> Client:
         AIOKafkaConsumer, "seek", lambda self, p, offset: one.sought.update({p: offset})
     )
     monkeypatch.setattr(chassis.bus, "monotonic", lambda: one.now)
-    monkeypatch.setattr(chassis.bus.asyncio, "sleep", no_pause)
+    monkeypatch.setattr(asyncio, "sleep", no_pause)
     return one
 
 
@@ -122,6 +122,97 @@ async def test_a_partition_nobody_owns_yet_only_gets_a_position(
     assert await consumer.getmany() == {}
     assert guard.cut == set()
     assert client.sought == {OWNED: 7, OTHER: 0}
+
+
+class Log:
+    """A partition's records, of which some cannot be decoded; the client reads it from where it was told to."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, length: int, bad: set[int]) -> None:
+        self.position, self.length, self.bad = 7, length, bad
+        self.failures = 0
+        self.asked: list[TopicPartition] = []
+
+        async def getmany(
+            _: Any, *partitions: TopicPartition, max_records: int | None = None, **rest: Any
+        ) -> Any:
+            self.asked += partitions
+            if partitions not in ((), (OWNED,)):
+                return {}
+            end = min(self.length, self.position + (max_records or 500))
+            rows = list(range(self.position, end))
+            if self.bad & set(rows):
+                self.failures += 1
+                raise UnicodeDecodeError("utf-8", b"", 0, 1, "no")
+            self.position = end
+            return {OWNED: [SimpleNamespace(offset=n) for n in rows]} if rows else {}
+
+        def seek(_: Any, partition: TopicPartition, offset: int) -> None:
+            if partition == OWNED:
+                self.position = offset
+
+        monkeypatch.setattr(AIOKafkaConsumer, "getmany", getmany)
+        monkeypatch.setattr(AIOKafkaConsumer, "seek", seek)
+        monkeypatch.setattr(AIOKafkaConsumer, "paused", lambda _: set())
+        monkeypatch.setattr(
+            AIOKafkaConsumer, "highwater", lambda _, p: self.length if p == OWNED else 3
+        )
+
+
+class Moving(Guard):
+    """Two partitions are owned; of one the log has no more."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.offset = 7
+
+    def expected_offsets(self) -> Mapping[TopicPartition, int]:
+        return {OWNED: self.offset, OTHER: 3}
+
+
+async def test_undecodable_records_stand_alone_and_are_remembered_when_they_are_met_again(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, log = Moving(), Log(monkeypatch, 20, {9, 12})
+    consumer = SafeConsumer(bootstrap_servers="broker:9092", guard=guard)
+    try:
+        assert await consumer.getmany(max_records=500) == {}
+        first = await consumer.getmany(max_records=500)
+        assert [record.offset for record in first[OWNED]] == list(range(7, 20))
+        assert [
+            record.offset for record in first[OWNED] if isinstance(record, UndecodableRecord)
+        ] == [9, 12]
+        assert log.failures == 3
+        assert OTHER not in log.asked, "nobody waits for a partition that has no news"
+        log.position = guard.offset = 8  # The task was lost, and begins again before them.
+        again = await consumer.getmany(max_records=500)
+        assert [record.offset for record in again[OWNED]] == list(range(8, 20))
+        assert log.failures == 3
+        guard.offset = 20
+        log.length = 30
+        await consumer.getmany(max_records=500)
+        assert consumer._undecodable == {}
+    finally:
+        consumer._closed = True
+
+
+async def test_a_record_that_cannot_be_decoded_and_is_not_ours_for_now_costs_the_others_nothing(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    guard, log = Moving(), Log(monkeypatch, 20, {9})
+    consumer = SafeConsumer(bootstrap_servers="broker:9092", guard=guard)
+    try:
+        await consumer.getmany()
+        await consumer.getmany()
+        monkeypatch.setattr(guard, "expected_offsets", lambda: {OTHER: 3})
+        log.position = 20
+        consumer._is_careful = False
+        assert await consumer.getmany() == {}
+        assert consumer._undecodable[OWNED].keys() == {9}
+        monkeypatch.setattr(AIOKafkaConsumer, "assignment", lambda self: {OTHER})
+        await consumer.getmany()
+        assert consumer._undecodable == {}
+    finally:
+        consumer._closed = True
 
 
 def make_bus(guard: Guard) -> Bus:

@@ -336,3 +336,31 @@ async def test_a_producer_is_put_down_even_where_the_one_who_does_it_is_cancelle
     assert stubborn.is_closed
     with pytest.raises(asyncio.CancelledError):
         await stubborn.sender_task
+
+
+async def test_a_queue_is_bounded_by_its_bytes_as_by_its_rows(
+    table: Table, producers: list[Producer], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis.relay, "QUEUE_BYTES_MAX", 1_000)
+    monkeypatch.setattr(chassis.relay, "QUEUE_BYTES_RESUME", 300)
+    relay = make_relay(table)
+    table.rows = [
+        OutboxRow(n, "messages", 0, n, b"k", b"[]", f"{n:03}".encode() * 99) for n in range(1, 11)
+    ]
+    for one in table.rows[:7]:
+        relay.append([one])
+    assert queued(relay) == [1, 2, 3, 4, 5, 6]  # The seventh would be more than twice too much.
+    assert relay.bytes_waiting == 6 * 300
+    assert relay.is_long
+    assert not relay.is_short
+    for one in table.rows[7:]:
+        relay.append([one])
+    relay.start([], is_page_full=False)
+    async with asyncio.timeout(5):
+        while not relay.is_drained:
+            await relay.page()
+            await asyncio.sleep(0)
+    await relay.stop()
+    assert producers[0].sent == [one.value for one in table.rows]
+    assert relay.bytes_waiting == 0
+    assert relay.is_short

@@ -1,0 +1,122 @@
+"""Effects: what is done outside PostgreSQL, once it is recorded, and what came of it, brought back as an input.
+
+Several at once a task, those of one key in order. One that goes on while its task is lost and acquired again is not
+begun a second time: its result is kept until it has been recorded.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Sequence
+from typing import Generic, TypeVar
+
+from chassis import logs
+from chassis.assignment import Assignment
+from chassis.batch import Task
+from chassis.clock import monotonic
+from chassis.failpoints import Failpoints
+from chassis.stage import Effect, EffectDone, EffectResult, Input, Stage
+
+S = TypeVar("S")
+EFFECTS_AT_ONCE = 8
+
+log = logs.get("effects")
+
+
+class Effects(Generic[S]):
+    """Performs the effects of one stage's tasks in this process. `wake` is set when a result has come."""
+
+    def __init__(
+        self,
+        stage: Stage[S],
+        assignment: Assignment[S],
+        failpoints: Failpoints,
+        wake: asyncio.Event,
+    ) -> None:
+        self._stage = stage
+        self._assignment = assignment
+        self._failpoints = failpoints
+        self._wake = wake
+        self._performed: dict[str, EffectResult] = {}
+        self.performing: dict[str, asyncio.Task[None]] = {}
+        self.is_closed = False
+        """No new ones are begun: this process is stopping, or losing its tasks."""
+
+    def has_room(self, task: Task[S]) -> bool:
+        """Whether another effect of a task may be begun."""
+        return not self.is_closed and len(task.effects_running) < EFFECTS_AT_ONCE
+
+    def next_to_begin(self, task: Task[S]) -> list[Effect]:
+        """Take those out of a task's queue that may be begun now; effects of one key keep their order."""
+        free = 0 if self.is_closed else EFFECTS_AT_ONCE - len(task.effects_running)
+        busy_keys = set(task.effects_running)
+        waiting: deque[Effect] = deque()
+        chosen: list[Effect] = []
+        while task.effects:
+            effect = task.effects.popleft()
+            if free > 0 and effect.key not in busy_keys:
+                chosen.append(effect)
+                free -= 1
+            else:
+                waiting.append(effect)
+            busy_keys.add(effect.key)
+        task.effects = waiting
+        return chosen
+
+    def begin(self, task: Task[S], effects: Sequence[Effect]) -> None:
+        """Do effects whose beginning is recorded."""
+        for effect in effects:
+            self._failpoints.hit("effect_started")
+            task.effects_running[effect.key] = effect.id
+            name = _name(effect)
+            self.performing[name] = asyncio.create_task(
+                self._perform(task.number, effect), name=f"effect {name}"
+            )
+
+    async def _perform(self, number: int, effect: Effect) -> None:
+        name = _name(effect)
+        try:
+            try:
+                result = await self._stage.perform(effect)
+            except Exception as error:
+                log.exception("effect_failed", stage=self._stage.name, error=type(error).__name__)
+                result = EffectResult("unknown", f"the provider failed: {type(error).__name__}")
+            self._failpoints.hit("effect_done")
+            self._performed[name] = result
+        finally:
+            self.performing.pop(name, None)
+        task = self._assignment.tasks.get(number)
+        if task is not None and task.effects_running.get(effect.key) == effect.id:
+            del task.effects_running[effect.key]
+            task.results.append(EffectDone(effect, result))
+            self._wake.set()
+
+    def resume(self, task: Task[S], effect: Effect, was_begun: bool) -> None:
+        """Take up an effect that the table holds: new, under way in this process, settled here, or nobody knows."""
+        name = _name(effect)
+        if name in self._performed:
+            task.results.append(EffectDone(effect, self._performed[name]))
+        elif name in self.performing:
+            task.effects_running[effect.key] = effect.id
+        elif was_begun and not self._stage.is_repeatable(effect):
+            task.results.append(EffectDone(effect, EffectResult("unknown", "interrupted")))
+        else:
+            task.effects.append(effect)
+
+    def recorded(self, item: Input) -> None:
+        """Forget a result that is stored."""
+        if isinstance(item, EffectDone):
+            self._performed.pop(_name(item.effect), None)
+
+    async def drain(self, seconds: float) -> None:
+        """Begin no more, and let those under way end and be recorded: another owner could only call them unknown."""
+        self.is_closed = True
+        deadline = monotonic() + seconds
+        while monotonic() < deadline and any(  # noqa: ASYNC110 - bounded, and rare
+            task.effects_running or task.results or task.lock.locked()
+            for task in self._assignment.owned()
+        ):
+            await asyncio.sleep(0.01)
+
+
+def _name(effect: Effect) -> str:
+    return f"{effect.id}/{effect.attempt}"
