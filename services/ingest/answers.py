@@ -17,7 +17,10 @@ HEADER_LENGTH_MAX: Final = 2_000
 
 
 class Problem(Exception):
-    """An answer other than 2xx, as RFC 9457 has it. `reason` is one of `metrics.REFUSALS`, or `unavailable`."""
+    """An answer other than 2xx, as RFC 9457 has it. `reason` is one of `metrics.REFUSALS`, or `unavailable`.
+
+    `members` are further members of the body, for whoever can do something with them.
+    """
 
     def __init__(
         self,
@@ -28,6 +31,7 @@ class Problem(Exception):
         *,
         field: str | None = None,
         headers: Mapping[str, str] | None = None,
+        members: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(detail)
         self.status = status
@@ -36,6 +40,7 @@ class Problem(Exception):
         self.detail = detail
         self.field = field
         self.headers = dict(headers or {})
+        self.members = dict(members or {})
 
     def response(self) -> Response:
         """Return the HTTP answer."""
@@ -47,6 +52,7 @@ class Problem(Exception):
         }
         if self.field is not None:
             body["field"] = self.field
+        body |= self.members
         return as_json(body, self.status, self.headers, PROBLEM)
 
 

@@ -1,0 +1,859 @@
+"""The gateway knows where a ticket stands: what cannot fit is told so at once, and who waits hears what became of it.
+
+On a real PostgreSQL, with the topics' events given to the stage as its loop does. That the gateway's refusals are the router's
+is held against the router's own decisions.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import asyncpg
+import httpx
+import pytest
+from starlette.requests import Request
+
+from chassis import policy
+from chassis.batch import TaskState, partition_of
+from chassis.ledger import open_pool
+from chassis.local import Platform
+from chassis.migrate import migrate
+from chassis.stage import Change, Received
+from schemas import routing, tickets
+from schemas.envelope import Envelope
+from services.ingest import api, metrics, openapi, ticket_view
+from services.ingest.handlers import POLICY
+from services.ingest.paths import Paths
+from services.ingest.ticket_view_stage import Lookout, TicketViewStage
+from services.ingest.ticket_view_store import forget, mark_current
+from tests.contract.test_gateway_api import (
+    AGENTS,
+    CHANNELS,
+    SYSTEMS,
+    Known,
+    MemorySpool,
+    assert_problem,
+)
+
+SQL = Path(api.__file__).with_name("sql")
+PARTITIONS = 4
+NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
+TICKET = "/v1/conversations/c-1/tickets/t-1"
+TASK = partition_of("c-1", PARTITIONS)
+
+
+class Fixed:
+    """A clock that stands still."""
+
+    def now(self) -> datetime:
+        return NOW
+
+
+def at(seconds: float) -> datetime:
+    """That many seconds before noon."""
+    return NOW - timedelta(seconds=seconds)
+
+
+TABLES = "ticket_view, ticket_offer, ticket_request, ticket_view_task, state, idempotency"
+
+
+class Pool:
+    """The pool, which a test may have be away."""
+
+    def __init__(self, pool: asyncpg.Pool) -> None:
+        self._pool = pool
+        self.is_away = False
+
+    def acquire(self, **options: Any) -> Any:
+        if self.is_away:
+            raise OSError("away")
+        return self._pool.acquire(**options)
+
+
+@dataclass
+class View:
+    """The gateway and the stage behind it, in one test's hands."""
+
+    pool: asyncpg.Pool
+    spool: MemorySpool
+    waiters: ticket_view.Waiters
+    http: httpx.AsyncClient
+    door: Pool
+    stage: TicketViewStage = field(default_factory=TicketViewStage)
+    version: int = 0
+
+    async def told(self, *events: Any, cause: str = "") -> None:
+        """Let the stage decide events of one cause, and write what it decided, in one transaction."""
+        async with self.pool.acquire() as connection, connection.transaction():
+            for event in events:
+                key = event.conversation_id
+                states = await self.stage.store.load(connection, 0, [key])
+                outcome = self.stage.decide(states.get(key), received(event, cause), NOW)
+                changes = [Change(0, key, outcome.state)] if outcome.is_changed else []
+                await self.stage.store.save(connection, changes, [(0, row) for row in outcome.rows])
+
+    async def current(self) -> None:
+        async with self.pool.acquire() as connection:
+            await mark_current(connection, range(PARTITIONS))
+
+    async def stands(self, *moves: tuple[str, str | None]) -> None:
+        """The ticket was opened, and moved on through these statuses with these agents; all of it is in view."""
+        self.version = 1
+        await self.told(told(tickets.TicketOpened, version=1, at=at(600)))
+        for status, agent_id in moves:
+            await self.told(self.moved(status, agent_id))
+        await self.current()
+
+    def moved(
+        self, status: str, agent_id: str | None = None, seconds: float = 60, command_id: str = "c-0"
+    ) -> Any:
+        self.version += 1
+        more: dict[str, Any] = {"version": self.version, "at": at(seconds)}
+        if status == "solved":
+            return told(
+                tickets.TicketSolved, **more, agent_id=agent_id or "ada", command_id=command_id
+            )
+        return told(
+            tickets.TicketStatusChanged,
+            **more,
+            before="queued",
+            status=status,
+            agent_id=agent_id,
+            queue="service",
+        )
+
+    async def asks(
+        self, action: str, body: dict[str, Any] | None = None, agent: str = "ada", **headers: str
+    ) -> httpx.Response:
+        known = {"reply": {"text": "It left today."}, "note": {"text": "Called."}}.get(action, {})
+        return await self.http.post(
+            f"{TICKET}/{action}",
+            json={"agent_id": agent, **(body if body is not None else known)},
+            headers={**AGENTS, **{name.replace("_", "-"): v for name, v in headers.items()}},
+        )
+
+    async def answers(
+        self, answer: str, agent: str = "ada", reservation: str = "r-1", **headers: str
+    ) -> httpx.Response:
+        return await self.http.post(
+            f"/v1/offers/{reservation}/{answer}",
+            json={"agent_id": agent, "ticket_id": "t-1"},
+            headers={**AGENTS, **{name.replace("_", "-"): v for name, v in headers.items()}},
+        )
+
+    async def waiting(self) -> None:
+        """Come back when somebody waits for an outcome."""
+        async with asyncio.timeout(10):
+            while not self.waiters._count:
+                await asyncio.sleep(0.005)
+
+
+def told(kind: Any, **fields: Any) -> Any:
+    """An event about the ticket, its example but for what is said here."""
+    known = {**kind.EXAMPLE, "conversation_id": "c-1", "ticket_id": "t-1"}
+    return kind.model_validate({**known, **fields})
+
+
+def received(event: Any, cause: str) -> Received:
+    envelope = Envelope(
+        type=event.TYPE,
+        source="signalbox/router.tickets/0",
+        id="e-1",
+        time=NOW,
+        partitionkey=event.conversation_id,
+        causationid=cause,
+    )
+    return Received(envelope, event, event.conversation_id, event.TOPIC, "e-1")
+
+
+def offered(agent: str, reservation: str, seconds: float = 30, work: str = "w-1") -> Any:
+    return told(
+        routing.OfferMade,
+        work_id=work,
+        agent_id=agent,
+        reservation_id=reservation,
+        offered_at=at(seconds),
+        expires_at=at(seconds - 30),
+    )
+
+
+def requeued(agent: str, reason: str, seconds: float = 10, work: str = "w-1") -> Any:
+    return told(routing.TicketRequeued, work_id=work, agent_id=agent, reason=reason, at=at(seconds))
+
+
+def assigned(agent: str, reservation: str, seconds: float = 5, work: str = "w-1") -> Any:
+    return told(
+        routing.TicketAssigned,
+        work_id=work,
+        agent_id=agent,
+        reservation_id=reservation,
+        assigned_at=at(seconds),
+    )
+
+
+def value(counter: Any, *labels: str) -> float:
+    return float(counter.labels(*labels)._value.get())
+
+
+@pytest.fixture(scope="module")
+def migrated(platform: Platform) -> Iterator[str]:
+    """One database for all tests here; each begins with empty tables."""
+    name = f"test_{secrets.token_hex(6)}"
+    url = platform.postgres.create_database(name)
+    asyncio.run(migrate(url, "ingest", [SQL]))
+    yield url
+    platform.postgres.drop_database(name)
+
+
+@pytest.fixture
+async def view(migrated: str, tmp_path: Path) -> AsyncIterator[View]:
+    (tmp_path / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    pool = await open_pool(migrated, "ingest", 4, "test")
+    await pool.execute(f"TRUNCATE {TABLES}")
+    door: Any = Pool(pool)
+    waiters = ticket_view.Waiters(migrated, 3)
+    clock, spool, stopping = Fixed(), MemorySpool(), asyncio.Event()
+    deps = api.Deps(
+        spool=spool,
+        policies=policy.PolicyHolder(tmp_path, POLICY),
+        clock=clock,
+        secrets=Known(),
+        tickets=ticket_view.TicketView(ticket_view.Deps(door, waiters, clock, PARTITIONS)),
+    )
+    app: Paths = api.create_app(deps)
+    openapi.mount(app)
+    listening = asyncio.create_task(waiters.run(stopping))
+    transport = httpx.ASGITransport(app)
+    try:
+        async with httpx.AsyncClient(transport=transport, base_url="http://gateway") as client:
+            yield View(pool, spool, waiters, client, door)
+    finally:
+        stopping.set()
+        await listening
+        await pool.close()
+
+
+# ------------------------------------------------------------------------------------------- where it stands
+
+
+async def test_a_ticket_is_told_as_it_stands_with_its_version_as_etag(view: View) -> None:
+    await view.stands(("offered", "bo"), ("assigned", "ada"))
+    answer = await view.http.get(TICKET, headers=AGENTS)
+    assert answer.status_code == 200
+    assert answer.headers["etag"] == '"3"'
+    assert answer.json() == {
+        "ticket_id": "t-1",
+        "conversation_id": "c-1",
+        "status": "assigned",
+        "version": 3,
+        "assignee": "ada",
+        "queue": "service",
+        "priority": 3,
+        "since": at(60).isoformat(),
+        "merged_into": None,
+    }
+    again = await view.http.get(TICKET, headers={**AGENTS, "If-None-Match": '"2", "3"'})
+    assert (again.status_code, again.content) == (304, b"")
+
+
+async def test_what_does_not_move_a_ticket_leaves_since_when_it_stands_there(view: View) -> None:
+    await view.stands(("assigned", "ada"))
+    noted = told(tickets.TicketNoteAdded, version=3, at=at(30))
+    urgent = told(tickets.TicketPrioritised, version=4, at=at(20), priority=1)
+    again = told(
+        tickets.TicketStatusChanged,
+        version=5,
+        at=at(10),
+        before="assigned",
+        status="assigned",
+        agent_id="ada",
+        queue="service",
+    )
+    await view.told(noted, urgent)
+    await view.told(again)
+    body = (await view.http.get(TICKET, headers=AGENTS)).json()
+    assert (body["version"], body["priority"], body["since"]) == (5, 1, at(60).isoformat())
+
+
+async def test_many_events_of_one_batch_leave_the_ticket_where_the_last_one_does(
+    view: View,
+) -> None:
+    moves = [
+        told(tickets.TicketOpened, version=1, at=at(600)),
+        view.moved("queued"),
+        view.moved("offered", "ada"),
+        view.moved("assigned", "ada", seconds=50),
+    ]
+    for version, move in enumerate(moves, start=1):
+        moves[version - 1] = move.model_copy(update={"version": version})
+    rows = []
+    for event in moves:
+        rows += [(0, row) for row in view.stage.decide(None, received(event, ""), NOW).rows]
+    async with view.pool.acquire() as connection, connection.transaction():
+        await view.stage.store.save(connection, [], rows)
+    body = (await view.http.get(TICKET, headers=AGENTS)).json()
+    assert (body["status"], body["assignee"], body["version"]) == ("assigned", "ada", 4)
+    assert body["since"] == at(50).isoformat()
+
+
+async def test_an_event_that_comes_again_takes_nothing_back(view: View) -> None:
+    await view.stands(("assigned", "ada"), ("solved", "ada"))
+    await view.told(told(tickets.TicketOpened, version=1, at=at(600)))
+    assert (await view.http.get(TICKET, headers=AGENTS)).json()["status"] == "solved"
+
+
+async def test_a_merged_ticket_says_where_it_goes_on_until_it_stands_on_its_own_again(
+    view: View,
+) -> None:
+    await view.stands(("assigned", "ada"))
+    into = {"into_conversation_id": "c-2", "into_ticket_id": "t-2"}
+    await view.told(told(tickets.TicketMerged, version=3, at=at(9), **into))
+    body = (await view.http.get(TICKET, headers=AGENTS)).json()
+    assert (body["status"], body["assignee"]) == ("merged", None)
+    assert body["merged_into"] == {"conversation_id": "c-2", "ticket_id": "t-2"}
+    await view.told(told(tickets.TicketUnmerged, version=4, at=at(8)))
+    body = (await view.http.get(TICKET, headers=AGENTS)).json()
+    assert (body["status"], body["merged_into"]) == ("queued", None)
+
+
+@pytest.mark.parametrize("path", [TICKET, "/v1/conversations/c-2/tickets/t-1"])
+async def test_a_ticket_that_is_not_of_that_conversation_is_not_found(
+    view: View, path: str
+) -> None:
+    if "c-2" in path:
+        await view.stands()
+    assert_problem(await view.http.get(path, headers=AGENTS), 404, "ticket_id")
+
+
+async def test_a_ticket_is_shown_to_agents_only(view: View) -> None:
+    await view.stands()
+    assert_problem(await view.http.get(TICKET), 401)
+    systems: Any = SYSTEMS
+    assert_problem(await view.http.get(TICKET, headers=systems), 403)
+
+
+# ------------------------------------------------------------------------------ commands that come too late
+
+
+async def test_a_command_for_a_solved_ticket_is_told_where_it_stands_and_is_not_stored(
+    view: View,
+) -> None:
+    await view.stands(("assigned", "ada"), ("solved", "ada"))
+    before = value(metrics.TICKET_CONFLICTS, "already_solved")
+    answer = await view.asks("reply")
+    body = assert_problem(answer, 409)
+    assert body["type"] == "urn:signalbox:problem:moved_on"
+    assert (body["reason"], body["state"]) == ("already_solved", "solved")
+    assert body["ticket"] == (await view.http.get(TICKET, headers=AGENTS)).json()
+    assert answer.headers["etag"] == '"3"'
+    assert "It left today" not in answer.text
+    assert view.spool.items == []
+    assert value(metrics.TICKET_CONFLICTS, "already_solved") == before + 1
+
+
+@pytest.mark.parametrize(
+    ("moves", "action", "body", "agent", "reason"),
+    [
+        ((), "reply", None, "ada", "not_assignee"),
+        ((("assigned", "bo"),), "reply", None, "ada", "not_assignee"),
+        ((("assigned", "bo"),), "solve", None, "ada", "not_assignee"),
+        ((("pending", "bo"),), "escalate", {"reason": "why"}, "ada", "not_assignee"),
+        ((("assigned", "bo"),), "reassign", {"queue": "service"}, "ada", "already_there"),
+        ((("assigned", "bo"),), "reassign", {"to_agent_id": "bo"}, "ada", "already_there"),
+        ((("solved", "bo"),), "solve", None, "bo", "already_solved"),
+        ((("solved", "bo"),), "reassign", {"queue": "technical"}, "bo", "already_solved"),
+        ((("spam", "bo"),), "reply", None, "bo", "is_spam"),
+        ((("on_hold", "bo"),), "snooze", {"until": "2026-11-25T08:00:00Z"}, "ada", "not_assignee"),
+        ((("assigned", "bo"),), "resume", None, "bo", "not_resting"),
+        ((("assigned", "bo"),), "restore", None, "bo", "not_spam"),
+    ],
+)
+async def test_what_cannot_fit_is_refused_by_the_routers_name_for_it(
+    view: View, moves: Sequence[Any], action: str, body: Any, agent: str, reason: str
+) -> None:
+    await view.stands(*moves)
+    answer = assert_problem(await view.asks(action, body, agent), 409)
+    assert answer["reason"] == reason
+    assert view.spool.items == []
+
+
+async def test_who_delegated_a_ticket_may_still_act_on_it(view: View) -> None:
+    await view.stands(("assigned", "ada"))
+    delegated = told(tickets.TicketDelegated, version=3, at=at(9), owner_id="ada", to_agent_id="bo")
+    view.version = 3
+    await view.told(delegated, view.moved("assigned", "bo"))
+    assert (await view.asks("solve", agent="cem")).status_code == 409
+    assert (await view.asks("solve", agent="ada")).status_code == 202
+
+
+async def test_a_closed_ticket_takes_no_command_at_all(view: View) -> None:
+    await view.stands(("solved", "ada"))
+    await view.told(told(tickets.TicketClosed, version=3, at=at(5)))
+    for action in ("reply", "note", "solve"):
+        assert assert_problem(await view.asks(action), 409)["reason"] == "closed"
+
+
+@pytest.mark.parametrize(
+    ("moves", "action", "body", "agent"),
+    [
+        ((("assigned", "ada"),), "reply", None, "ada"),
+        ((("pending", "ada"),), "reply", None, "ada"),
+        ((), "solve", None, "ada"),
+        ((("solved", "ada"),), "note", None, "bo"),
+        ((("solved", "ada"),), "tag", {"add": ["late"]}, "bo"),
+        ((("assigned", "bo"),), "reassign", {"to_agent_id": "ada"}, "ada"),
+        ((("assigned", "bo"),), "reassign", {"queue": "technical"}, "ada"),
+        ((("snoozed", "bo"),), "resume", None, "ada"),
+        ((("spam", "bo"),), "restore", None, "ada"),
+    ],
+)
+async def test_what_may_fit_goes_on_to_the_router(
+    view: View, moves: Sequence[Any], action: str, body: Any, agent: str
+) -> None:
+    await view.stands(*moves)
+    answer = await view.asks(action, body, agent)
+    assert answer.status_code == 202
+    assert view.spool.event.command_id == answer.json()["id"]
+
+
+async def test_a_ticket_that_never_came_into_view_is_left_to_the_router(view: View) -> None:
+    await view.current()
+    before = value(metrics.TICKET_UNJUDGED, "unknown")
+    assert (await view.asks("reply")).status_code == 202
+    assert value(metrics.TICKET_UNJUDGED, "unknown") == before + 1
+
+
+async def test_a_view_that_is_behind_refuses_nothing(view: View) -> None:
+    await view.stands(("solved", "ada"))
+    await view.pool.execute(
+        "UPDATE ticket_view_task SET current_at = current_at - interval '11 seconds' WHERE task = $1",
+        TASK,
+    )
+    before = value(metrics.TICKET_UNJUDGED, "behind")
+    assert (await view.asks("reply")).status_code == 202
+    assert value(metrics.TICKET_UNJUDGED, "behind") == before + 1
+    await view.current()
+    await view.pool.execute("DELETE FROM ticket_request")
+    assert (await view.asks("reply")).status_code == 409
+
+
+async def test_while_a_request_of_the_ticket_is_under_way_the_next_one_is_left_to_the_router(
+    view: View,
+) -> None:
+    """What the first one comes to may be just what the second one needs."""
+    await view.stands()
+    first = (await view.asks("reassign", {"to_agent_id": "ada"})).json()["id"]
+    before = value(metrics.TICKET_UNJUDGED, "in_flight")
+    assert (await view.asks("reply")).status_code == 202
+    assert value(metrics.TICKET_UNJUDGED, "in_flight") == before + 1
+    for item in view.spool.items:
+        await view.told(view.moved("queued"), cause=item.answer)
+    assert first == view.spool.items[0].answer
+    assert (await view.asks("reply")).status_code == 409
+
+
+async def test_a_database_that_is_away_judges_nothing(view: View) -> None:
+    await view.stands(("solved", "ada"))
+    view.door.is_away = True
+    assert (
+        await view.asks("reply")
+    ).status_code == 202  # Whether it can be stored, the spool says.
+    assert (await view.asks("reply", prefer="wait=5")).status_code == 202
+    problem = assert_problem(await view.http.get(TICKET, headers=AGENTS), 503)
+    assert problem["type"] == "urn:signalbox:problem:unavailable"
+
+
+# ------------------------------------------------------------------------------------------------ If-Match
+
+
+async def test_a_command_for_an_older_version_is_refused(view: View) -> None:
+    await view.stands(("assigned", "ada"))
+    answer = await view.asks("note", if_match='"1"')
+    body = assert_problem(answer, 412, "If-Match")
+    assert (body["reason"], body["ticket"]["version"]) == ("version_changed", 2)
+    assert answer.headers["etag"] == '"2"'
+    assert view.spool.items == []
+
+
+@pytest.mark.parametrize("tag", ['"2"', '"1", "2"', "*", '"3"'])
+async def test_a_command_for_the_present_version_or_one_not_seen_yet_passes(
+    view: View, tag: str
+) -> None:
+    await view.stands(("assigned", "ada"))
+    assert (await view.asks("note", if_match=tag)).status_code == 202
+
+
+async def test_a_weak_tag_matches_nothing(view: View) -> None:
+    """RFC 9110, 13.1.1: If-Match compares strongly."""
+    await view.stands(("assigned", "ada"))
+    assert_problem(await view.asks("note", if_match='W/"2"'), 412)
+
+
+@pytest.mark.parametrize("tag", ["2", '"2', "two", ""])
+async def test_what_is_no_entity_tag_is_named(view: View, tag: str) -> None:
+    assert_problem(await view.asks("note", if_match=tag), 422, "If-Match")
+
+
+# ----------------------------------------------------------------------------------------- Prefer: wait
+
+
+async def test_who_waits_is_told_that_it_was_done_and_where_the_ticket_stands_then(
+    view: View,
+) -> None:
+    await view.stands(("assigned", "ada"))
+    asking = asyncio.create_task(view.asks("solve", prefer="respond-async, wait=10"))
+    await view.waiting()
+    await view.told(view.moved("solved", "ada", command_id=view.spool.only.answer))
+    answer = await asking
+    assert answer.status_code == 200
+    assert answer.headers["preference-applied"] == "wait=10"
+    body = answer.json()
+    assert (body["id"], body["outcome"]) == (view.spool.only.answer, "done")
+    assert (body["ticket"]["status"], body["ticket"]["version"]) == ("solved", 3)
+
+
+async def test_who_waits_is_told_the_routers_refusal(view: View) -> None:
+    await view.stands()
+    asking = asyncio.create_task(view.asks("escalate", {"reason": "needs logs"}, prefer="wait=10"))
+    await view.waiting()
+    refused = told(
+        tickets.CommandRefused,
+        command_id=view.spool.only.answer,
+        reason="facts_missing: tried, impact",
+        state="queued",
+        at=at(1),
+    )
+    await view.told(refused)
+    body = assert_problem(await asking, 409)
+    assert body["reason"] == "facts_missing: tried, impact"
+    assert (body["id"], body["state"]) == (view.spool.only.answer, "queued")
+    assert body["ticket"]["status"] == "queued"
+
+
+async def test_who_waits_for_a_merge_hears_of_it_once_the_other_ticket_has_agreed(
+    view: View,
+) -> None:
+    """The merge is caused by the other conversation's answer, and says itself which command it is the outcome of."""
+    await view.stands(("assigned", "ada"))
+    into = {"into_conversation_id": "c-2", "into_ticket_id": "t-2"}
+    asking = asyncio.create_task(view.asks("merge", into, prefer="wait=10"))
+    await view.waiting()
+    command_id = view.spool.only.answer
+    merged = told(tickets.TicketMerged, version=3, at=at(1), merge_id=command_id, **into)
+    await view.told(merged, cause="the answer of c-2")
+    body = (await asking).json()
+    assert (body["outcome"], body["ticket"]["status"]) == ("done", "merged")
+
+
+async def test_who_waits_in_vain_is_answered_as_who_does_not_wait(view: View) -> None:
+    await view.stands()
+    before = value(metrics.TICKET_WAITS, "time_over")
+    answer = await view.asks("note", prefer="wait=1")
+    assert (answer.status_code, answer.json()) == (202, {"id": view.spool.only.answer})
+    assert answer.headers["preference-applied"] == "wait=1"
+    assert value(metrics.TICKET_WAITS, "time_over") == before + 1
+
+
+@pytest.mark.parametrize("wish", ["wait=0", "wait=soon", "return=minimal", "wait", "wait=-1"])
+async def test_a_preference_that_cannot_be_read_is_none(view: View, wish: str) -> None:
+    """RFC 7240: what is not understood is ignored."""
+    answer = await view.asks("note", prefer=wish)
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+
+
+def test_nobody_waits_longer_than_ten_seconds() -> None:
+    request = Request({"type": "http", "headers": [(b"prefer", b"wait=3600; foo=1")]})
+    assert ticket_view.wait_of(request) == 10.0
+
+
+async def test_more_than_may_wait_are_answered_at_once(view: View) -> None:
+    await view.stands()
+    waiting = [asyncio.create_task(view.asks("note", prefer="wait=10")) for _ in range(3)]
+    async with asyncio.timeout(10):
+        while view.waiters._count < 3:
+            await asyncio.sleep(0.005)
+    answer = await view.asks("note", prefer="wait=10")
+    assert answer.status_code == 202
+    assert "preference-applied" not in answer.headers
+    for item in view.spool.items:
+        await view.told(view.moved("queued"), cause=item.answer)
+    assert {one.status_code for one in await asyncio.gather(*waiting)} == {200}
+    assert view.waiters._count == 0
+
+
+async def test_a_gateway_that_stops_lets_everybody_go_with_what_is_sure(view: View) -> None:
+    await view.stands()
+    asking = asyncio.create_task(view.asks("note", prefer="wait=10"))
+    await view.waiting()
+    view.waiters.is_closed = True
+    view.waiters.wake_all()
+    assert (await asyncio.wait_for(asking, 5)).status_code == 202
+
+
+# ------------------------------------------------------------------------------------- offers and their ends
+
+
+async def test_a_late_accept_is_told_who_has_the_ticket_and_since_when(view: View) -> None:
+    await view.stands(("offered", "ada"))
+    await view.told(
+        offered("ada", "r-1"),
+        requeued("ada", "offer_expired"),
+        offered("bo", "r-2", seconds=10),
+        assigned("bo", "r-2", seconds=5),
+    )
+    answer = await view.answers("accept")
+    body = assert_problem(answer, 409)
+    assert body["reason"] == "reservation_expired"
+    assert (body["winner_id"], body["winner_at"]) == ("bo", at(5).isoformat())
+    assert body["expires_at"] == at(0).isoformat()
+    assert body["ticket"]["status"] == "offered"
+    assert view.spool.items == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "agent", "reservation", "reason"),
+    [
+        ("accept", "ada", "r-1", "reservation_expired"),
+        ("decline", "ada", "r-1", "reservation_expired"),
+        ("accept", "cem", "r-2", "reservation_expired"),
+        ("decline", "bo", "r-2", "reservation_expired"),
+        ("accept", "cem", "r-3", "not_yours"),
+    ],
+)
+async def test_an_answer_to_an_offer_that_ended_or_was_anothers_is_refused(
+    view: View, answer: str, agent: str, reservation: str, reason: str
+) -> None:
+    """However far behind the view is: an offer that has ended never begins again."""
+    await view.told(
+        offered("ada", "r-1"),
+        requeued("ada", "agent_away"),
+        offered("bo", "r-2", seconds=10),
+        assigned("bo", "r-2"),
+        offered("dee", "r-3", work="w-2"),
+    )
+    body = assert_problem(await view.answers(answer, agent, reservation), 409)
+    assert body["reason"] == reason
+
+
+@pytest.mark.parametrize(
+    ("answer", "agent", "reservation"),
+    [
+        ("accept", "ada", "r-1"),
+        ("decline", "ada", "r-1"),
+        ("accept", "bo", "r-2"),
+        ("decline", "cem", "r-3"),
+        ("accept", "ada", "r-9"),
+    ],
+)
+async def test_an_answer_that_may_stand_or_repeats_one_goes_on_to_the_router(
+    view: View, answer: str, agent: str, reservation: str
+) -> None:
+    await view.told(
+        offered("ada", "r-1"),
+        offered("bo", "r-2", work="w-2"),
+        assigned("bo", "r-2", work="w-2"),
+        offered("cem", "r-3", work="w-3"),
+        requeued("cem", "offer_declined", work="w-3"),
+    )
+    assert (await view.answers(answer, agent, reservation)).status_code == 202
+    assert view.spool.event.reservation_id == reservation
+
+
+async def test_of_several_who_were_asked_the_first_has_it_and_the_others_are_told(
+    view: View,
+) -> None:
+    await view.told(offered("ada", "r-1"), offered("bo", "r-2"), assigned("bo", "r-2"))
+    withdrawn = told(
+        routing.OfferWithdrawn,
+        work_id="w-1",
+        agent_id="ada",
+        reservation_id="r-1",
+        reason="taken_by_other",
+        at=at(5),
+    )
+    await view.told(withdrawn)
+    body = assert_problem(await view.answers("accept"), 409)
+    assert (body["winner_id"], body["winner_at"]) == ("bo", at(5).isoformat())
+
+
+async def test_a_winner_who_gave_it_back_has_it_no_more(view: View) -> None:
+    await view.told(
+        offered("ada", "r-1"),
+        requeued("ada", "offer_expired"),
+        offered("bo", "r-2"),
+        assigned("bo", "r-2"),
+        requeued("bo", "agent_removed"),
+    )
+    body = assert_problem(await view.answers("accept"), 409)
+    assert (body["winner_id"], body["winner_at"]) == (None, None)
+
+
+async def test_who_waits_for_an_accept_hears_it_with_the_ticket_as_theirs(view: View) -> None:
+    """Assignment tells of it before the ticket has moved; the answer waits for both."""
+    await view.stands(("offered", "ada"))
+    await view.told(offered("ada", "r-1", seconds=1))
+    asking = asyncio.create_task(view.answers("accept", prefer="wait=10"))
+    await view.waiting()
+    await view.told(assigned("ada", "r-1", seconds=0), cause=view.spool.only.answer)
+    await view.told(view.moved("assigned", "ada"), cause="e-1")
+    answer = await asking
+    assert answer.status_code == 200
+    assert answer.json()["ticket"]["assignee"] == "ada"
+
+
+async def test_who_waits_and_comes_too_late_by_a_moment_hears_who_was_first(view: View) -> None:
+    await view.stands(("offered", "ada"))
+    await view.told(offered("ada", "r-1", seconds=1))
+    asking = asyncio.create_task(view.answers("accept", prefer="wait=10"))
+    await view.waiting()
+    cause = view.spool.only.answer
+    refused = told(
+        routing.OfferAnswerRefused,
+        work_id="w-1",
+        agent_id="ada",
+        reservation_id="r-1",
+        reason="reservation_expired",
+        at=at(0),
+        winner_id="bo",
+        winner_at=at(0.001),
+    )
+    # What the late answer found expired is told first, and does not count as its outcome.
+    await view.told(requeued("ada", "offer_expired"), assigned("bo", "r-2"), refused, cause=cause)
+    body = assert_problem(await asking, 409)
+    assert (body["winner_id"], body["winner_at"]) == ("bo", at(0.001).isoformat())
+
+
+async def test_who_waits_for_a_decline_hears_that_it_was_taken(view: View) -> None:
+    await view.stands(("offered", "ada"))
+    await view.told(offered("ada", "r-1", seconds=1))
+    asking = asyncio.create_task(view.answers("decline", prefer="wait=10"))
+    await view.waiting()
+    await view.told(requeued("ada", "offer_declined"), cause=view.spool.only.answer)
+    assert (await asking).json()["outcome"] == "done"
+
+
+# ------------------------------------------------------------------------------------------------- repeats
+
+
+async def test_what_was_refused_under_a_key_is_refused_again_when_it_would_fit_by_now(
+    view: View,
+) -> None:
+    await view.stands(("solved", "ada"))
+    first = assert_problem(await view.asks("reply", idempotency_key="k-1"), 409)
+    reopened = told(tickets.TicketReopened, version=3, at=at(1))
+    await view.told(reopened)
+    answer = await view.asks("reply", idempotency_key="k-1")
+    second = assert_problem(answer, 409)
+    assert answer.headers["idempotent-replayed"] == "true"
+    assert [second[name] for name in ("id", "reason", "state", "at")] == [
+        first[name] for name in ("id", "reason", "state", "at")
+    ]
+    assert second["ticket"]["status"] == "queued"
+    assert view.spool.items == []
+
+
+async def test_what_was_accepted_under_a_key_stays_so_when_it_would_not_fit_any_more(
+    view: View,
+) -> None:
+    await view.stands(("assigned", "ada"))
+    first = await view.asks("solve", idempotency_key="k-1")
+    await view.told(view.moved("solved", "ada", command_id=first.json()["id"]))
+    again = await view.asks("solve", idempotency_key="k-1", if_match='"2"')
+    assert (again.status_code, again.json()) == (202, first.json())
+    waited = await view.asks("solve", idempotency_key="k-1", prefer="wait=5")
+    assert (waited.status_code, waited.json()["outcome"]) == (200, "done")
+    assert waited.headers["idempotent-replayed"] == "true"
+    assert len(view.spool.items) == 1
+
+
+async def test_a_key_that_was_refused_is_not_another_requests_either(view: View) -> None:
+    await view.stands(("solved", "ada"))
+    await view.asks("reply", idempotency_key="k-1")
+    answer = await view.asks("reply", {"text": "Other words."}, idempotency_key="k-1")
+    assert_problem(answer, 422, "Idempotency-Key")
+
+
+async def test_a_key_older_than_the_view_remembers_is_still_known(view: View) -> None:
+    await view.stands(("assigned", "ada"))
+    first = await view.asks("solve", idempotency_key="k-1")
+    await view.pool.execute(
+        "INSERT INTO idempotency (key, digest, answer) SELECT name, digest, request_id FROM ticket_request"
+    )
+    await view.pool.execute("DELETE FROM ticket_request")
+    await view.told(view.moved("solved", "ada"))
+    again = await view.asks("solve", idempotency_key="k-1", prefer="wait=1")
+    assert (again.status_code, again.json()) == (202, first.json())
+
+
+async def test_the_same_request_sent_many_times_at_once_is_one(view: View) -> None:
+    await view.stands(("solved", "ada"))
+    answers = await asyncio.gather(*(view.asks("reply", idempotency_key="k-1") for _ in range(8)))
+    assert {answer.status_code for answer in answers} == {409}
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert await view.pool.fetchval("SELECT count(*) FROM ticket_request") == 1
+
+
+# ------------------------------------------------------------------------------------- whether it is up to date
+
+
+def worker(lag: int | None, read: int = 0, state: TaskState = TaskState.OWNED) -> Any:
+    """A stage at work that is so many records behind, and has read so many."""
+    task = SimpleNamespace(state=state, position=SimpleNamespace(offsets={"tickets": read}))
+    return SimpleNamespace(lag=lambda: lag, tasks={TASK: task})
+
+
+async def test_a_view_is_up_to_date_when_it_is_found_near_the_end_twice_running(view: View) -> None:
+    lookout = Lookout()
+    looks = [
+        (worker(None), False),
+        (worker(0, 5), False),
+        (worker(0, 5), True),
+        (worker(50, 60), True),
+        (worker(50, 60), False),  # It stands still, with something left to read.
+        (worker(0, 110), False),
+        (worker(51, 120), False),
+        (worker(0, 171), False),
+        (worker(0, 171, TaskState.HALTED), False),
+        (worker(0, 171), True),
+    ]
+    for number, (at_work, expected) in enumerate(looks):
+        assert await lookout.look(at_work, view.pool) is expected, number
+    assert await view.pool.fetchval("SELECT array_agg(task) FROM ticket_view_task") == [TASK]
+
+
+# ----------------------------------------------------------------------------------------------- forgetting
+
+
+async def test_requests_and_ended_offers_are_forgotten_after_a_day_and_tickets_after_a_month(
+    view: View,
+) -> None:
+    await view.stands(("solved", "ada"))
+    await view.told(
+        told(tickets.TicketClosed, version=3, at=at(0)),
+        offered("ada", "r-1"),
+        requeued("ada", "offer_expired"),
+        offered("bo", "r-2"),
+        assigned("bo", "r-2"),
+    )
+    await view.asks("note", idempotency_key="k-1")
+    await view.pool.execute("UPDATE ticket_request SET asked_at = $1", NOW)
+
+    async def left(now: datetime) -> list[int]:
+        async with view.pool.acquire() as connection:
+            await forget(connection, now)
+            return [
+                await connection.fetchval(f"SELECT count(*) FROM {table}")
+                for table in ("ticket_request", "ticket_offer", "ticket_view")
+            ]
+
+    assert await left(at(11) + timedelta(hours=24)) == [1, 2, 1]
+    assert await left(NOW + timedelta(hours=24)) == [1, 1, 1]
+    assert await left(NOW + timedelta(hours=24, seconds=1)) == [0, 1, 1]
+    assert await left(NOW + timedelta(days=29)) == [0, 1, 1]
+    assert await left(NOW + timedelta(days=31)) == [0, 0, 0]
