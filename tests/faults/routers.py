@@ -14,7 +14,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -126,7 +125,7 @@ class Routers:
                 member.send(signal.SIGCONT)
                 member.send(signal.SIGKILL)
             for member in self.members.values():
-                await until(f"{member.name} ends", partial(_has_ended, member), 10)
+                await self.ended(member)
 
     # -- processes -------------------------------------------------------------------------------------------
 
@@ -148,6 +147,10 @@ class Routers:
         )
         self.members[slot] = member
         return member
+
+    async def ended(self, member: Member) -> None:
+        """Wait until a router's process is gone."""
+        await until(f"{member.name} ends", lambda: member.exit_code is not None, 30)
 
     async def staffed(self) -> None:
         """Wait until every task of both stages belongs to a router that lives."""
@@ -306,7 +309,3 @@ class Routers:
     async def flush(self) -> None:
         """Wait until the broker has everything that was told."""
         await self._producer.flush()
-
-
-def _has_ended(member: Member) -> bool:
-    return member.exit_code is not None

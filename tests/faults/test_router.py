@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from schemas import routing
+from schemas import routing, tickets
 from tests.faults.conftest import keep
 from tests.faults.harness import FAILPOINT_SECONDS, Member, Servers
 from tests.faults.routers import Routers
@@ -64,7 +64,7 @@ async def test_r6_one_place_is_never_given_away_twice_whoever_is_killed(
             before = len(stand.events(routing.TicketAssigned))
             await asyncio.sleep(stand.rng.uniform(0.0, 0.4))  # The instant of the attack, by lot.
             victim.send(signal.SIGKILL)
-            await until(f"{victim.name} is dead", lambda v=victim: v.exit_code is not None, 5)
+            await stand.ended(victim)
             assert victim.exit_code == -signal.SIGKILL
             stand.start(victim.slot)
             await stand.hear(routing.TicketAssigned, before + 2, 90)
@@ -96,7 +96,7 @@ async def test_r6_a_zombie_that_was_about_to_commit_an_accept_changes_nothing(
         # Both leave, and the first to come back is armed: everything is its own, and its next commit is the accept's.
         for one in list(stand.members.values()):
             one.send(signal.SIGTERM)
-            await until(f"{one.name} has left", lambda o=one: o.exit_code is not None, 30)
+            await stand.ended(one)
         zombie = stand.start("one", "before_commit=stop:1")
         await _stops(stand, zombie, offer)
         assert "routing.assigned.v1" not in dict(await stand.routing_events())
@@ -200,3 +200,42 @@ async def _accept_at(stand: Routers, offer: routing.OfferMade, at: datetime) -> 
         max(0.0, (at - datetime.now(UTC)).total_seconds())
     )  # Instant of the attack.
     await stand.accept(offer)
+
+
+async def test_e4_an_escalation_that_fell_due_while_no_router_lived_fires_once_and_says_how_late(
+    servers: Servers, seed: str
+) -> None:
+    """Five seconds stand for the promise's five minutes, which a unit test with a clock of its own covers."""
+    patience, late = 8.0, 5.0
+    escalation = f", after: {{hours: {patience / 3600}, escalate: true}}"
+    async with routers(servers, seed, "e4", escalation=escalation) as stand:
+        await stand.write(1)
+        (opened,) = await stand.hear(tickets.TicketOpened, 1)
+        for one in list(stand.members.values()):
+            one.send(signal.SIGKILL)
+            await stand.ended(one)
+        assert not stand.events(tickets.TicketEscalated)
+        due_at = opened.at + timedelta(seconds=patience)
+        await until(
+            "it is long overdue", lambda: datetime.now(UTC) > due_at + timedelta(seconds=late)
+        )
+        for slot in ("one", "two"):
+            stand.start(slot)
+        (escalated,) = await stand.hear(tickets.TicketEscalated, 1)
+        await stand.staffed()
+        await stand.write(2)
+        await stand.hear(tickets.TicketOpened, 2)
+        assert escalated.late_seconds >= late
+        assert abs((escalated.at - due_at).total_seconds() - escalated.late_seconds) < 0.5
+        assert escalated.from_queue == "service"
+        assert escalated.to_queue == "technical"
+        of_the_first = [
+            event
+            for event in stand.events(tickets.TicketEscalated)
+            if event.ticket_id == opened.ticket_id
+        ]
+        assert len(of_the_first) == 1
+        rows = await stand.rows(
+            "SELECT count(*) AS n FROM ticket_event WHERE type = 'ticket.escalated.v1'"
+        )
+        assert rows[0]["n"] == 1
