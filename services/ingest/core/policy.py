@@ -32,9 +32,9 @@ SecretReference = Annotated[str, StringConstraints(pattern=SECRET_REFERENCE.patt
 Address = Annotated[
     str, StringConstraints(pattern=r"^[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,189}$", to_lower=True)
 ]
-Scope = Literal["messages", "events", "agents", "roster"]
+Scope = Literal["messages", "events", "agents", "roster", "scim"]
 """`messages` and `events`: post what customers say. `agents`: speak as an agent (commands, presence, offers).
-`roster`: set and remove agents."""
+`roster`: set and remove agents. `scim`: provision agents as an identity provider does, and read who was."""
 
 
 RETIRED: Final = dict.fromkeys(
@@ -200,6 +200,31 @@ class ApiKey(_Strict):
     scopes: tuple[Scope, ...] = Field(min_length=1)
 
 
+GroupMeaning = Annotated[
+    str,
+    StringConstraints(
+        pattern=r"^(?:queue:[a-z0-9][a-z0-9_-]{0,62}"
+        r"|skill:[a-z0-9][a-z0-9_-]{0,62}(?::(?:[1-9]|10))?"
+        r"|language:[a-z]{2,3}(?::(?:[1-9]|10))?)$"
+    ),
+]
+
+
+class ScimDomain(_Strict):
+    """A routing domain whose agents an identity provider may provision, and what SCIM cannot know of it.
+
+    `capacity` is what an agent carries whose user says nothing of it: 0, so nothing, until an operator chooses. `level` is
+    the proficiency that a group gives whose name has none (`skill:orders`); without it such a group is refused. `groups`
+    says what the provider's own group names mean (`Front line: queue:service`).
+    """
+
+    capacity: int = Field(default=0, ge=0, le=100_000)
+    level: int | None = Field(default=None, ge=1, le=10)
+    groups: dict[Annotated[str, StringConstraints(min_length=1, max_length=200)], GroupMeaning] = (
+        Field(default_factory=dict)
+    )
+
+
 class AutomaticRules(_Strict):
     """When automatic mail in a conversation is a loop: more than `messages_max` within the window."""
 
@@ -219,6 +244,8 @@ class ChannelsFile(_Strict):
     event_origins: tuple[str, ...] = ()
     """Who may deliver CloudEvents, by the origin they name beforehand; none listed: whoever has a key."""
     api_keys: tuple[ApiKey, ...] = ()
+    scim: dict[Name, ScimDomain] = Field(default_factory=dict)
+    """By routing domain; others take no SCIM."""
     automatic: AutomaticRules = Field(default_factory=AutomaticRules)
 
 
