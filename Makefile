@@ -17,7 +17,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types imports schemas unit contract openapi golden-diff \
-	integration e2e browser faults bench golden docs format lock clean
+	integration e2e browser faults bench evidence golden docs format lock clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' \
@@ -106,6 +106,9 @@ faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
 
 bench: setup ## Broker to broker, durable, against this machine's own limits
 	@$(BIN)/signalbox bench hop $(ARGS)
+
+evidence: setup ## What the router's matcher does to waits, against theory: docs/evidence/ (minutes)
+	$(PY) -m bench.evidence_routing --write $(ARGS)
 
 docs: setup ## Rewrite what is generated from code: schemas/json, schemas/examples, docs/{events,metrics,settings}.md, docs/openapi.json
 	$(PY) -m schemas.export

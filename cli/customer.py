@@ -29,6 +29,8 @@ RESULTS: Final[Mapping[str, str]] = {
     "customers_linked": "They may be one: it stands among the suggestions.",
     "customers_parted": "They are not the same; no evidence will merge them.",
     "customers_already_one": "They are one already.",
+    "customer_tier_set": "From their next message on, rules know it.",
+    "customer_tier_removed": "From their next message on, no rule knows of a tier.",
     "customer_erased": "Erased here. Router and notifier follow within seconds; docs/customers.md says what stays where.",
 }
 REFUSALS: Final[Mapping[str, str]] = {
@@ -59,7 +61,7 @@ WITH RECURSIVE up AS (
      UNION
     SELECT c.customer_id FROM down JOIN ingest.customer c ON c.workspace = $1 AND c.merged_into = down.customer_id
 )
-SELECT c.customer_id, c.name, c.at, c.merged_into, c.erased_at
+SELECT c.customer_id, c.name, c.at, c.merged_into, c.erased_at, c.tier, c.tier_by, c.tier_at
   FROM down JOIN ingest.customer c ON c.workspace = $1 AND c.customer_id = down.customer_id
  ORDER BY c.merged_into IS NOT NULL, c.at, c.customer_id
 """
@@ -191,6 +193,18 @@ def undo(
 
 
 @app.command()
+def tier(
+    customer: Who,
+    name: Annotated[
+        str, typer.Argument(help="The company's own word, such as gold; left out, none.")
+    ] = "",
+    by: By = "",
+) -> None:
+    """Say how important a customer is, for rules that ask (`customer: {tier: [gold]}`). Without a name it is taken away."""
+    asyncio.run(_tier(customer, name.strip(), by))
+
+
+@app.command()
 def export(customer: Who) -> None:
     """Print all that is kept of a customer, as one JSON document."""
     found = asyncio.run(_export(customer))
@@ -220,6 +234,8 @@ def story(found: Mapping[str, Any]) -> list[str]:
     lines = [f"{root['customer_id']}  {root['name'] or '(no name)'}, since {utc(root['at'])}"]
     if root["erased_at"] is not None:
         lines.append(f"erased {utc(root['erased_at'])}")
+    if root["tier"]:
+        lines.append(f"tier {root['tier']}, by {root['tier_by']} {utc(root['tier_at'])}")
     lines += [f"one with {one['customer_id']}  {one['name']}" for one in found["customers"][1:]]
     for one in found["addresses"]:
         since = f" since {utc(one['proved_at'])}" if one["proved_at"] else ""
@@ -368,6 +384,23 @@ async def _decide_two(do: Any, customer: str, other: str, by: str) -> None:
     if one == two:
         raise UsageMistake("Both name the same customer.")
     await _send(own, IdentityCommand(do, _user(by), one, two))
+
+
+async def _tier(customer: str, tier: str, by: str) -> None:
+    import asyncpg
+
+    from services.ingest.core.customers import TIER_MAX
+    from services.ingest.core.state import IdentityCommand
+
+    if len(tier) > TIER_MAX or not tier.isprintable():
+        raise UsageMistake(f"A tier is a word of at most {TIER_MAX} characters, such as gold.")
+    own = _settings()
+    connection = await asyncpg.connect(own.dsn, timeout=5)
+    try:
+        who = await find(connection, own, customer)
+    finally:
+        await connection.close()
+    await _send(own, IdentityCommand("tier", _user(by), who, tier=tier))
 
 
 async def _undo(named: str, by: str) -> None:

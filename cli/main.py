@@ -20,6 +20,7 @@ from cli import (
     mail,
     policy,
     roster,
+    route,
     sla,
     ticket,
     topics,
@@ -60,6 +61,7 @@ app.add_typer(topics.app, name="topics")
 app.add_typer(db.app, name="db")
 app.add_typer(policy.app, name="policy")
 app.add_typer(roster.app, name="roster")
+app.add_typer(route.app, name="route")
 app.add_typer(mail.app, name="mail")
 app.add_typer(imports.app, name="import")
 app.add_typer(ticket.app, name="ticket")

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from services.ingest.core.policy import Channels
     from services.notifier.core.policy import Policy as NotifyPolicy
     from services.router.core.policy import Policy as RoutingPolicy
+    from services.router.core.requirement import Requirement, Step
     from services.sla.core.policy import Policy as SlaPolicy
 
 app = typer.Typer(help="Who gets what, and when.", no_args_is_help=True)
@@ -42,6 +43,41 @@ class Policies:
     routing: "RoutingPolicy | None" = None
     sla: "SlaPolicy | None" = None
     notify: "NotifyPolicy | None" = None
+
+
+@app.command()
+def causes(
+    folder: Annotated[
+        Path | None,
+        typer.Argument(
+            help="The policy folder; SIGNALBOX_POLICY or ./policy where it is left out."
+        ),
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="One JSON object a line, for other tools.")
+    ] = False,
+) -> None:
+    """Print the tags that say why: name, what it counts towards, the desk that usually answers, words by language."""
+    import json
+
+    from cli.errors import CommandError
+    from cli.places import policy_folder
+
+    policies, _ = examine(folder or policy_folder())
+    if policies.routing is None:
+        raise CommandError("The policy cannot be read: `signalbox policy check` says why.")
+    if policies.routing.causes is None:
+        raise CommandError("The policy has no causes.yaml, so any tag goes.")
+    known = policies.routing.causes
+    for name, cause in known.model.causes.items():
+        desk = known.desk_of(name)
+        told = {"name": name, "parent": cause.parent, "desk": desk, **cause.description}
+        if as_json:
+            typer.echo(json.dumps(told, ensure_ascii=False))
+            continue
+        words = "; ".join(f"{language}: {text}" for language, text in cause.description.items())
+        above = f" ({cause.parent})" if cause.parent else ""
+        typer.echo(f"{name}{above}  {desk or ''}  {words}")
 
 
 @app.command()
@@ -122,13 +158,18 @@ def _read(folder: Path, service: str) -> tuple[Any, list[Finding]]:
 
 
 def _assemble(parsed: Mapping[str, Any], folder: Path, version: str) -> Any:
+    from dataclasses import replace
+
     from chassis.errors import PolicyError
+    from services.router.adapters import KINDS
+    from services.router.core import elsewhere_policy
     from services.router.core.policy import assemble
     from services.router.core.policy_model import PolicyMistake
 
     del folder
     try:
-        return assemble(parsed, version)
+        policy = assemble(parsed, version)
+        return replace(policy, elsewhere=elsewhere_policy.build(parsed, KINDS))
     except PolicyMistake as mistake:
         raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
 
@@ -145,6 +186,8 @@ def cross_check(policies: Policies) -> Iterable[Finding]:
     yield from _check_sla_names(policies)
     yield from _check_languages(policies)
     yield from _check_accounts(policies)
+    yield from _check_channels(policies)
+    yield from _check_elsewhere(policies)
 
 
 def _check_sla_names(policies: Policies) -> Iterable[Finding]:
@@ -213,12 +256,54 @@ def _check_accounts(policies: Policies) -> Iterable[Finding]:
             )
 
 
+def _check_channels(policies: Policies) -> Iterable[Finding]:
+    """Warn of rules and costs for channels that no adapter of ours has. Posted events may name others."""
+    if policies.routing is None:
+        return
+    from services.ingest.adapters import CHANNELS
+    from services.router.core.condition import channels_asked
+    from services.router.core.findings import nearest
+
+    routing = policies.routing
+    named = [("costs", name) for name in routing.routing.costs if name != "default"]
+    for index, rule in enumerate(routing.rules):
+        named += [(f"rules.{index}.when", name) for name in channels_asked(rule.when)]
+        named += [(f"rules.{index}.then.costs", name) for name in rule.costs]
+    for path, name in named:
+        if name not in CHANNELS:
+            yield Finding(
+                "warning",
+                "routing.yaml",
+                path,
+                f"{name!r} is no channel of ours{nearest(name, CHANNELS)}",
+            )
+
+
+def _check_elsewhere(policies: Policies) -> Iterable[Finding]:
+    """Warn of agents whose tickets a place could not show."""
+    if policies.routing is None or policies.routing.agents is None:
+        return
+    for name, place in sorted(policies.routing.elsewhere.places.items()):
+        needs_all = getattr(place.settings, "to", "agent") == "agent"
+        lacking = sorted(set(policies.routing.agents) - set(place.settings.agents))
+        if lacking and needs_all:
+            shown = ", ".join(lacking[:10]) + (", …" if len(lacking) > 10 else "")
+            yield Finding(
+                "warning",
+                "elsewhere.yaml",
+                f"places.{name}.agents",
+                f"has no user for {shown}; what becomes theirs is not shown there",
+            )
+
+
 def route(
     policies: Policies, channel: str, language: str, subject: str, text: str
 ) -> Iterable[str]:
     """Tell where a message would go, by which rule, and who could answer it."""
+    from chassis.clock import SystemClock
     from services.router.core import requirement as requirements
     from services.router.core import rules
+    from services.router.core.lifecycle import own_requirement
 
     routing = policies.routing
     assert routing is not None
@@ -233,32 +318,60 @@ def route(
             is_automatic=False,
             subject=subject,
             text=text,
+            now=SystemClock().now(),
         ),
     )
-    spoken = routing.language(language) if rule.is_language_asked else None
-    cost = routing.cost(channel) if rule.cost is None else rule.cost
+    own_cost = rule.cost_on(channel)
+    cost = routing.cost(channel) if own_cost is None else own_cost
+    asked = routing.asked_in(rule.queue, own_requirement(rule, language, routing), rule.name)
     yield f"A message by {channel} in {language}, {subject!r}:"
     yield f"  rule       {rule.name}"
     yield f"  queue      {rule.queue} ({routing.routing.queues[rule.queue].desk} desk), priority {rule.priority}, cost {cost}"
-    needs = [f"{need.skill} {need.level}" for need in rule.requirement.skills]
-    yield f"  asks for   {', '.join([*([f'language {spoken}'] if spoken else []), *needs]) or 'nobody in particular'}"
+    yield f"  asks for   {', '.join(_needs(asked)) or 'nobody in particular'}"
+    for step in asked.steps:
+        yield f"  later      {_step(step)}"
     if policies.sla is not None:
-        yield f"  promises   {', '.join(_promises(policies.sla, rule.sla_policy, rule.priority))}"
+        yield f"  promises   {', '.join(promises(policies.sla, rule.sla_policy, rule.priority))}"
     if routing.agents is not None:
-        asked = requirements.Requirement(
-            spoken, rule.requirement.language_level, None, rule.requirement.skills
-        )
         fit = [
             agent_id
             for agent_id, agent in sorted(routing.agents.items())
-            if rule.queue in agent.queues
+            if any(queue in agent.queues for queue in (rule.queue, *asked.queues))
             and agent.capacity >= cost
             and not requirements.shortfalls(asked, agent.languages, agent.skills)
         ]
         yield f"  agents     {', '.join(fit) or 'nobody in agents.yaml, until something relaxes'}"
 
 
-def _promises(policy: "SlaPolicy", name: str, priority: int) -> Iterable[str]:
+def _needs(asked: "Requirement") -> Iterable[str]:
+    """Say what is asked for, as people would."""
+    if asked.language is not None:
+        level = f" {asked.language_level}" if asked.language_level > 1 else ""
+        yield f"language {asked.language}{level}"
+    for need in asked.skills:
+        patience = "" if need.relax_after is None else f" for {need.relax_after:g} s"
+        yield f"{need.skill} {need.level}{patience}"
+    yield from (f"not {skill}" for skill in asked.forbidden)
+    yield from (f"also the queue {queue}" for queue in asked.queues)
+
+
+def _step(step: "Step") -> str:
+    """Say when a step of relaxation comes and what it asks less."""
+    when = [
+        *([f"after {step.share:.0%} of the time left"] if step.share is not None else []),
+        *([f"after {step.after:g} s"] if step.after is not None else []),
+    ]
+    what = [
+        *(f"{skill} {level}" for skill, level in step.levels),
+        *(f"no {skill}" for skill in step.drop),
+        *(["any language"] if step.language else []),
+        *(f"also the queue {queue}" for queue in step.queues),
+    ]
+    return f"{' or '.join(when) or 'after a missed offer'}: {', '.join(what)}"
+
+
+def promises(policy: "SlaPolicy", name: str, priority: int) -> Iterable[str]:
+    """Yield what an SLA policy promises to tickets of a priority, a target each."""
     from typing import get_args
 
     from cli.story import span

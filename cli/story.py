@@ -8,7 +8,9 @@ from schemas import (
     commands,
     customers,
     deadletters,
+    elsewhere,
     inbound,
+    merging,
     messages,
     notifications,
     roster,
@@ -35,9 +37,12 @@ ALARMING: Final = frozenset(
     {
         sla.TargetBreached.TYPE,
         tickets.CommandRefused.TYPE,
+        tickets.TicketOwnerForced.TYPE,
+        tickets.TicketPaged.TYPE,
         notifications.NoticeFailed.TYPE,
         notifications.NoticeUnknown.TYPE,
         routing.AssignmentExhausted.TYPE,
+        elsewhere.AssignmentElsewhereFailed.TYPE,
     }
 )
 
@@ -127,11 +132,36 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     commands.TagTicket: lambda e: (
         f"{e.agent_id} tags {' '.join([*('+' + t for t in e.add), *('-' + t for t in e.remove)])}"
     ),
+    commands.HoldTicket: lambda e: (
+        f"{e.agent_id} waits for {short(e.waiting_on, 40)}{_until(e.until)}: {short(e.reason)}"
+    ),
+    commands.SnoozeTicket: lambda e: f"{e.agent_id} puts it away{_until(e.until)}",
+    commands.ResumeTicket: lambda e: f"{e.agent_id} takes it up again",
+    commands.DelegateTicket: lambda e: (
+        f"{e.agent_id} asks {e.to_agent_id} for a part: {short(e.task)}"
+    ),
+    commands.ReturnTicket: lambda e: f"{e.agent_id} gives it back: {short(e.reason)}",
+    commands.MarkTicketAsSpam: lambda e: f"{e.agent_id} says it is spam: {short(e.reason)}",
+    commands.RestoreTicket: lambda e: f"{e.agent_id} says it is no spam",
+    commands.MergeTicket: lambda e: f"{e.agent_id} merges it into ticket {e.into_ticket_id[:8]}",
+    commands.UnmergeTicket: lambda e: f"{e.agent_id} undoes its merge",
+    commands.PrioritiseTicket: lambda e: (
+        f"{e.agent_id} gives it priority {e.priority}: {short(e.reason)}"
+    ),
+    merging.MergeAsked: lambda e: f"{e.from_reference} asks to be merged into it",
+    merging.MergeAnswered: lambda e: (
+        f"merged into {e.into_reference}" if e.is_accepted else f"not merged: {e.reason.replace('_', ' ')}"
+    ),
+    merging.MessageCarried: lambda e: f"a message comes from merged ticket {e.from_ticket_id[:8]}",
+    merging.ErasureCarried: lambda e: f"what came from ticket {e.from_ticket_id[:8]} is to be forgotten",
+    merging.MergeUndone: lambda e: f"ticket {e.from_ticket_id[:8]} stands on its own again",
+    merging.MergeEnded: lambda _: "the ticket it went into is closed",
     roster.AgentSet: lambda e: (
         f"{e.agent_id} can carry {e.capacity}, serves {', '.join(e.queues)}, speaks {', '.join(e.languages)}"
     ),
     roster.AgentRemoved: lambda e: f"{e.agent_id} has left",
     roster.PresenceSet: lambda e: f"{e.agent_id} is {e.presence}",
+    roster.AgentHeartbeat: lambda e: f"{e.agent_id} gives a sign of life",
     roster.OfferAccepted: lambda e: f"{e.agent_id} accepts",
     roster.OfferDeclined: lambda e: (
         f"{e.agent_id} declines{f': {short(e.reason)}' if e.reason else ''}"
@@ -158,12 +188,29 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     ),
     routing.RequirementRelaxed: lambda e: f"asks for less now: without {', '.join(e.relaxed)}",
     routing.AssignmentExhausted: lambda e: f"everyone in {e.queue} who could take it has declined",
+    elsewhere.AssignmentElsewhereDone: lambda e: (
+        f"{e.place} ({e.vendor}) {'shows' if e.is_changed else 'already showed'}: {_shown(e)}"
+    ),
+    elsewhere.AssignmentElsewhereFailed: lambda e: (
+        f"{e.place} ({e.vendor}) does not show: {_shown(e)}; {e.reason.replace('_', ' ')}"
+        f"{f' ({e.detail})' if e.detail else ''} after {e.attempts} attempts"
+    ),
+    routing.TransferRefused: lambda e: (
+        f"could not be given to {e.agent_id}: {', '.join(r.replace('_', ' ') for r in e.rules or (e.reason,))}"
+    ),
+    routing.OfferWithdrawn: lambda e: (
+        f"is not offered to {e.agent_id} any more: {e.reason.replace('_', ' ')}"
+    ),
+    routing.QueueOverloaded: lambda e: (
+        f"{e.length} tickets wait in {e.queue}, more than {e.threshold}"
+    ),
     tickets.TicketOpened: lambda e: (
         f"{e.reference} opened for {short(e.contact.name or e.contact.address, 30)}: {short(e.subject)}"
         f" → {e.queue}, priority {e.priority} ({e.rule})"
     ),
     tickets.TicketMessageAdded: lambda e: (
         f"{'an automatic message' if e.is_automatic else 'the customer'} joined it ({e.kind})"
+        f"{', written in a case that was merged into it' if e.from_conversation_id else ''}"
     ),
     tickets.TicketReopened: lambda e: f"reopened, back to {e.queue}",
     tickets.TicketAnswered: lambda e: (
@@ -171,11 +218,44 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     ),
     tickets.TicketNoteAdded: lambda e: f"note by {e.agent_id}: {short(e.text)}",
     tickets.TicketStatusChanged: lambda e: (
-        f"{e.before} → {e.status} ({e.reason.replace('_', ' ')})"
+        f"{e.before.replace('_', ' ')} → {e.status.replace('_', ' ')} ({e.reason.replace('_', ' ')})"
         f"{f', {e.agent_id}' if e.agent_id else ''}"
+        f"{f', waits for {short(e.waiting_on, 40)}' if e.waiting_on else ''}{_until(e.until)}"
+        f"{f': {short(e.detail)}' if e.detail else ''}"
+        f"{', ABOVE what they can carry' if e.overfull else ''}"
     ),
     tickets.TicketEscalated: lambda e: (
         f"escalated {e.from_queue} → {e.to_queue} by {e.agent_id or e.by_rule or 'rule'}: {short(e.reason)}"
+        f"{f' ({_facts(e.facts)})' if e.facts else ''}"
+        f"{f', {span(e.late_seconds)} late' if e.late_seconds >= 1 else ''}"
+    ),
+    tickets.TicketReturned: lambda e: (
+        f"given back {e.from_queue} → {e.to_queue}{f', to {e.to_agent_id}' if e.to_agent_id else ''}: {short(e.reason)}"
+        if e.what == "escalation"
+        else f"{e.agent_id} gives it back to {e.to_agent_id}, whose it is: {short(e.reason)}"
+    ),
+    tickets.TicketOwnerForced: lambda e: (
+        f"{e.owner_id} keeps it now: it was given back {e.returns} times. A supervisor should look"
+    ),
+    tickets.TicketPaged: lambda e: f"on call for {e.on_call} was paged ({e.reason})",
+    tickets.TicketPrioritised: lambda e: (
+        f"priority {e.before} → {e.priority} by {e.agent_id or e.by_rule or 'rule'}: {short(e.reason)}"
+    ),
+    tickets.TicketDelegated: lambda e: (
+        f"{e.owner_id} asks {e.to_agent_id} for a part and stays responsible: {short(e.task)}"
+    ),
+    tickets.TicketMerged: lambda e: f"merged into {e.into_reference} by {e.agent_id}",
+    tickets.TicketAbsorbed: lambda e: (
+        f"{e.from_reference} was merged into it by {e.agent_id}; priority {e.priority}, oldest words of {utc(e.opened_at)}"
+    ),
+    tickets.TicketUnmerged: lambda e: (
+        f"on its own again by {e.agent_id}, back to {e.queue}, with {len(e.message_ids)} messages that were carried"
+    ),
+    tickets.TicketSplitOff: lambda e: (
+        f"ticket {e.from_ticket_id[:8]} stands on its own again ({e.agent_id})"
+    ),
+    tickets.TicketMessageCarried: lambda e: (
+        f"a message went on to ticket {e.into_ticket_id[:8]}, which it was merged into"
     ),
     tickets.TicketSolved: lambda e: f"solved by {e.agent_id}{f' ({e.cause})' if e.cause else ''}",
     tickets.TicketClosed: lambda _: "closed: the reopen window is over",
@@ -223,8 +303,16 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
 }  # fmt: skip
 
 
+def _until(at: datetime | None) -> str:
+    return f", until {utc(at)}" if at is not None else ""
+
+
 def _target(event: sla.SlaEvent) -> str:
     return event.target.replace("_", " ")
+
+
+def _shown(event: elsewhere.ElsewhereEvent) -> str:
+    return f"{event.says}{f', {event.agent_id}' if event.agent_id else ''}"
 
 
 def _excluded(record: routing.DecisionRecord | None) -> str:

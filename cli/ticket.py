@@ -73,12 +73,14 @@ def show(
     from cli.environment import common
 
     console = Console(highlight=False, soft_wrap=True)
-    for found in asyncio.run(_read(common().dsn, ticket)):
+    for found in asyncio.run(_read(common().dsn, ticket, decisions)):
         _print(console, found, decisions, messages)
 
 
-async def _read(dsn: str, ticket: str) -> list[dict[str, Any]]:
+async def _read(dsn: str, ticket: str, with_decisions: bool) -> list[dict[str, Any]]:
     import asyncpg
+
+    from cli.reasons import spelled_out
 
     connection = await asyncpg.connect(dsn, timeout=5)
     try:
@@ -92,13 +94,15 @@ async def _read(dsn: str, ticket: str) -> list[dict[str, Any]]:
             name = row["ticket_id"]
             events = await connection.fetch(_EVENTS, name)
             elsewhere = [one.conversation_id for one in _interactions(events)]
+            routing = await connection.fetch(_ROUTING, name)
             stories.append(
                 {
                     "ticket": await connection.fetchrow(_TICKET, name),
                     "messages": await connection.fetch(_MESSAGES, name),
                     "events": events,
                     "cases": await connection.fetch(_CASES, elsewhere) if elsewhere else [],
-                    "routing": await connection.fetch(_ROUTING, name),
+                    "routing": routing,
+                    "spelled": await spelled_out(connection, routing) if with_decisions else {},
                     "targets": await connection.fetch(_TARGETS, name),
                     "notices": await connection.fetch(_NOTICES, name),
                 }
@@ -165,6 +169,8 @@ def _print(console: Any, found: dict[str, Any], with_decisions: bool, with_messa
             f"{', tags ' + ' '.join(ticket['tags']) if ticket['tags'] else ''}"
         )
     )
+    for text in standing_lines(ticket):
+        console.print(escape(text))
     console.print(
         escape(
             f"ticket {ticket['ticket_id']}, conversation {ticket['conversation_id']}, opened {utc(ticket['opened_at'])}"
@@ -183,6 +189,23 @@ def _print(console: Any, found: dict[str, Any], with_decisions: bool, with_messa
     console.print()
 
 
+def standing_lines(ticket: Any) -> list[str]:
+    """Return what a ticket's row says beyond its status, in plain words."""
+    from cli.story import utc
+
+    lines = []
+    if ticket["until_at"] is not None:
+        why = "it waits for a third party" if ticket["status"] == "on_hold" else "it is put away"
+        lines.append(f"{why} until {utc(ticket['until_at'])}, or until somebody takes it up")
+    if ticket["owner_id"]:
+        lines.append(f"{ticket['owner_id']} stays responsible while a colleague does a part of it")
+    if ticket["merged_into"]:
+        lines.append(f"goes on in ticket {ticket['merged_into']}: see there")
+    if ticket["cause"]:
+        lines.append(f"cause {ticket['cause']}")
+    return lines
+
+
 def timeline(
     found: dict[str, Any], with_decisions: bool = False, with_messages: bool = False
 ) -> list[Line]:
@@ -196,14 +219,16 @@ def timeline(
         kind = "" if row["kind"] == "message" else f" ({row['kind']})"
         lines.append(Line(row["at"], "customer", f"{text}{kind}", "cyan"))
     for who, rows in (("router", found["events"]), ("routing", found["routing"])):
-        for row in rows:
+        for place, row in enumerate(rows):
             event = REGISTRY[row["type"]].model_validate_json(row["data"])
             answer = getattr(event, "text", "")
             text = f"{tell(event)}\n{answer}" if with_messages and answer else tell(event)
             lines.append(Line(row["at"], who, text, style_of(event)))
             record = getattr(event, "record", None)
             if with_decisions and record is not None:
-                lines += [Line(row["at"], "", text, "dim") for text in _decision(record)]
+                spelled = found.get("spelled", {}).get(place, ()) if who == "routing" else ()
+                said = (*_decision(record), *spelled)
+                lines += [Line(row["at"], "", text, "dim") for text in said]
     for target in found["targets"]:
         lines += _target_lines(target)
     lines += [_notice_line(row) for row in found["notices"]]

@@ -8,7 +8,7 @@ from typing import Any
 
 from schemas import ids
 from schemas.envelope import CONTENT_TYPE, SPEC_VERSION, Envelope, parse_time
-from schemas.json_schema import prose, types_of
+from schemas.json_schema import prose, types_of, writers_of
 from schemas.registry import REGISTRY, Payload
 from schemas.submissions import MessageSubmitted
 from schemas.topics import BY_NAME, DEFAULT_PARTITIONS, TOPICS, VALUE_BYTES_MAX, Topic
@@ -36,7 +36,7 @@ def stages() -> tuple[str, ...]:
     found: dict[str, None] = {}
     for topic in TOPICS:
         if topic.writer != EVERY_STAGE:
-            found[topic.writer] = None
+            found.update(dict.fromkeys(writers_of(topic)))
             found.update(dict.fromkeys(topic.readers))
     return tuple(found)
 
@@ -101,9 +101,15 @@ def _channel(topic: Topic) -> dict[str, Any]:
 
 def _operations() -> Iterator[tuple[str, dict[str, Any]]]:
     for topic in TOPICS:
-        types = [kind.TYPE for kind in types_of(topic.name)]
-        ours = [name for name in types if name not in OTHERS_TYPES]
-        for writer in stages() if topic.writer == EVERY_STAGE else (topic.writer,):
+        kinds = types_of(topic.name)
+        types = [kind.TYPE for kind in kinds]
+        for writer in stages() if topic.writer == EVERY_STAGE else writers_of(topic):
+            ours = [
+                kind.TYPE
+                for kind in kinds
+                if kind.TYPE not in OTHERS_TYPES
+                and (topic.writer == EVERY_STAGE or (kind.WRITER or topic.writer) == writer)
+            ]
             yield _operation(writer, "send", topic, ours)
         if topic.is_open:
             yield _operation(OTHERS, "send", topic, [n for n in types if n in OTHERS_TYPES])
@@ -151,7 +157,7 @@ def _message(kind: type[Payload]) -> dict[str, Any]:
 def example_headers(kind: type[Payload]) -> dict[str, str]:
     """Return the headers that the type's example would travel with, as text."""
     topic = BY_NAME[kind.TOPIC]
-    writer = "router.tickets" if topic.writer == EVERY_STAGE else topic.writer
+    writer = kind.WRITER or ("router.tickets" if topic.writer == EVERY_STAGE else topic.writer)
     is_ours = kind.TYPE not in OTHERS_TYPES
     story = str(kind.EXAMPLE.get("conversation_id", kind.EXAMPLE.get("input_id", "")))
     envelope = Envelope(

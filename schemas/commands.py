@@ -1,10 +1,10 @@
 """`commands`: what people (and their tools) want done with a ticket. Each may be refused, with a reason."""
 
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import StringConstraints
 
-from schemas.payload import Field, Id, Payload
+from schemas.payload import Field, Id, Instant, Payload
 from schemas.topics import COMMANDS
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
@@ -28,7 +28,7 @@ class Command(Payload):
 
 
 class ReplyToCustomer(Command):
-    """Send `text` to the customer, on the channel they wrote by; `solves` ends the case with it."""
+    """Send `text` to the customer, on the channel they wrote by; `solves` ends the case with it, for `cause`."""
 
     TYPE: ClassVar[str] = "command.reply.v1"
     TOPIC: ClassVar[str] = COMMANDS.name
@@ -41,6 +41,7 @@ class ReplyToCustomer(Command):
     text: Text
     language: str | None = None
     solves: bool = False
+    cause: Tag | None = None
 
 
 class AddNote(Command):
@@ -83,10 +84,12 @@ class EscalateTicket(Command):
 
 
 class ReassignTicket(Command):
-    """Put the case into another queue, or ask for a particular agent, who is asked first if fit and free now.
+    """Put the case into another queue, or give it to a particular agent.
 
-    Otherwise whoever else is fit gets it. Who there is only assignment knows, so a `to_agent_id` that nobody has is not
-    refused.
+    `transfer` says how firmly. `ask`: they are asked first if fit and free now, else whoever is. `direct`: they get it
+    without being asked if they have room for it, else it waits for whoever has, and a note says so. `forced`: they get it
+    even above their capacity, and the assignment says that too. Who there is only assignment knows, so a `to_agent_id` that
+    nobody has is not refused here.
     """
 
     TYPE: ClassVar[str] = "command.reassign.v1"
@@ -95,6 +98,7 @@ class ReassignTicket(Command):
 
     queue: Id | None = None
     to_agent_id: Id | None = None
+    transfer: Literal["ask", "direct", "forced"] = "ask"
 
 
 class TagTicket(Command):
@@ -108,4 +112,137 @@ class TagTicket(Command):
     remove: tuple[Tag, ...] = ()
 
 
-AnyCommand = ReplyToCustomer | AddNote | SolveTicket | EscalateTicket | ReassignTicket | TagTicket
+class HoldTicket(Command):
+    """Wait for a third party (`waiting_on`: the carrier, the bank), at the longest until `until`; nobody's capacity is taken."""
+
+    TYPE: ClassVar[str] = "command.hold.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_WHERE,
+        "reason": "the carrier looks for the parcel",
+        "waiting_on": "carrier",
+        "until": "2026-11-26T08:00:00Z",
+    }
+
+    reason: Text
+    waiting_on: Annotated[str, StringConstraints(min_length=1, max_length=200)]
+    until: Instant | None = None
+
+
+class SnoozeTicket(Command):
+    """Put the case away until an instant, for oneself. The clocks run on; nobody's capacity is taken meanwhile."""
+
+    TYPE: ClassVar[str] = "command.snooze.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE, "until": "2026-11-25T08:00:00Z"}
+
+    until: Instant
+
+
+class ResumeTicket(Command):
+    """Take up a case that rests (on hold, snoozed, pending) now: it is offered to whoever had it, if they have room."""
+
+    TYPE: ClassVar[str] = "command.resume.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE}
+
+
+class DelegateTicket(Command):
+    """Let a colleague do a part (`task`). Who delegates stays its owner, and `return` brings it back to them."""
+
+    TYPE: ClassVar[str] = "command.delegate.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_WHERE,
+        "to_agent_id": "bo",
+        "task": "check whether the refund went out",
+    }
+
+    to_agent_id: Id
+    task: Text
+
+
+class ReturnTicket(Command):
+    """Give the case back: a delegated one to its owner, one with technical support to the front line it came from."""
+
+    TYPE: ClassVar[str] = "command.return.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE, "reason": "no fault of ours: a wrong key"}
+
+    reason: Text
+
+
+class MarkTicketAsSpam(Command):
+    """Set the case aside as no customer's: its clocks end, and what else its sender writes meanwhile goes with it."""
+
+    TYPE: ClassVar[str] = "command.spam.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE, "reason": "sells search engine rank"}
+
+    reason: Text
+
+
+class RestoreTicket(Command):
+    """It was a customer after all: the case waits again, at its age."""
+
+    TYPE: ClassVar[str] = "command.restore.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE}
+
+
+class MergeTicket(Command):
+    """The case is the same as another one: go on there. What its customer writes from then on is carried to that ticket.
+
+    Answers go where the other ticket's go, so both must be the same customer's, unless `allow_other_customer`.
+    """
+
+    TYPE: ClassVar[str] = "command.merge.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_WHERE,
+        "into_conversation_id": "7d793037-a076-5d9c-8f0a-1d2b0d6f1a11",
+        "into_ticket_id": "c20ad4d7-6fe9-5759-aa27-a0c99bff6710",
+    }
+
+    into_conversation_id: Id
+    into_ticket_id: Id
+    allow_other_customer: bool = False
+
+
+class UnmergeTicket(Command):
+    """Undo the merge of this (merged) ticket: it waits again with its own messages, and the other one is what it was."""
+
+    TYPE: ClassVar[str] = "command.unmerge.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE}
+
+
+class PrioritiseTicket(Command):
+    """Make the case more or less urgent: 1 urgent … 4 low."""
+
+    TYPE: ClassVar[str] = "command.prioritise.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE, "priority": 1, "reason": "a wedding tomorrow"}
+
+    priority: int = Field(ge=1, le=4)
+    reason: Text
+
+
+AnyCommand = (
+    ReplyToCustomer
+    | AddNote
+    | SolveTicket
+    | EscalateTicket
+    | ReassignTicket
+    | TagTicket
+    | HoldTicket
+    | SnoozeTicket
+    | ResumeTicket
+    | DelegateTicket
+    | ReturnTicket
+    | MarkTicketAsSpam
+    | RestoreTicket
+    | MergeTicket
+    | UnmergeTicket
+    | PrioritiseTicket
+)

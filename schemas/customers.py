@@ -74,7 +74,7 @@ class CustomerContext(Part):
 
     `conversations` counts their other conversations (100 means: or more). `is_proved` tells whether this message proved
     that it is theirs: where it did not, whoever wrote may be somebody else who knows the address, and must not be told
-    what stands here. `language` is an ISO 639-1 code.
+    what stands here. `language` is an ISO 639-1 code, `tier` the company's own name for how important they are to it.
     """
 
     conversations: int = Field(default=0, ge=0)
@@ -83,6 +83,7 @@ class CustomerContext(Part):
     language: str | None = None
     address_kinds: tuple[str, ...] = ()
     is_proved: bool = False
+    tier: str | None = Field(default=None, max_length=100)
 
 
 class CustomerEvent(Payload):

@@ -5,6 +5,7 @@ from typing import Any
 from pydantic.json_schema import GenerateJsonSchema
 
 from schemas.registry import REGISTRY, Payload
+from schemas.topics import Topic
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 BASE = "https://signalbox.example/schemas/"
@@ -39,6 +40,12 @@ def json_schema(kind: type[Payload]) -> dict[str, Any]:
 def types_of(topic: str) -> tuple[type[Payload], ...]:
     """Return the event types of a topic, in the order in which they are declared."""
     return tuple(kind for kind in REGISTRY.values() if topic == kind.TOPIC)
+
+
+def writers_of(topic: Topic) -> tuple[str, ...]:
+    """Return the stages that write to a topic: its own writer, then those of types that others add to it."""
+    added = [kind.WRITER for kind in types_of(topic.name) if kind.WRITER]
+    return tuple(dict.fromkeys((topic.writer, *added)))
 
 
 def prose(text: str | None) -> str:

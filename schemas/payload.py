@@ -23,6 +23,8 @@ class Payload(BaseModel):
 
     TYPE: ClassVar[str]
     TOPIC: ClassVar[str]
+    WRITER: ClassVar[str] = ""
+    """The stage that writes it, where that is not the topic's writer."""
     EXAMPLE: ClassVar[dict[str, Any]]
 
     @classmethod

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from schemas.json_schema import json_schema, prose, types_of
+from schemas.json_schema import json_schema, prose, types_of, writers_of
 from schemas.topics import DEFAULT_PARTITIONS, LAPTOP_PARTITIONS, TOPICS, VALUE_BYTES_MAX, Topic
 
 _HEAD = f"""\
@@ -81,10 +81,11 @@ def markdown() -> str:
 
 def _section(topic: Topic, parts: dict[str, Mapping[str, Any]]) -> str:
     readers = ", ".join(topic.readers)
+    writers = ", ".join(writers_of(topic))
     lines = [
         f"## `{topic.name}`",
         "",
-        f"Key: {topic.key}. Written by: {topic.writer}. Read by: {readers}. "
+        f"Key: {topic.key}. Written by: {writers}. Read by: {readers}. "
         f"Kept {topic.retention.days} days." + (" Open to other systems." if topic.is_open else ""),
         "",
         "| type | when | fields |",

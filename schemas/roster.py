@@ -4,7 +4,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import StringConstraints
 
-from schemas.payload import Field, Id, Payload
+from schemas.payload import Field, Id, Instant, Part, Payload
 from schemas.topics import ROSTER
 
 Presence = Literal["available", "away", "offline"]
@@ -16,12 +16,22 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=64)]
 """The name of a skill, or a language code."""
 
 
+class Shift(Part):
+    """A time of duty of one agent: from `starts_at` up to, not including, `ends_at`."""
+
+    starts_at: Instant
+    ends_at: Instant
+
+
 class AgentSet(Payload):
     """An agent as they are from now on; replaces what was known. Presence is not part of it and stays.
 
     `skills` maps a skill to its proficiency (1 to 10); `languages` a language code to proficiency likewise.
     `capacity` is the weighted load the agent can carry, `queues` which queues they serve. `channel_limits` maps a channel to
     how many of its tickets they take at once; where it is given, a channel that it does not name is none of theirs.
+
+    Whoever has a `calendar` (one of `calendars.yaml`) or `shifts` is offered work within these alone, whatever their
+    presence; with both, either is enough. `auto_accept`: what they are offered is theirs at once.
     """
 
     TYPE: ClassVar[str] = "agent.set.v1"
@@ -46,6 +56,9 @@ class AgentSet(Payload):
     channel_limits: dict[Name, Annotated[int, Field(ge=0, le=100_000)]] = Field(
         default_factory=dict
     )
+    calendar: Id | None = None
+    shifts: tuple[Shift, ...] = ()
+    auto_accept: bool = False
 
 
 class AgentRemoved(Payload):
@@ -73,6 +86,20 @@ class PresenceSet(Payload):
     domain: Id
     agent_id: Id
     presence: Presence
+
+
+class AgentHeartbeat(Payload):
+    """An agent's program is there. Whoever sends these and then falls silent is away, and their offers go to others.
+
+    Whoever never sent one is believed to be there as their presence says. Presence and answers to offers count as one.
+    """
+
+    TYPE: ClassVar[str] = "agent.heartbeat.v1"
+    TOPIC: ClassVar[str] = ROSTER.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {"domain": "main", "agent_id": "ada"}
+
+    domain: Id
+    agent_id: Id
 
 
 class OfferAccepted(Payload):
@@ -107,4 +134,6 @@ class OfferDeclined(Payload):
     reason: str = ""
 
 
-AnyRosterEvent = AgentSet | AgentRemoved | PresenceSet | OfferAccepted | OfferDeclined
+AnyRosterEvent = (
+    AgentSet | AgentRemoved | PresenceSet | AgentHeartbeat | OfferAccepted | OfferDeclined
+)

@@ -61,6 +61,12 @@ class WorkRequested(Payload):
 
     `channel` counts against the agents' limits by channel, `due_at` is the target that decides the order within a priority
     (None: a day after entry). For `hold_seconds` the ticket waits for the preferred agent alone, as long as they are there.
+
+    Where nobody is preferred, whoever last accepted a ticket of `customer_id` in this domain, on whatever channel, is. The
+    ticket waits for them alone for `known_patience_seconds`, halved for each `known_half_life_seconds` since then.
+    With `transfer` it is the preferred agent's at once, whatever their queues and skills: "direct" if they are there and
+    have room, else `TransferRefused` is told and it waits as any other; "forced" above their capacity too, which the
+    assignment then says.
     """
 
     TYPE: ClassVar[str] = "work.requested.v1"
@@ -96,6 +102,10 @@ class WorkRequested(Payload):
     channel: str = ""
     due_at: Instant | None = None
     hold_seconds: float | None = Field(default=None, ge=0)
+    customer_id: Id | None = None
+    known_patience_seconds: float = Field(default=0, ge=0)
+    known_half_life_seconds: float = Field(default=0, ge=0)
+    transfer: Literal["", "direct", "forced"] = ""
     reason: str = ""
     rule: str = ""
     policy_version: str = ""
@@ -132,10 +142,12 @@ class DecisionRecord(Part):
 
     `excluded` spells out everyone in a small domain. In a large one `codes` has a byte for each agent who could take the
     ticket but for the moment, in the order of their places, base64: 1 absent, 2 capacity, 4 wrap-up, 8 channel, 16 kept
-    free for another ticket, 32 declined, 64 excluded; with `codes_of` "all" a byte for each place. Who cannot take it at
+    free for another ticket, 32 declined, 64 excluded, 128 off shift; with `codes_of` "all" a byte for each place. Who cannot take it at
     all, and why, follows from the roster of `roster_version`. `via` is "spill" where other teams were asked, `spill` whether
-    they may be ("", "closed", "open"), `guarded` the queues that lend nobody now, `held_for` whom the ticket waits for.
+    they may be ("", "closed", "open"), `lenders` which they are (only with codes), `guarded` the queues that lend nobody now, `held_for` whom the ticket waits for.
     `step` steps were taken, the next comes at `next_step_at`; `promoted_at` is when the ticket had waited too long.
+    `known_agent` had the customer before (`known_from`: "" named by the request, "customer" remembered here), and
+    `known_agent_rules` is every rule by which the ticket does not wait for them: empty where it does or they were chosen.
     """
 
     rule: str = ""
@@ -153,10 +165,14 @@ class DecisionRecord(Part):
     promoted_at: Instant | None = None
     held_for: Id | None = None
     spill: str = ""
+    lenders: tuple[Id, ...] = ()
     guarded: tuple[Id, ...] = ()
     roster_version: str = ""
     codes: str = ""
     codes_of: str = ""
+    known_agent: Id | None = None
+    known_from: str = ""
+    known_agent_rules: tuple[str, ...] = ()
 
 
 class RoutingEvent(Payload):
@@ -191,7 +207,7 @@ class TicketQueued(RoutingEvent):
 
 
 class OfferMade(RoutingEvent):
-    """A ticket is reserved for one agent until `expires_at`. `expires_after_seconds` is the offer's length."""
+    """A ticket is reserved for one agent until `expires_at`; where a queue asks several at once, each has an offer."""
 
     TYPE: ClassVar[str] = "routing.offered.v1"
     TOPIC: ClassVar[str] = ROUTING.name
@@ -225,8 +241,14 @@ class OfferMade(RoutingEvent):
     record: DecisionRecord | None = None
 
 
+AssignedHow = Literal["accepted", "auto", "direct", "forced"]
+
+
 class TicketAssigned(RoutingEvent):
-    """An agent accepted: the ticket is theirs."""
+    """The ticket is an agent's: they `accepted`, or are not asked (`auto`), or it was transferred (`direct`, `forced`).
+
+    `overfull`: it is above what the agent can carry, which only a forced transfer does.
+    """
 
     TYPE: ClassVar[str] = "routing.assigned.v1"
     TOPIC: ClassVar[str] = ROUTING.name
@@ -243,9 +265,18 @@ class TicketAssigned(RoutingEvent):
     agent_id: Id
     queue: Id
     assigned_at: Instant
+    how: AssignedHow = "accepted"
+    overfull: bool = False
 
 
-RequeueReason = Literal["offer_declined", "offer_expired", "agent_away", "agent_removed"]
+RequeueReason = Literal[
+    "offer_declined",
+    "offer_expired",
+    "agent_away",
+    "agent_removed",
+    "agent_vanished",
+    "shift_ended",
+]
 
 
 class TicketRequeued(RoutingEvent):
@@ -270,8 +301,49 @@ class TicketRequeued(RoutingEvent):
     declines: int = 0
 
 
+WithdrawReason = Literal[
+    "offer_declined",
+    "offer_expired",
+    "agent_away",
+    "agent_removed",
+    "agent_vanished",
+    "shift_ended",
+    "taken_by_other",
+    "work_ended",
+]
+
+
+class OfferWithdrawn(RoutingEvent):
+    """One of several offers of a ticket has ended, and the ticket does not wait because of it.
+
+    Another agent took it (`taken_by_other`) or is still asked; `declines` is how often this agent refused or missed it.
+    """
+
+    TYPE: ClassVar[str] = "routing.offer_withdrawn.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "agent_id": "grace",
+        "reservation_id": "7647966b-7343-5048-8268-0f2f5b0f5a3e",
+        "reason": "taken_by_other",
+        "at": "2026-11-24T08:00:09Z",
+    }
+
+    queue: Id
+    agent_id: Id
+    reservation_id: Id
+    reason: WithdrawReason
+    at: Instant
+    declines: int = 0
+
+
 class OfferAnswerRefused(RoutingEvent):
-    """An agent's accept or decline came too late, twice, or was not theirs to give. `winner_id` has the ticket now."""
+    """An agent's accept or decline came too late, twice, or was not theirs to give.
+
+    `winner_id` has the ticket now, since `winner_at`.
+    """
 
     TYPE: ClassVar[str] = "routing.answer_refused.v1"
     TOPIC: ClassVar[str] = ROUTING.name
@@ -290,6 +362,7 @@ class OfferAnswerRefused(RoutingEvent):
     reason: Literal["reservation_expired", "reservation_unknown", "not_yours", "ticket_unknown"]
     at: Instant
     winner_id: Id | None = None
+    winner_at: Instant | None = None
 
 
 class WorkReleased(RoutingEvent):
@@ -341,4 +414,52 @@ class AssignmentExhausted(RoutingEvent):
     }
 
     queue: Id
+    at: Instant
+
+
+class TransferRefused(RoutingEvent):
+    """A direct transfer to an agent was asked for and they may not have the ticket now; it waits for whoever can.
+
+    `reason` is the first of the rules that stand against it, in the words of a record's `excluded`; `rules` all of them.
+    """
+
+    TYPE: ClassVar[str] = "routing.transfer_refused.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "agent_id": "ada",
+        "reason": "capacity",
+        "rules": ["capacity"],
+        "at": "2026-11-24T08:05:00Z",
+    }
+
+    queue: Id
+    agent_id: Id
+    reason: str
+    rules: tuple[str, ...] = ()
+    at: Instant
+
+
+class QueueOverloaded(RoutingEvent):
+    """A ticket came to wait in a queue that is too long: `length` tickets wait with it, more than `threshold`.
+
+    Told once for each ticket that comes while it is, never for those that waited before.
+    """
+
+    TYPE: ClassVar[str] = "routing.overloaded.v1"
+    TOPIC: ClassVar[str] = ROUTING.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "work_id": "w1",
+        "queue": "service",
+        "length": 101,
+        "threshold": 100,
+        "at": "2026-11-24T08:05:00Z",
+    }
+
+    queue: Id
+    length: int
+    threshold: int
     at: Instant

@@ -7,7 +7,18 @@ from schemas.messages import Change, MessageKind
 from schemas.payload import Field, Id, Instant, Part, Payload
 from schemas.topics import TICKETS
 
-TicketStatus = Literal["queued", "offered", "assigned", "pending", "solved", "closed"]
+TicketStatus = Literal[
+    "queued",
+    "offered",
+    "assigned",
+    "pending",
+    "on_hold",
+    "snoozed",
+    "solved",
+    "spam",
+    "merged",
+    "closed",
+]
 Desk = Literal["service", "technical"]
 
 _TICKET: dict[str, Any] = {
@@ -43,7 +54,11 @@ class TicketEvent(Payload):
 class TicketOpened(TicketEvent):
     """A new case. `priority` 1 urgent … 4 low; `sla_policy` names the targets; `follows` the solved case before it.
 
-    `context` is what was known of the customer besides when the case was opened.
+    `context` is what was known of the customer besides when the case was opened, `vendor_thread` the vendor's own name for
+    the ticket or conversation that the message stands in, empty where the channel has none.
+
+    `matched` says which conditions of `rule` held, in the policy's words; `observed` how many tickets waited in the queues
+    that a rule asked for, so that the same decision can be made again. `tags` are those that the rule gives.
     """
 
     TYPE: ClassVar[str] = "ticket.opened.v1"
@@ -85,14 +100,19 @@ class TicketOpened(TicketEvent):
     occurred_at: Instant
     follows: Id | None = None
     vendor_message_id: str = ""
+    vendor_thread: str = ""
     suspicion: str | None = None
     context: CustomerContext | None = None
+    matched: tuple[str, ...] = ()
+    observed: dict[str, int] = Field(default_factory=dict)
+    tags: tuple[str, ...] = ()
 
 
 class TicketMessageAdded(TicketEvent):
     """A customer wrote in an open case (or a machine did: see `kind`, `is_automatic`).
 
-    The message that opens a ticket is told by `ticket.opened` and is not repeated here.
+    The message that opens a ticket is told by `ticket.opened` and is not repeated here. One that was written in a case
+    merged into this one names that conversation in `from_conversation_id`.
     """
 
     TYPE: ClassVar[str] = "ticket.message_added.v1"
@@ -114,6 +134,7 @@ class TicketMessageAdded(TicketEvent):
     status: TicketStatus
     vendor_message_id: str = ""
     contact: Contact | None = None
+    from_conversation_id: Id | None = None
 
 
 class TicketReopened(TicketEvent):
@@ -215,7 +236,12 @@ class TicketNoteAdded(TicketEvent):
 
 
 class TicketStatusChanged(TicketEvent):
-    """The ticket moved on in its life cycle, for `reason`."""
+    """The ticket moved on in its life cycle, for `reason`.
+
+    `until` is when a ticket on hold or snoozed wakes by itself, `waiting_on` whom one on hold waits for, `detail` what the
+    agent said of it. `overfull`: it was forced on its assignee above what they can carry. `command_id` is there where a
+    command moved it.
+    """
 
     TYPE: ClassVar[str] = "ticket.status_changed.v1"
     TOPIC: ClassVar[str] = TICKETS.name
@@ -233,10 +259,18 @@ class TicketStatusChanged(TicketEvent):
     reason: str
     agent_id: Id | None = None
     queue: Id
+    until: Instant | None = None
+    waiting_on: str = ""
+    detail: str = ""
+    overfull: bool = False
+    command_id: Id | None = None
 
 
 class TicketEscalated(TicketEvent):
-    """The case moved from the front line to technical support with what is known. Clocks run on."""
+    """The case moved from the front line to technical support with what is known. Clocks run on.
+
+    One that a timer moved says when that was due and how many seconds later it was done.
+    """
 
     TYPE: ClassVar[str] = "ticket.escalated.v1"
     TOPIC: ClassVar[str] = TICKETS.name
@@ -258,6 +292,8 @@ class TicketEscalated(TicketEvent):
     reason: str
     facts: dict[str, str] = Field(default_factory=dict)
     by_rule: str | None = None
+    due_at: Instant | None = None
+    late_seconds: float = Field(default=0, ge=0)
 
 
 class TicketSolved(TicketEvent):
@@ -306,8 +342,255 @@ class TicketTagged(TicketEvent):
     tags: tuple[str, ...]
 
 
+class TicketReturned(TicketEvent):
+    """The case went back: a delegated one to its owner, an escalated one to the front line. Clocks run on.
+
+    `returns` counts how often technical support gave this case back.
+    """
+
+    TYPE: ClassVar[str] = "ticket.returned.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "nils",
+        "to_agent_id": "ada",
+        "from_queue": "technical",
+        "to_queue": "service",
+        "what": "escalation",
+        "reason": "no fault of ours: a wrong key",
+        "returns": 1,
+    }
+
+    command_id: Id
+    agent_id: Id
+    to_agent_id: Id | None = None
+    from_queue: Id
+    to_queue: Id
+    what: Literal["delegation", "escalation"]
+    reason: str
+    returns: int = 0
+
+
+class TicketOwnerForced(TicketEvent):
+    """The case went to and fro between the desks; `owner_id` of technical support keeps it now. A supervisor should look."""
+
+    TYPE: ClassVar[str] = "ticket.owner_forced.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "owner_id": "nils",
+        "queue": "technical",
+        "returns": 2,
+    }
+
+    owner_id: Id
+    queue: Id
+    returns: int
+
+
+class TicketPaged(TicketEvent):
+    """Somebody on call should look at once: the case falls under `on_call` of the policy. Told once while it is open."""
+
+    TYPE: ClassVar[str] = "ticket.paged.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "on_call": "security",
+        "queue": "on_call",
+        "priority": 1,
+        "reason": "rule: a secret got out",
+    }
+
+    on_call: Id
+    queue: Id
+    priority: int = Field(ge=1, le=4)
+    reason: str
+
+
+class TicketPrioritised(TicketEvent):
+    """The case is more or less urgent than `before`: by an agent's word, or by a rule."""
+
+    TYPE: ClassVar[str] = "ticket.prioritised.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "before": 3,
+        "priority": 1,
+        "reason": "a wedding tomorrow",
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+    }
+
+    before: int = Field(ge=1, le=4)
+    priority: int = Field(ge=1, le=4)
+    reason: str
+    command_id: Id | None = None
+    agent_id: Id | None = None
+    by_rule: str | None = None
+
+
+class TicketDelegated(TicketEvent):
+    """A colleague is asked to do a part of the case, `task`; `owner_id` stays responsible for it."""
+
+    TYPE: ClassVar[str] = "ticket.delegated.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "owner_id": "ada",
+        "to_agent_id": "bo",
+        "task": "check whether the refund went out",
+    }
+
+    command_id: Id
+    owner_id: Id
+    to_agent_id: Id
+    task: str
+
+
+class TicketMerged(TicketEvent):
+    """The case goes on in another ticket; this one's status is `merged`, and what is written here is carried there."""
+
+    TYPE: ClassVar[str] = "ticket.merged.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "merge_id": "c-2f5d",
+        "agent_id": "ada",
+        "into_conversation_id": "7d793037-a076-5d9c-8f0a-1d2b0d6f1a11",
+        "into_ticket_id": "c20ad4d7-6fe9-5759-aa27-a0c99bff6710",
+        "into_reference": "SB-2M7QT4K",
+        "before": "assigned",
+    }
+
+    command_id: Id
+    merge_id: Id
+    agent_id: Id
+    into_conversation_id: Id
+    into_ticket_id: Id
+    into_reference: str
+    before: TicketStatus
+
+
+class TicketAbsorbed(TicketEvent):
+    """Another case was merged into this one, which is now as old and as urgent as the older and the more urgent of both.
+
+    `opened_at`, `priority`, `tags` and `facts` are this ticket's after it; `other_opened_at` and `waiting_since` (the oldest
+    words of that customer that nobody has answered) are the other one's.
+    """
+
+    TYPE: ClassVar[str] = "ticket.absorbed.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "merge_id": "c-2f5d",
+        "agent_id": "ada",
+        "from_conversation_id": "7d793037-a076-5d9c-8f0a-1d2b0d6f1a11",
+        "from_ticket_id": "c20ad4d7-6fe9-5759-aa27-a0c99bff6710",
+        "from_reference": "SB-2M7QT4K",
+        "opened_at": "2026-11-24T07:00:00Z",
+        "other_opened_at": "2026-11-24T07:00:00Z",
+        "waiting_since": "2026-11-24T07:00:00Z",
+        "priority": 2,
+        "tags": ["late_by_shipper"],
+        "facts": {"order": "1007"},
+    }
+
+    merge_id: Id
+    agent_id: Id
+    from_conversation_id: Id
+    from_ticket_id: Id
+    from_reference: str
+    opened_at: Instant
+    other_opened_at: Instant
+    waiting_since: Instant | None = None
+    priority: int = Field(ge=1, le=4)
+    tags: tuple[str, ...] = ()
+    facts: dict[str, str] = Field(default_factory=dict)
+
+
+class TicketUnmerged(TicketEvent):
+    """A merge was undone: the case waits again on its own, with the messages that were written in it meanwhile.
+
+    `opened_at` and `waiting_since` are its own, so that its clocks can run on as if it had never been merged.
+    """
+
+    TYPE: ClassVar[str] = "ticket.unmerged.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-3a01",
+        "merge_id": "c-2f5d",
+        "agent_id": "ada",
+        "from_conversation_id": "7d793037-a076-5d9c-8f0a-1d2b0d6f1a11",
+        "from_ticket_id": "c20ad4d7-6fe9-5759-aa27-a0c99bff6710",
+        "queue": "service",
+        "opened_at": "2026-11-24T08:00:00Z",
+        "waiting_since": "2026-11-24T08:00:00Z",
+        "message_ids": ["4b7c2d9e-3b0e-5a51-8a44-7a5d3f2f4a10"],
+    }
+
+    command_id: Id
+    merge_id: Id
+    agent_id: Id
+    from_conversation_id: Id
+    from_ticket_id: Id
+    queue: Id
+    opened_at: Instant
+    waiting_since: Instant | None = None
+    message_ids: tuple[Id, ...] = ()
+
+
+class TicketSplitOff(TicketEvent):
+    """A case that had been merged into this one stands on its own again; `priority`, `tags`, `opened_at` are what is left."""
+
+    TYPE: ClassVar[str] = "ticket.split_off.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "merge_id": "c-2f5d",
+        "agent_id": "ada",
+        "from_conversation_id": "7d793037-a076-5d9c-8f0a-1d2b0d6f1a11",
+        "from_ticket_id": "c20ad4d7-6fe9-5759-aa27-a0c99bff6710",
+        "opened_at": "2026-11-24T08:00:00Z",
+        "priority": 3,
+        "tags": [],
+    }
+
+    merge_id: Id
+    agent_id: Id
+    from_conversation_id: Id
+    from_ticket_id: Id
+    opened_at: Instant
+    priority: int = Field(ge=1, le=4)
+    tags: tuple[str, ...] = ()
+
+
+class TicketMessageCarried(TicketEvent):
+    """A message was written in a merged case, and went on to the ticket that it was merged into."""
+
+    TYPE: ClassVar[str] = "ticket.message_carried.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "message_id": "4b7c2d9e-3b0e-5a51-8a44-7a5d3f2f4a10",
+        "into_conversation_id": "7d793037-a076-5d9c-8f0a-1d2b0d6f1a11",
+        "into_ticket_id": "c20ad4d7-6fe9-5759-aa27-a0c99bff6710",
+    }
+
+    message_id: Id
+    into_conversation_id: Id
+    into_ticket_id: Id
+
+
 class CommandRefused(Payload):
-    """A command did not fit; nothing changed. `state` is where the ticket stands, for whoever asked."""
+    """A command did not fit; nothing changed. `state` is where the ticket stands, for whoever asked.
+
+    `version` counts its events so far, `since` is when it moved to `state`, `assignee_id` who has it; of a merged ticket
+    `into_conversation_id` and `into_ticket_id` say where it goes on. What is not known is left out.
+    """
 
     TYPE: ClassVar[str] = "command.refused.v1"
     TOPIC: ClassVar[str] = TICKETS.name
@@ -330,10 +613,15 @@ class CommandRefused(Payload):
     reason: str
     state: str
     at: Instant
+    version: int | None = None
+    since: Instant | None = None
+    assignee_id: Id | None = None
+    into_conversation_id: Id | None = None
+    into_ticket_id: Id | None = None
 
 
 class MessageNotTicketed(Payload):
-    """A message that opens no ticket, and why (`automatic`, `bounce`). It is counted, so that the books balance."""
+    """A message that opens no ticket, and why (`automatic`, `bounce`, `spam`). It is counted, so that the books balance."""
 
     TYPE: ClassVar[str] = "ticket.message_set_aside.v1"
     TOPIC: ClassVar[str] = TICKETS.name

@@ -19,7 +19,10 @@ VALUE_BYTES_MAX = 900_000
 
 @dataclass(frozen=True, slots=True)
 class Topic:
-    """A Kafka topic. `is_open` ones accept events of foreign systems, which carry no sequence of ours."""
+    """A Kafka topic. `is_open` ones accept events of foreign systems, which carry no sequence of ours.
+
+    `writer` is the stage whose word the topic is; types that another stage adds to it name that stage themselves.
+    """
 
     name: str
     key: str
@@ -53,14 +56,14 @@ TICKETS = Topic(
     "tickets",
     "conversation id",
     "router.tickets",
-    ("sla", "notifier", "ingest.webchat"),
+    ("sla", "notifier", "ingest.webchat", "ingest.tickets", "router.elsewhere"),
     timedelta(days=30),
 )
 ROUTING = Topic(
     "routing",
     "conversation id",
     "router.assignment",
-    ("router.tickets", "sla", "notifier"),
+    ("router.tickets", "sla", "notifier", "ingest.tickets", "router.elsewhere"),
     timedelta(days=30),
 )
 SLA = Topic("sla", "conversation id", "sla", ("router.tickets", "notifier"), timedelta(days=30))

@@ -3,14 +3,16 @@
     POST   /v1/forms/{key}                                               a web form; public
     POST   /v1/messages                                                  a message of a generic channel; scope `messages`
     POST   /v1/events                                                    CloudEvents; scope `events`, or signed
-    POST   /v1/conversations/{conversation}/tickets/{ticket}/{action}    reply, note, solve, escalate, reassign, tag
-    POST   /v1/agents/{agent}/presence
-    POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline      the last four: scope `agents`
+    GET    /v1/conversations/{conversation}/tickets/{ticket}             where the ticket stands; ETag: its version
+    POST   /v1/conversations/{conversation}/tickets/{ticket}/{action}    what agents do: `COMMANDS` below
+    POST   /v1/agents/{agent}/presence    POST /v1/agents/{agent}/heartbeat
+    POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline      the last six: scope `agents`
     PUT    /v1/agents/{agent}    DELETE /v1/agents/{agent}                               scope `roster`
 
 Answers: 202 `{"id": …}` once durable; the same `Idempotency-Key` with the same body gets the first answer again (and the
 header `Idempotent-Replayed: true`), with another body 422. What the sender did wrong is 4xx as RFC 9457 problem JSON
 that names the field; who asks too often gets 429, and a database that is away is 503, both with `Retry-After`. Values are never echoed.
+A command or an answer to an offer that comes too late gets 409 with where the ticket stands (`services.ingest.ticket_view`).
 """
 
 import asyncio
@@ -20,7 +22,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -53,6 +55,10 @@ from services.ingest.answers import (
 from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels, Scope
 from services.ingest.paths import Paths
+from services.ingest.ticket_view import Later, TicketView, as_body, etag
+from services.ingest.ticket_view_store import Asked
+
+P = TypeVar("P", bound=Payload)
 
 JSON_TYPES: Final = frozenset({"application/json", ""})
 FORM_TYPES: Final = frozenset({"application/json", "application/x-www-form-urlencoded"})
@@ -82,6 +88,16 @@ COMMANDS: Final[Mapping[str, type[commands.Command]]] = {
     "escalate": commands.EscalateTicket,
     "reassign": commands.ReassignTicket,
     "tag": commands.TagTicket,
+    "hold": commands.HoldTicket,
+    "snooze": commands.SnoozeTicket,
+    "resume": commands.ResumeTicket,
+    "delegate": commands.DelegateTicket,
+    "return": commands.ReturnTicket,
+    "spam": commands.MarkTicketAsSpam,
+    "restore": commands.RestoreTicket,
+    "merge": commands.MergeTicket,
+    "unmerge": commands.UnmergeTicket,
+    "prioritise": commands.PrioritiseTicket,
 }
 NEEDS_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
     "reassign": ("queue", "to_agent_id"),
@@ -109,6 +125,8 @@ class Deps:
     body_bytes_max: int = 256 * 1024
     body_seconds: float = 15.0
     form_per_minute: int = 120
+    tickets: TicketView | None = None
+    """What is known of tickets; None judges no request and knows no outcome."""
 
 
 def _invalid(error: ParseError) -> Problem:
@@ -273,7 +291,7 @@ def _find_nul(value: Any, path: str = "") -> str | None:
     return None
 
 
-def _payload(kind: type[Payload], body: dict[str, Any], fixed: Mapping[str, Any]) -> Payload:
+def _payload(kind: type[P], body: dict[str, Any], fixed: Mapping[str, Any]) -> P:
     """Return an event of `kind` out of a body and what the path says; unknown fields are refused, none is overridden."""
     allowed = set(kind.model_fields) - set(fixed)
     for name in body:
@@ -326,7 +344,8 @@ async def _store(deps: Deps, item: SpoolItem) -> tuple[Response, bool]:
     return as_json({"id": result.answer or item.answer}, 202, headers), result.repeated
 
 
-Handler = Callable[[Request], Awaitable[tuple[Response, bool]]]
+Handler = Callable[[Request], Awaitable[tuple[Response, bool | None]]]
+"""A route: its answer, and whether it repeats an earlier one; None where nothing was to be stored."""
 
 
 async def _answered(counters: metrics.Way, handler: Handler, request: Request) -> Response:
@@ -352,8 +371,9 @@ async def _answered(counters: metrics.Way, handler: Handler, request: Request) -
             "The request could not be stored now; please send it again",
             headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))},
         ).response()
-    counters.answered(monotonic() - began, is_repeated=is_repeated)
-    return response
+    if is_repeated is not None:
+        counters.answered(monotonic() - began, is_repeated=is_repeated)
+    return await response.settle() if isinstance(response, Later) else response
 
 
 # ------------------------------------------------------------------------------------------------ routes
@@ -649,9 +669,30 @@ class Gateway:
             "conversation_id": conversation_id,
             "ticket_id": ticket_id,
         }
-        return await self._store_event(
-            request, _payload(kind, given, fixed), command_id, conversation_id, named
+        event = _payload(kind, given, fixed)
+        asked = Asked(
+            command_id,
+            named.name,
+            named.digest,
+            ticket_id,
+            conversation_id,
+            event.agent_id,
+            action,
         )
+        return await self._ask(request, asked, event, conversation_id, named)
+
+    async def ticket(self, request: Request) -> tuple[Response, None]:
+        """Tell where a ticket stands."""
+        self.authorize(request, "agents")
+        conversation_id = _identifier(request.path_params["conversation_id"], "conversation_id")
+        ticket_id = _identifier(request.path_params["ticket_id"], "ticket_id")
+        if self._deps.tickets is None:
+            raise Unavailable("the view of tickets")
+        found = await self._deps.tickets.ticket(conversation_id, ticket_id)
+        headers = {"ETag": etag(found), "Cache-Control": "no-cache"}
+        if etag(found) in request.headers.get("if-none-match", "").replace(" ", "").split(","):
+            return Response(status_code=304, headers=headers), None
+        return as_json(as_body(found), 200, headers), None
 
     async def agent_put(self, request: Request) -> tuple[Response, bool]:
         """Set an agent."""
@@ -661,6 +702,12 @@ class Gateway:
         """Set an agent's presence."""
         return await self._roster(request, roster.PresenceSet, {"agent_id": "agent_id"}, "agents")
 
+    async def heartbeat(self, request: Request) -> tuple[Response, bool]:
+        """Say that an agent's program is there."""
+        return await self._roster(
+            request, roster.AgentHeartbeat, {"agent_id": "agent_id"}, "agents"
+        )
+
     async def agent_delete(self, request: Request) -> tuple[Response, bool]:
         """Remove an agent."""
         return await self._roster(request, roster.AgentRemoved, {"agent_id": "agent_id"}, "roster")
@@ -668,7 +715,7 @@ class Gateway:
     async def offer(self, request: Request) -> tuple[Response, bool]:
         """Accept or decline an offer."""
         answer = request.path_params["answer"]
-        kinds: dict[str, type[Payload]] = {
+        kinds: dict[str, type[roster.OfferAccepted | roster.OfferDeclined]] = {
             "accept": roster.OfferAccepted,
             "decline": roster.OfferDeclined,
         }
@@ -701,7 +748,43 @@ class Gateway:
         named = _named(request, f"roster/{key_name}{_path(request)}", body)
         event = _payload(kind, given, fixed)
         event_id = named.id("roster", self._deps.workspace)
-        return await self._store_event(request, event, event_id, str(given["domain"]), named)
+        key = str(given["domain"])
+        if isinstance(event, roster.OfferAccepted | roster.OfferDeclined):
+            asked = Asked(
+                event_id,
+                named.name,
+                named.digest,
+                event.ticket_id,
+                "",
+                event.agent_id,
+                request.path_params["answer"],
+                event.reservation_id,
+            )
+            return await self._ask(request, asked, event, key, named)
+        return await self._store_event(request, event, event_id, key, named)
+
+    async def _ask(
+        self,
+        request: Request,
+        asked: Asked,
+        event: commands.Command | roster.OfferAccepted | roster.OfferDeclined,
+        key: str,
+        named: Named,
+    ) -> tuple[Response, bool]:
+        """Store what an agent asks unless it cannot fit any more, and tell what became of it if they wait.
+
+        Raises:
+            Problem: 409 or 412, with where the ticket stands; 422 where the idempotency key was used for another body.
+        """
+        view = self._deps.tickets
+        if view is not None:
+            await view.admit(request, asked, event)
+        response, is_repeated = await self._store_event(
+            request, event, asked.request_id, key, named
+        )
+        if view is not None:
+            response = view.answer(request, asked, response)
+        return response, is_repeated
 
     async def _store_event(
         self, request: Request, event: Payload, event_id: str, key: str, named: Named
@@ -739,9 +822,11 @@ def create_app(deps: Deps) -> Paths:
     add("POST", "/v1/events", "events", gateway.event)
     app.add("/v1/events", ("OPTIONS",), gateway.event_handshake)
     ticket = "/v1/conversations/{conversation_id}/tickets/{ticket_id}"
+    add("GET", ticket, "tickets", gateway.ticket)
     add("POST", f"{ticket}/{{action}}", "commands", gateway.command)
     add("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put)
     add("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete)
     add("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence)
+    add("POST", "/v1/agents/{agent_id}/heartbeat", "agents", gateway.heartbeat)
     add("POST", "/v1/offers/{reservation_id}/{answer}", "offers", gateway.offer)
     return app

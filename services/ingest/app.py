@@ -19,7 +19,7 @@ from chassis.policy import PolicyHolder
 from chassis.spool import Numberer, Spool
 from chassis.stage import Stage
 from chassis.web import serve
-from services.ingest import openapi, webchat, webhooks
+from services.ingest import openapi, scim, ticket_view, webchat, webhooks
 from services.ingest.adapters import attachments, smtp_in
 from services.ingest.adapters.accounts import PublishedKeys, references_of
 from services.ingest.adapters.imap import ImapPoller
@@ -29,12 +29,14 @@ from services.ingest.collector import Collector
 from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels
 from services.ingest.handlers import POLICY, NormaliserStage
+from services.ingest.scim_store import ScimStore
 from services.ingest.settings import IngestSettings
+from services.ingest.ticket_view_stage import Lookout, TicketViewStage
 from services.ingest.webchat_stage import WebchatStage
 
 HOUSEKEEPING_SECONDS = 600.0
 POLICY_LOOK_SECONDS = 2.0
-STAGES = ("all", "gateway", "normaliser", "webchat")
+STAGES = ("all", "gateway", "normaliser", "webchat", "tickets")
 
 log = logs.get("ingest")
 
@@ -62,8 +64,12 @@ class Gateway:
 
         runtime.add_readiness("topics: gateway", topics_problem)
         chat = self._webchat(runtime, spool)
+        provisioning = self._scim(runtime, spool)
+        waiters = ticket_view.Waiters(self._settings.dsn, self._settings.request_waiters_max)
         doors = [
-            self._http(runtime, spool, chat),
+            self._http(runtime, spool, chat, provisioning, waiters),
+            waiters.run(runtime.stopping),
+            scim.follow_policy(provisioning, runtime.stopping),
             chat.run(runtime.stopping),
             self._mailboxes(runtime, spool),
             self._collector(runtime, spool),
@@ -85,7 +91,14 @@ class Gateway:
                 task.cancel()
             await asyncio.gather(*opened, *behind, return_exceptions=True)
 
-    async def _http(self, runtime: Runtime, spool: Spool, chat: webchat.Webchat) -> None:
+    async def _http(
+        self,
+        runtime: Runtime,
+        spool: Spool,
+        chat: webchat.Webchat,
+        provisioning: scim.Deps,
+        waiters: ticket_view.Waiters,
+    ) -> None:
         settings = self._settings
         app = create_app(
             Deps(
@@ -97,10 +110,14 @@ class Gateway:
                 body_bytes_max=settings.gateway_body_bytes_max,
                 body_seconds=settings.gateway_body_seconds,
                 form_per_minute=settings.gateway_form_per_minute,
+                tickets=ticket_view.TicketView(
+                    ticket_view.Deps(runtime.pool, waiters, runtime.clock, settings.partitions)
+                ),
             )
         )
         openapi.mount(app)
         webchat.mount(app, chat)
+        scim.mount(app, provisioning)
         keys = PublishedKeys()
         webhooks.mount(
             app,
@@ -127,6 +144,16 @@ class Gateway:
                 "gateway_listening", host=settings.gateway_host, port=port
             ),
             drain_seconds=3.0,
+        )
+
+    def _scim(self, runtime: Runtime, spool: Spool) -> scim.Deps:
+        settings = self._settings
+        return scim.Deps(
+            store=ScimStore(runtime.pool, spool, settings.workspace),
+            policies=self._policies,
+            clock=runtime.clock,
+            public_url=settings.public_url,
+            body_seconds=settings.gateway_body_seconds,
         )
 
     def _webchat(self, runtime: Runtime, spool: Spool) -> webchat.Webchat:
@@ -278,7 +305,7 @@ def _housekeeping(
 
 
 def application(settings: IngestSettings, stage: str = "all") -> Application:
-    """Return ingest, or only its gateway, its normaliser, or the stage that shows web chats their answers.
+    """Return ingest, or only its gateway, its normaliser, or one of the stages that keep the gateway informed.
 
     Raises:
         ConfigurationError: there is no such stage, or the reply tokens have no key.
@@ -305,6 +332,9 @@ def application(settings: IngestSettings, stage: str = "all") -> Application:
         background.append(_housekeeping(normaliser, settings, files))
     if stage in ("all", "webchat"):
         stages.append(WebchatStage(settings.workspace))
+    if stage in ("all", "tickets"):
+        stages.append(TicketViewStage())
+        background.append(Lookout())
     return Application(
         service="ingest",
         sql=Path(__file__).with_name("sql"),

@@ -21,7 +21,7 @@ import httpx
 from chassis import logs
 from chassis.clock import Clock
 from chassis.errors import InvalidEvent, Unavailable
-from chassis.task import DATABASE_ERRORS
+from chassis.ledger import DATABASE_ERRORS
 from schemas import ids
 from schemas.inbound import InboundReceived
 from services.ingest import adapters, metrics

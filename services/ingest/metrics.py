@@ -2,12 +2,23 @@
 
 from chassis import metrics
 
-ROUTES = ("forms", "events", "messages", "commands", "agents", "offers", "channels", "webchat")
+ROUTES = (
+    "forms",
+    "events",
+    "messages",
+    "commands",
+    "agents",
+    "offers",
+    "channels",
+    "webchat",
+    "scim",
+    "tickets",
+)
 WAYS = (*ROUTES, "smtp", "imap", "poll", "read_back")
 REFUSALS = (
     "unauthorized", "forbidden", "not_found", "too_large", "too_slow", "unsupported_type", "invalid", "conflict",
     "stale", "disconnected", "too_many", "missing_signature", "bad_signature", "bad_token", "no_secret",
-    "wrong_method", "malformed", "unknown_key",
+    "wrong_method", "malformed", "unknown_key", "moved_on",
 )  # fmt: skip
 OUTCOMES = ("message", "duplicate", "ignored", "parked", "repeated_input")
 
@@ -53,6 +64,31 @@ SMTP_REFUSED = metrics.counter(
 WEBCHAT_LISTENERS = metrics.gauge(
     "signalbox_ingest_webchat_listeners",
     "Web chats that wait for news now, by socket or by poll.",
+)
+CONFLICTS = (
+    "already_solved", "closed", "merged", "is_spam", "not_spam", "not_merged", "not_resting", "not_assignee", "already_there",
+    "merge_underway", "owner_forced", "ticket_unknown", "reservation_expired", "reservation_unknown", "not_yours",
+    "facts_missing", "cause_required", "queue_unknown", "queue_not_technical", "version_changed", "other",
+)  # fmt: skip
+TICKET_CONFLICTS = metrics.counter(
+    "signalbox_ingest_conflicts_total",
+    "Commands and answers to offers told that the ticket has moved on (409, 412), by the router's reason, at once or after"
+    " a wait. `reservation_expired` that rises: agents answer slower than offers last.",
+    {"reason": CONFLICTS},
+)
+TICKET_UNJUDGED = metrics.counter(
+    "signalbox_ingest_unjudged_total",
+    "Requests passed on although the view could not be relied on: the ticket is unknown to it, it is behind, another request of"
+    " the ticket is under way, or the database was away. The router judges them.",
+    {"why": ("unknown", "behind", "in_flight", "away")},
+)
+TICKET_WAITS = metrics.counter(
+    "signalbox_ingest_waits_total",
+    "Requests that preferred to wait for what becomes of them, by how that ended. `turned_away`: too many waited.",
+    {"outcome": ("done", "refused", "time_over", "turned_away")},
+)
+TICKET_WAITERS = metrics.gauge(
+    "signalbox_ingest_waiters", "Requests that wait for what becomes of them now."
 )
 SMTP_CONNECTIONS = metrics.gauge("signalbox_ingest_smtp_connections", "SMTP connections open now.")
 ATTACHMENTS = metrics.counter(

@@ -14,7 +14,7 @@ from starlette.responses import Response
 
 from schemas import roster
 from schemas.payload import Payload
-from services.ingest import adapters, api, webchat, webhooks
+from services.ingest import adapters, api, ticket_view, webchat, webhooks
 from services.ingest.adapters import event, form, message_api
 from services.ingest.answers import PROBLEM
 from services.ingest.paths import Paths
@@ -31,6 +31,8 @@ REASONS: Final[Mapping[str, str]] = {
     "404": "There is no such thing; it is not told why.",
     "405": "The path does not know this method; `Allow` names those it does.",
     "408": "The body did not arrive in time.",
+    "409": "It cannot fit any more: the ticket has moved on, or the offer has ended. `reason` is the router's, `ticket` where it stands.",
+    "412": "The ticket has moved on since the version that `If-Match` names.",
     "413": "The body is too large.",
     "415": "The media type is none that is read here.",
     "422": "It cannot be read; `field` names what is wrong. Or an idempotency key was used for another request.",
@@ -66,6 +68,20 @@ DOMAIN: Final = {
     "description": "The routing domain, where the body does not name it; else the one of channels.yaml.",
     "schema": {"type": "string", "minLength": 1, "maxLength": 200, "pattern": "^[!-~]+$"},
 }
+PREFER: Final = {
+    "name": "Prefer",
+    "in": "header",
+    "description": "`wait=N` (RFC 7240): wait up to N seconds, at most 10, for what the router makes of the request.",
+    "schema": {"type": "string", "maxLength": ticket_view.HEADER_LENGTH_MAX},
+    "example": "wait=5",
+}
+IF_MATCH: Final = {
+    "name": "If-Match",
+    "in": "header",
+    "description": "The ETag of the ticket that the sender has before them; 412 if it has moved on since.",
+    "schema": {"type": "string", "pattern": r'^("[0-9]{1,15}"|\*)$'},
+}
+TICKET: Final = COMPONENTS.format(name="TicketStanding")
 SIGNED: Final = [
     {"name": name, "in": "header", "description": what, "schema": {"type": "string"}}
     for name, what in (
@@ -100,6 +116,7 @@ def document() -> dict[str, Any]:
             "required": ["ids"],
             "properties": {"ids": {"type": "array", "items": {"type": "string"}, "minItems": 1}},
         },
+        **_standing(),
     }
     paths: dict[str, Any] = {}
     for part in (_own(schemas), _vendors(), _widget(schemas)):
@@ -197,6 +214,71 @@ def _accepted(name: str = "Accepted") -> dict[str, Any]:
             "content": {JSON: {"schema": _ref(COMPONENTS.format(name=name))}},
         }
     }
+
+
+def _standing() -> dict[str, Any]:
+    """Return the schemas of where a ticket stands, and of what became of a request about it."""
+    text, instant = {"type": "string"}, {"type": "string", "format": "date-time"}
+
+    def maybe(schema: Mapping[str, Any]) -> dict[str, Any]:
+        return {"anyOf": [schema, {"type": "null"}]}
+
+    standing = {
+        "ticket_id": text,
+        "conversation_id": text,
+        "status": text,
+        "version": {"type": "integer", "minimum": 1},
+        "assignee": maybe(text),
+        "queue": maybe(text),
+        "priority": maybe({"type": "integer", "minimum": 1, "maximum": 4}),
+        "since": instant,
+        "merged_into": maybe({"type": "object"}),
+    }
+    problem = {"$ref": COMPONENTS.format(name="Problem")}
+    moved_on = {
+        "id": text,
+        "reason": text,
+        "at": instant,
+        "state": text,
+        "ticket": maybe({"$ref": TICKET}),
+        "winner_id": maybe(text),
+        "winner_at": maybe(instant),
+        "expires_at": maybe(instant),
+    }
+    return {
+        "TicketStanding": {
+            "type": "object",
+            "description": "Where a ticket stands, since when, and whose it is.",
+            "required": list(standing),
+            "properties": standing,
+        },
+        "Done": {
+            "type": "object",
+            "required": ["id", "outcome"],
+            "properties": {
+                "id": text,
+                "outcome": {"const": "done"},
+                "ticket": {"$ref": TICKET},
+            },
+        },
+        "MovedOn": {
+            "description": "Why it cannot fit, and where the ticket stands. Of an offer also who has its ticket, since when.",
+            "allOf": [problem, {"type": "object", "required": ["reason"], "properties": moved_on}],
+        },
+    }
+
+
+def _asked(*codes: int) -> dict[str, Any]:
+    """Return the answers to what an agent asks: stored, done, or too late."""
+    done = {
+        "description": "Done, for who preferred to wait.",
+        "headers": {"Preference-Applied": {"required": True, "schema": {"type": "string"}}},
+        "content": {JSON: {"schema": _ref(COMPONENTS.format(name="Done"))}},
+    }
+    found = _answers({**_accepted(), "200": done}, *codes, 409, 412)
+    for code in ("409", "412"):
+        found[code]["content"][PROBLEM]["schema"] = _ref(COMPONENTS.format(name="MovedOn"))
+    return found
 
 
 def _in_path(**names: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -355,11 +437,32 @@ def _commands(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                         action={"type": "string", "enum": list(api.COMMANDS)},
                     ),
                     IDEMPOTENCY,
+                    PREFER,
+                    IF_MATCH,
                 ],
                 "security": [{"key": []}],
                 "requestBody": _body(JSON, schema={"anyOf": bodies}),
+                "responses": _asked(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+            }
+        },
+    )
+    stands = {
+        "description": "Where the ticket stands.",
+        "headers": {"ETag": {"required": True, "schema": {"type": "string"}}},
+        "content": {JSON: {"schema": _ref(TICKET)}},
+    }
+    unchanged = {"description": "It stands where `If-None-Match` says."}
+    yield (
+        "/v1/conversations/{conversation_id}/tickets/{ticket_id}",
+        {
+            "get": {
+                "operationId": "ticket",
+                "summary": "Where a ticket stands, as far as it is known here. Scope `agents`.",
+                "tags": ["commands"],
+                "parameters": _in_path(conversation_id=OPAQUE, ticket_id=OPAQUE),
+                "security": [{"key": []}],
                 "responses": _answers(
-                    _accepted(), 400, 401, 403, 404, 408, 413, 415, 422, 429, 503
+                    {"200": stands, "304": unchanged}, 401, 403, 404, 422, 429, 503
                 ),
             }
         },
@@ -368,8 +471,15 @@ def _commands(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
 
 def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     def operation(
-        name: str, summary: str, kinds: tuple[type[Payload], ...], fixed: str, path: Any
+        name: str,
+        summary: str,
+        kinds: tuple[type[Payload], ...],
+        fixed: str,
+        path: Any,
+        *,
+        is_asked: bool = False,
     ) -> dict[str, Any]:
+        codes = (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
         bodies = [_ref(_model(schemas, kind, frozenset({fixed}))) for kind in kinds]
         for kind in kinds:  # The domain may stand in the query, or nowhere.
             required = schemas[kind.__name__].get("required", [])
@@ -378,14 +488,19 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             "operationId": name,
             "summary": summary,
             "tags": ["agents"],
-            "parameters": [*_in_path(**path), DOMAIN, IDEMPOTENCY],
+            "parameters": [
+                *_in_path(**path),
+                DOMAIN,
+                IDEMPOTENCY,
+                *((PREFER, IF_MATCH) if is_asked else ()),
+            ],
             "security": [{"key": []}],
             "requestBody": _body(
                 JSON,
                 schema=bodies[0] if len(bodies) == 1 else {"anyOf": bodies},
                 required=False,
             ),
-            "responses": _answers(_accepted(), 400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
+            "responses": _asked(*codes) if is_asked else _answers(_accepted(), *codes),
         }
 
     agent = {"agent_id": OPAQUE}
@@ -417,6 +532,18 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         },
     )
     yield (
+        "/v1/agents/{agent_id}/heartbeat",
+        {
+            "post": operation(
+                "heartbeat",
+                "Say that an agent's program is there; whoever has said so and falls silent is away. Scope `agents`.",
+                (roster.AgentHeartbeat,),
+                "agent_id",
+                agent,
+            )
+        },
+    )
+    yield (
         "/v1/offers/{reservation_id}/{answer}",
         {
             "post": operation(
@@ -428,6 +555,7 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     "reservation_id": OPAQUE,
                     "answer": {"type": "string", "enum": ["accept", "decline"]},
                 },
+                is_asked=True,
             )
         },
     )

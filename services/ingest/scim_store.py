@@ -18,10 +18,9 @@ import msgspec
 
 from chassis import logs
 from chassis.errors import Unavailable
-from chassis.ledger import ACQUIRE_SECONDS
+from chassis.ledger import ACQUIRE_SECONDS, DATABASE_ERRORS
 from chassis.spool import SpoolItem
 from chassis.stage import Connection
-from chassis.task import DATABASE_ERRORS
 from schemas.payload import Payload
 from schemas.roster import AgentRemoved, AgentSet
 from services.ingest.adapters import intake

@@ -69,6 +69,12 @@ class IngestSettings(Settings):
         description="Address under which vendors reach the gateway, such as `https://in.example.com`. Twilio, HubSpot and"
         " Trello sign the address they post to, so it must be exact; empty takes it from the request.",
     )
+    request_waiters_max: int = Field(
+        default=500,
+        ge=0,
+        description="Requests of agents that may wait at a time for what becomes of them (`Prefer: wait`); more are"
+        " answered 202 at once. 0 lets nobody wait.",
+    )
     channel_body_bytes_max: int = Field(
         default=4 * 1024 * 1024,
         ge=10_000,

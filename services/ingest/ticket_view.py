@@ -339,7 +339,7 @@ class TicketView:
         if ticket is None or ticket.conversation_id != asked.conversation_id:
             metrics.TICKET_UNJUDGED.labels("unknown").inc()
             return None
-        reason = core.refusal(ticket, event)
+        reason = core.refusal(ticket, event, now)
         if reason is None:
             return None
         task = partition_of(asked.conversation_id, self._deps.partitions)

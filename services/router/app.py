@@ -5,7 +5,9 @@ from pathlib import Path
 
 from chassis.lifecycle import Application, run
 from chassis.policy import PolicyHolder
+from services.router import elsewhere
 from services.router.handlers import POLICY, AssignmentStage, TicketsStage
+from services.router.queue_lengths import Lengths
 from services.router.settings import Settings
 
 
@@ -16,11 +18,14 @@ def application(settings: Settings) -> Application:
         PolicyError: `routing.yaml` is missing, or it, `agents.yaml` or a name of `sla.yaml` is wrong.
     """
     policies = PolicyHolder(settings.policy, POLICY)
+    lengths = Lengths(policies)
+    told_elsewhere, close_client = elsewhere.stage(policies, settings.vendor_seconds)
     return Application(
         service="router",
         sql=Path(__file__).with_name("sql"),
-        stages=(TicketsStage(policies), AssignmentStage(policies)),
+        stages=(TicketsStage(policies, lengths), AssignmentStage(policies), told_elsewhere),
         policies=policies,
+        background=(close_client, lengths.keep),
     )
 
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Final
@@ -9,12 +10,31 @@ from typing import Any, Final
 from chassis.errors import PolicyError
 from chassis.policy import PolicyFiles, PolicyHolder
 from chassis.stage import Input, Outcome, Received, Stage, Tick
-from schemas import commands, customers, messages, notifications, roster, routing, sla, tickets
+from hours.file import CALENDARS_FILE, CalendarsFile
+from schemas import (
+    commands,
+    customers,
+    merging,
+    messages,
+    notifications,
+    roster,
+    routing,
+    sla,
+    tickets,
+)
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, MESSAGES, NOTIFICATIONS, ROSTER, ROUTING, ROUTING_WORK, SLA
-from services.router.core import assign, decide
+from services.router.adapters import KINDS
+from services.router.core import assign, decide, elsewhere_policy
+from services.router.core.causes import CAUSES_FILE, CausesModel
 from services.router.core.domain import Domain
+from services.router.core.elsewhere_policy import (
+    CHANNELS_FILE,
+    ELSEWHERE_FILE,
+    ChannelNamesModel,
+    ElsewhereModel,
+)
 from services.router.core.policy import Policy, build
 from services.router.core.policy_model import (
     AGENTS_FILE,
@@ -26,20 +46,32 @@ from services.router.core.policy_model import (
     SlaNamesModel,
 )
 from services.router.core.state import Conversation
+from services.router.queue_lengths import Lengths, watched_of
 from services.router.store import DomainStore, RoutingRow, TicketRow, TicketStore
 
 
 def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
     try:
-        return build(parsed, folder, version)
+        policy = build(parsed, folder, version)
+        return replace(policy, elsewhere=elsewhere_policy.build(parsed, KINDS))
     except PolicyMistake as mistake:
         raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
 
 
 POLICY: Final = PolicyFiles(
-    files={ROUTING_FILE: RoutingModel, AGENTS_FILE: AgentsModel, SLA_FILE: SlaNamesModel},
+    files={
+        ROUTING_FILE: RoutingModel,
+        AGENTS_FILE: AgentsModel,
+        SLA_FILE: SlaNamesModel,
+        CALENDARS_FILE: CalendarsFile,
+        CAUSES_FILE: CausesModel,
+        CHANNELS_FILE: ChannelNamesModel,
+        ELSEWHERE_FILE: ElsewhereModel,
+    },
     build=_build,
-    optional=frozenset({AGENTS_FILE, SLA_FILE}),
+    optional=frozenset(
+        {AGENTS_FILE, SLA_FILE, CALENDARS_FILE, CAUSES_FILE, CHANNELS_FILE, ELSEWHERE_FILE}
+    ),
 )
 """The files this service reads, and how they become its policy."""
 
@@ -88,11 +120,34 @@ class TicketsStage(Stage[Conversation]):
             commands.EscalateTicket.TYPE,
             commands.ReassignTicket.TYPE,
             commands.TagTicket.TYPE,
+            commands.HoldTicket.TYPE,
+            commands.SnoozeTicket.TYPE,
+            commands.ResumeTicket.TYPE,
+            commands.DelegateTicket.TYPE,
+            commands.ReturnTicket.TYPE,
+            commands.MarkTicketAsSpam.TYPE,
+            commands.RestoreTicket.TYPE,
+            commands.MergeTicket.TYPE,
+            commands.UnmergeTicket.TYPE,
+            commands.PrioritiseTicket.TYPE,
+            merging.MergeAsked.TYPE,
+            merging.MergeAnswered.TYPE,
+            merging.MessageCarried.TYPE,
+            merging.ErasureCarried.TYPE,
+            merging.MergeUndone.TYPE,
+            merging.MergeEnded.TYPE,
             routing.TicketQueued.TYPE,
             routing.OfferMade.TYPE,
             routing.TicketAssigned.TYPE,
             routing.TicketRequeued.TYPE,
             routing.AssignmentExhausted.TYPE,
+            routing.TransferRefused.TYPE,
+            routing.QueueOverloaded.TYPE,
+            sla.TargetStarted.TYPE,
+            sla.TargetPaused.TYPE,
+            sla.TargetResumed.TYPE,
+            sla.TargetMet.TYPE,
+            sla.TargetCancelled.TYPE,
             sla.TargetAtRisk.TYPE,
             sla.TargetBreached.TYPE,
             notifications.NoticeFailed.TYPE,
@@ -100,9 +155,10 @@ class TicketsStage(Stage[Conversation]):
         }
     )
 
-    def __init__(self, policies: PolicyHolder[Policy]) -> None:
+    def __init__(self, policies: PolicyHolder[Policy], lengths: Lengths | None = None) -> None:
         self.store = TicketStore()
         self._policies = policies
+        self._lengths = lengths
 
     def decode(self, envelope: Envelope, data: bytes) -> Payload:
         """Read the data of an event, without NULs."""
@@ -116,16 +172,23 @@ class TicketsStage(Stage[Conversation]):
             case _:
                 return super().partition_key(event)
 
+    def _policy(self) -> Policy:
+        """Return the policy in force, with the queue lengths that its rules ask about."""
+        policy = self._policies.current
+        if self._lengths is None or not policy.watched:
+            return policy
+        return replace(policy, lengths=self._lengths.current)
+
     def decide(
         self, state: Conversation | None, item: Input, now: datetime
     ) -> Outcome[Conversation]:
         """Ask the core, and put its answer in the loop's words."""
-        policy = self._policies.current
+        policy = self._policy()
         match item:
             case Received(event=event, envelope=envelope):
                 decision = decide.decide(state, _ticket_input(event), now, policy, envelope.time)
-            case Tick():
-                decision = decide.decide(state, decide.CloseDue(), now, policy, now)
+            case Tick(name=name):
+                decision = decide.decide(state, decide.TIMERS[name], now, policy, now)
             case _:
                 raise TypeError(f"router.tickets asks for no effects and got {type(item).__name__}")
         return Outcome(
@@ -141,11 +204,12 @@ class TicketsStage(Stage[Conversation]):
     def _timers(
         before: Conversation | None, after: Conversation | None, item: Input
     ) -> dict[str, datetime | None]:
-        due_at = decide.next_due(after)
+        due = decide.timers(after)
+        was = decide.timers(before)
         if isinstance(item, Tick):
             # A timer that fired is gone, so one that fired early is set again.
-            return {} if due_at is None else {decide.CLOSE: due_at}
-        return {} if due_at == decide.next_due(before) else {decide.CLOSE: due_at}
+            was.pop(item.name, None)
+        return {name: due.get(name) for name in decide.TIMERS if due.get(name) != was.get(name)}
 
 
 def _ticket_input(event: Payload) -> decide.Event:
@@ -160,9 +224,19 @@ def _ticket_input(event: Payload) -> decide.Event:
             | commands.EscalateTicket()
             | commands.ReassignTicket()
             | commands.TagTicket()
+            | commands.HoldTicket()
+            | commands.SnoozeTicket()
+            | commands.ResumeTicket()
+            | commands.DelegateTicket()
+            | commands.ReturnTicket()
+            | commands.MarkTicketAsSpam()
+            | commands.RestoreTicket()
+            | commands.MergeTicket()
+            | commands.UnmergeTicket()
+            | commands.PrioritiseTicket()
+            | merging.MergeEvent()
             | routing.RoutingEvent()
-            | sla.TargetAtRisk()
-            | sla.TargetBreached()
+            | sla.SlaEvent()
             | notifications.NoticeFailed()
             | notifications.NoticeUnknown()
         ):
@@ -182,7 +256,11 @@ def _rows(
     )
     rows.extend(TicketRow(conversation_id, ticket, "closed") for ticket in decision.closed)
     ticket = decision.state.ticket if decision.state is not None else None
-    if ticket is not None and (before is None or ticket is not before.ticket):
+    was = before.ticket if before is not None else None
+    # Whatever a row shows changes with an event; deadlines and timers, say, are the state's alone.
+    if ticket is not None and (
+        was is None or (ticket.ticket_id, ticket.version) != (was.ticket_id, was.version)
+    ):
         rows.append(TicketRow(conversation_id, ticket, ticket.standing.status))
     return tuple(rows)
 
@@ -200,6 +278,7 @@ class AssignmentStage(Stage[Domain]):
             roster.AgentSet.TYPE,
             roster.AgentRemoved.TYPE,
             roster.PresenceSet.TYPE,
+            roster.AgentHeartbeat.TYPE,
             roster.OfferAccepted.TYPE,
             roster.OfferDeclined.TYPE,
             routing.WorkRequested.TYPE,
@@ -209,7 +288,7 @@ class AssignmentStage(Stage[Domain]):
     loads_all = True
 
     def __init__(self, policies: PolicyHolder[Policy]) -> None:
-        self.store = DomainStore()
+        self.store = DomainStore(watched_of(policies))
         self._policies = policies
 
     def decode(self, envelope: Envelope, data: bytes) -> Payload:
@@ -263,6 +342,7 @@ def _roster_input(event: Payload) -> roster.AnyRosterEvent:
             roster.AgentSet()
             | roster.AgentRemoved()
             | roster.PresenceSet()
+            | roster.AgentHeartbeat()
             | roster.OfferAccepted()
             | roster.OfferDeclined()
         ):

@@ -17,10 +17,12 @@ from chassis.stage import Change, Connection
 from schemas.routing import RoutingEvent
 from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
 from services.router import metrics
-from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Switches, Work
-from services.router.core.lifecycle import ErasedRow, MessageRow, RevisedRow
-from services.router.core.state import Conversation, Queued, Ticket
+from services.router.core.capacity import Agent, Shift
+from services.router.core.domain import Domain, Known, Switches, Work
+from services.router.core.lifecycle import ErasedRow, MessageRow, MovedRow, RevisedRow
+from services.router.core.state import Conversation, Merged, OnHold, Queued, Snoozed, Ticket
+from services.router.queue_lengths import LengthWriter, Watched, nobody_asks
+from services.router.roster_history import note
 
 # In the order of their numbers: a conversation's closed ticket goes before its follow-up, or the unique index of open
 # tickets would see two.
@@ -28,37 +30,46 @@ _PUT_ALL: Final = """
 WITH tickets AS (
 INSERT INTO ticket (
     ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
-    customer_id, language, tags, opened_at, updated_at, version
+    customer_id, language, tags, opened_at, updated_at, version, cause, owner_id, until_at, merged_into
 )
 SELECT ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
-       customer_id, language, string_to_array(tags, ' '), opened_at, updated_at, version
+       customer_id, language, string_to_array(tags, ' '), opened_at, updated_at, version,
+       cause, owner_id, until_at, merged_into
 FROM unnest(
     $1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::text[], $7::text[], $8::int[],
     $9::text[], $10::text[], $11::text[], $12::text[], $13::text[], $14::timestamptz[],
-    $15::timestamptz[], $16::bigint[]
+    $15::timestamptz[], $16::bigint[], $17::text[], $18::text[], $19::timestamptz[], $20::text[]
 ) AS given (
     ticket_id, conversation_id, number, reference, status, queue, desk, priority, agent_id, subject,
-    customer_id, language, tags, opened_at, updated_at, version
+    customer_id, language, tags, opened_at, updated_at, version, cause, owner_id, until_at, merged_into
 )
 ORDER BY number
 ON CONFLICT (ticket_id) DO UPDATE SET
     status = excluded.status, queue = excluded.queue, desk = excluded.desk,
     priority = excluded.priority, agent_id = excluded.agent_id, customer_id = excluded.customer_id,
     language = excluded.language, tags = excluded.tags, updated_at = excluded.updated_at,
-    subject = excluded.subject, version = excluded.version
+    subject = excluded.subject, version = excluded.version, opened_at = excluded.opened_at,
+    cause = excluded.cause, owner_id = excluded.owner_id, until_at = excluded.until_at,
+    merged_into = excluded.merged_into
 ), events AS (
 INSERT INTO ticket_event (ticket_id, version, conversation_id, type, at, data)
 SELECT * FROM unnest(
-    $17::text[], $18::bigint[], $19::text[], $20::text[], $21::timestamptz[], $22::jsonb[]
+    $21::text[], $22::bigint[], $23::text[], $24::text[], $25::timestamptz[], $26::jsonb[]
 ))
 INSERT INTO ticket_message (
     message_id, input_id, ticket_id, conversation_id, kind, outcome, at, text
 )
 SELECT * FROM unnest(
-    $23::text[], $24::text[], $25::text[], $26::text[], $27::text[], $28::text[],
-    $29::timestamptz[], $30::text[]
+    $27::text[], $28::text[], $29::text[], $30::text[], $31::text[], $32::text[],
+    $33::timestamptz[], $34::text[]
 )
 ON CONFLICT (message_id) DO NOTHING
+"""
+
+_MOVE_MESSAGES: Final = """
+UPDATE ticket_message AS kept SET ticket_id = told.ticket_id
+  FROM unnest($1::text[], $2::text[]) AS told (message_id, ticket_id)
+ WHERE kept.message_id = told.message_id AND kept.ticket_id IS NOT NULL
 """
 
 _REVISE_MESSAGES: Final = """
@@ -78,13 +89,22 @@ UPDATE ticket_event AS e
               || CASE WHEN e.data ? 'text' THEN '{"text": ""}'::jsonb ELSE '{}' END
               || CASE WHEN e.data ? 'subject' THEN '{"subject": ""}'::jsonb ELSE '{}' END
               || CASE WHEN e.data ? 'facts' THEN '{"facts": {}}'::jsonb ELSE '{}' END
-              || CASE WHEN e.type = 'ticket.escalated.v1' THEN '{"reason": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.data ? 'detail' THEN '{"detail": "", "waiting_on": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.data ? 'task' THEN '{"task": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.type IN ('ticket.escalated.v1', 'ticket.returned.v1', 'ticket.prioritised.v1')
+                      THEN '{"reason": ""}'::jsonb ELSE '{}' END
               || CASE WHEN e.data ? 'vendor_message_id' THEN '{"vendor_message_id": ""}'::jsonb ELSE '{}' END
               || CASE WHEN jsonb_typeof(e.data -> 'contact') = 'object'
                       THEN jsonb_build_object('contact', (e.data -> 'contact')
                            || '{"name": "", "address": "", "address_kind": "none"}'::jsonb) ELSE '{}' END
   FROM ticket t
  WHERE t.ticket_id = e.ticket_id AND t.conversation_id = ANY($1::text[]) AND t.customer_id = ANY($2::text[])
+"""
+# What a ticket took over from cases that were merged into it.
+_ERASE_ABSORBED: Final = """
+UPDATE ticket_event SET data = data || '{"facts": {}}'::jsonb
+ WHERE conversation_id = ANY($1::text[]) AND type = 'ticket.absorbed.v1'
+   AND data ->> 'from_conversation_id' = ANY($2::text[])
 """
 _ERASE_TICKETS: Final = """
 UPDATE ticket SET subject = '', language = NULL
@@ -115,9 +135,23 @@ WHERE a.domain = gone.domain AND a.agent_id = gone.agent_id
 """
 
 _PUT_SWITCHES: Final = """
-INSERT INTO assignment_switches (domain, task, spilling, guarding) VALUES ($1, $2, $3, $4)
+INSERT INTO assignment_switches (domain, task, spilling, guarding, crowded, at_risk, overloaded)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 ON CONFLICT (domain) DO UPDATE SET
-    task = excluded.task, spilling = excluded.spilling, guarding = excluded.guarding
+    task = excluded.task, spilling = excluded.spilling, guarding = excluded.guarding,
+    crowded = excluded.crowded, at_risk = excluded.at_risk, overloaded = excluded.overloaded
+"""
+
+_PUT_KNOWN: Final = """
+INSERT INTO assignment_known (domain, customer_id, task, agent_id, at)
+SELECT * FROM unnest($1::text[], $2::text[], $3::int[], $4::text[], $5::timestamptz[])
+ON CONFLICT (domain, customer_id) DO UPDATE SET
+    task = excluded.task, agent_id = excluded.agent_id, at = excluded.at
+"""
+
+_DROP_KNOWN: Final = """
+DELETE FROM assignment_known AS k USING unnest($1::text[], $2::text[]) AS gone (domain, customer_id)
+WHERE k.domain = gone.domain AND k.customer_id = gone.customer_id
 """
 
 _DROP_WORKS: Final = """
@@ -129,17 +163,18 @@ WHERE w.domain = gone.domain AND w.work_id = gone.work_id
 _PUT_ALL_ROUTING: Final = f"""
 WITH works AS ({_PUT_WORKS}), agents AS (
 INSERT INTO assignment_agent (
-    domain, agent_id, task, name, presence, capacity, load, ceiling, profile, last_assigned_at, misses
+    domain, agent_id, task, name, presence, capacity, load, ceiling, profile, last_assigned_at, misses,
+    duty
 )
 SELECT * FROM unnest(
     $15::text[], $16::text[], $17::int[], $18::text[], $19::text[], $20::int[], $21::int[],
-    $22::int[], $23::jsonb[], $24::timestamptz[], $25::int[]
+    $22::int[], $23::jsonb[], $24::timestamptz[], $25::int[], $31::jsonb[]
 )
 ON CONFLICT (domain, agent_id) DO UPDATE SET
     task = excluded.task, name = excluded.name, presence = excluded.presence,
     capacity = excluded.capacity, load = excluded.load, ceiling = excluded.ceiling,
     profile = excluded.profile, last_assigned_at = excluded.last_assigned_at,
-    misses = excluded.misses
+    misses = excluded.misses, duty = excluded.duty
 )
 INSERT INTO routing_event (ticket_id, work_id, type, at, data)
 SELECT ticket_id, work_id, type, at, data FROM unnest(
@@ -170,6 +205,7 @@ class TicketStore(DocumentStore[Conversation]):
         events: list[TicketEvent] = []
         messages: list[MessageRow] = []
         revised: dict[str, str] = {}
+        moved: dict[str, str] = {}
         erased: list[ErasedRow] = []
         for _, row in rows:
             match row:
@@ -179,6 +215,9 @@ class TicketStore(DocumentStore[Conversation]):
                     tickets[row.ticket.ticket_id] = row
                 case TicketEvent():
                     events.append(row)
+                    metrics.count_ticket_event(row)
+                case MovedRow():
+                    moved |= dict.fromkeys(row.message_ids, row.ticket_id)
                 case MessageRow():
                     messages.append(row)
                     metrics.MESSAGES.labels(row.outcome).inc()
@@ -195,6 +234,8 @@ class TicketStore(DocumentStore[Conversation]):
                 *_event_columns(events),
                 *_message_columns(messages),
             )
+        if moved:
+            await connection.execute(_MOVE_MESSAGES, list(moved), list(moved.values()))
         if revised:
             await connection.execute(_REVISE_MESSAGES, list(revised), list(revised.values()))
         if erased:
@@ -212,6 +253,9 @@ async def _erase(connection: Connection, rows: Sequence[ErasedRow]) -> None:
     members = sorted({name for row in rows for name in row.members})
     await connection.execute(_ERASE_MESSAGES, messages, conversations, members)
     await connection.execute(_ERASE_EVENTS, conversations, members)
+    sources = sorted({name for row in rows for name in row.sources})
+    if sources:
+        await connection.execute(_ERASE_ABSORBED, conversations, sources)
     await connection.execute(_ERASE_TICKETS, conversations, members)
     await connection.execute(_ERASE_PARKED, conversations)
 
@@ -219,6 +263,19 @@ async def _erase(connection: Connection, rows: Sequence[ErasedRow]) -> None:
 def _agent_of(ticket: Ticket) -> str | None:
     standing = ticket.standing
     return ticket.last_agent_id if isinstance(standing, Queued) else standing.agent_id
+
+
+def _until(ticket: Ticket) -> datetime | None:
+    standing = ticket.standing
+    return standing.until if isinstance(standing, OnHold | Snoozed) else None
+
+
+def _merged_into(row: TicketRow) -> str | None:
+    """A merged ticket that was closed with its target is no longer merged."""
+    standing = row.ticket.standing
+    if not isinstance(standing, Merged) or row.status != "merged":
+        return None
+    return standing.into_ticket_id
 
 
 def _ticket_columns(rows: Sequence[TicketRow]) -> tuple[list[Any], ...]:
@@ -240,6 +297,10 @@ def _ticket_columns(rows: Sequence[TicketRow]) -> tuple[list[Any], ...]:
         [ticket.opened_at for ticket in tickets],
         [ticket.updated_at for ticket in tickets],
         [ticket.version for ticket in tickets],
+        [ticket.cause for ticket in tickets],
+        [None if ticket.delegation is None else ticket.delegation.owner_id for ticket in tickets],
+        [_until(ticket) for ticket in tickets],
+        [_merged_into(row) for row in rows],
     )
 
 
@@ -276,6 +337,17 @@ class _Profile(msgspec.Struct):
     place: int = -1
 
 
+class _Duty(msgspec.Struct, omit_defaults=True):
+    calendar: str | None = None
+    shifts: tuple[Shift, ...] = ()
+    auto_accept: bool = False
+    on_shift: bool = True
+    turns_at: datetime | None = None
+    beats: bool = False
+    vanished_at: datetime | None = None
+
+
+_DUTY: Final = msgspec.json.Decoder(_Duty)
 _PROFILE: Final = msgspec.json.Decoder(_Profile)
 _WORK: Final = msgspec.json.Decoder(Work)
 
@@ -285,6 +357,9 @@ class DomainStore:
 
     A transaction that fails leaves them cleared, and the task's memory is forgotten with it, so nothing is missed.
     """
+
+    def __init__(self, watched: Watched = nobody_asks) -> None:
+        self._lengths = LengthWriter(watched)
 
     async def load(
         self, connection: Connection, task: int, keys: Sequence[str]
@@ -296,23 +371,47 @@ class DomainStore:
             "SELECT domain, body FROM assignment_work WHERE task = $1", task
         )
         switches = await connection.fetch(
-            "SELECT domain, spilling, guarding FROM assignment_switches WHERE task = $1", task
+            """
+            SELECT domain, spilling, guarding, crowded, at_risk, overloaded
+              FROM assignment_switches WHERE task = $1
+            """,
+            task,
+        )
+        known = await connection.fetch(
+            "SELECT domain, customer_id, agent_id, at FROM assignment_known WHERE task = $1", task
         )
         switches_of = {
-            row["domain"]: Switches(set(row["spilling"]), set(row["guarding"])) for row in switches
+            domain: Switches(*map(set, names)) for domain, *names in map(tuple, switches)
         }
+        logged = await connection.fetch(
+            """
+            SELECT domain FROM (SELECT DISTINCT domain FROM assignment_agent WHERE task = $1) AS d
+             WHERE EXISTS (SELECT FROM assignment_roster r WHERE r.domain = d.domain)
+            """,
+            task,
+        )
+        known_of: dict[str, list[Known]] = {}
+        for domain, *entry in map(tuple, known):
+            known_of.setdefault(domain, []).append(Known(*entry))
         agents_of: dict[str, list[Agent]] = {}
         works_of: dict[str, list[Work]] = {}
         for row in agents:
             agents_of.setdefault(row["domain"], []).append(_agent(row))
         for row in works:
             works_of.setdefault(row["domain"], []).append(_WORK.decode(row["body"]))
-        return {
+        domains = {
             name: Domain(
-                name, agents_of.get(name, ()), works_of.get(name, ()), switches_of.get(name)
+                name,
+                agents_of.get(name, ()),
+                works_of.get(name, ()),
+                switches_of.get(name),
+                known_of.get(name, ()),
             )
-            for name in sorted({*agents_of, *works_of})
+            for name in sorted({*agents_of, *works_of, *known_of})
         }
+        for name in agents_of.keys() - {row["domain"] for row in logged}:
+            domains[name].log_roster()
+        return domains
 
     async def save(
         self,
@@ -325,12 +424,28 @@ class DomainStore:
         for task, domain in domains:
             await _drop(connection, domain)
             if domain.is_switched:
+                names = domain.switches
                 await connection.execute(
                     _PUT_SWITCHES,
                     domain.name,
                     task,
-                    sorted(domain.switches.spilling),
-                    sorted(domain.switches.guarding),
+                    sorted(names.spilling),
+                    sorted(names.guarding),
+                    sorted(names.crowded),
+                    sorted(names.at_risk),
+                    sorted(names.overloaded),
+                )
+            if domain.roster_changes:
+                await note(connection, domain.name, domain.roster_changes)
+            if domain.changed_known:
+                known = [domain.known[name] for name in sorted(domain.changed_known)]
+                await connection.execute(
+                    _PUT_KNOWN,
+                    [domain.name] * len(known),
+                    [entry.customer_id for entry in known],
+                    [task] * len(known),
+                    [entry.agent_id for entry in known],
+                    [entry.at for entry in known],
                 )
         works = [
             (task, domain.name, domain.works[work_id])
@@ -354,12 +469,16 @@ class DomainStore:
                 *_work_columns(live),
                 *_agent_columns(agents),
                 *_routing_columns(routed),
+                _duties(agents),
             )
             metrics.count_routing_events(row.event for row in routed)
         for _, domain in domains:
+            await self._lengths.write(connection, domain)
             domain.clear_marks()
             n_available = domain.people.available.bit_count()
-            metrics.show_domain(domain.name, domain.n_waiting(), n_available)
+            metrics.show_domain(
+                domain.name, domain.n_waiting(), n_available, domain.n_unmatchable()
+            )
 
 
 _LIVE: Final = frozenset({"offered", "assigned"})
@@ -372,10 +491,13 @@ async def _drop(connection: Connection, domain: Domain) -> None:
     if domain.gone_works:
         gone = sorted(domain.gone_works)
         await connection.execute(_DROP_WORKS, [domain.name] * len(gone), gone)
+    if domain.gone_known:
+        gone = sorted(domain.gone_known)
+        await connection.execute(_DROP_KNOWN, [domain.name] * len(gone), gone)
 
 
 def _agent(row: Any) -> Agent:
-    profile = _PROFILE.decode(row["profile"])
+    profile, duty = _PROFILE.decode(row["profile"]), _DUTY.decode(row["duty"])
     return Agent(
         agent_id=row["agent_id"],
         name=row["name"],
@@ -390,6 +512,13 @@ def _agent(row: Any) -> Agent:
         ceiling=row["ceiling"],
         last_assigned_at=row["last_assigned_at"],
         misses=row["misses"],
+        calendar=duty.calendar,
+        shifts=duty.shifts,
+        auto_accept=duty.auto_accept,
+        on_shift=duty.on_shift,
+        turns_at=duty.turns_at,
+        beats=duty.beats,
+        vanished_at=duty.vanished_at,
     )
 
 
@@ -414,6 +543,21 @@ def _agent_columns(rows: Sequence[tuple[int, str, Agent]]) -> tuple[list[Any], .
         ),
         [agent.last_assigned_at for agent in agents],
         [agent.misses for agent in agents],
+    )
+
+
+def _duties(rows: Sequence[tuple[int, str, Agent]]) -> list[str]:
+    return _json(
+        _Duty(
+            agent.calendar,
+            agent.shifts,
+            agent.auto_accept,
+            agent.on_shift,
+            agent.turns_at,
+            agent.beats,
+            agent.vanished_at,
+        )
+        for _, _, agent in rows
     )
 
 

@@ -18,10 +18,12 @@ from chassis.stage import Input, Outcome, Received, Stage, Tick
 from hours.calendar import CalendarError
 from hours.file import CALENDARS_FILE, CalendarsFile
 from schemas.tickets import (
+    TicketAbsorbed,
     TicketAnswered,
     TicketAnsweredElsewhere,
     TicketClosed,
     TicketEscalated,
+    TicketMerged,
     TicketMessageAdded,
     TicketNoteAdded,
     TicketOpened,
@@ -29,6 +31,7 @@ from schemas.tickets import (
     TicketSolved,
     TicketStatusChanged,
     TicketTagged,
+    TicketUnmerged,
 )
 from schemas.topics import ROUTING, TICKETS
 from services.sla import metrics
@@ -78,6 +81,9 @@ class SlaStage(Stage[Conversation]):
             TicketSolved.TYPE,
             TicketClosed.TYPE,
             TicketTagged.TYPE,
+            TicketMerged.TYPE,
+            TicketUnmerged.TYPE,
+            TicketAbsorbed.TYPE,
         }
     )
 

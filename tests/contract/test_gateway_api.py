@@ -478,11 +478,13 @@ async def test_a_database_that_is_away_is_503_with_a_time_to_come_back(
 ROUTES = [
     ("POST", "/v1/messages", SYSTEMS),
     ("POST", "/v1/events", SYSTEMS),
+    ("GET", TICKET, AGENTS),
     *(
         ("POST", f"{TICKET}/{action}", AGENTS)
         for action in ("reply", "note", "solve", "escalate", "reassign", "tag")
     ),
     ("POST", "/v1/agents/ada/presence", AGENTS),
+    ("POST", "/v1/agents/ada/heartbeat", AGENTS),
     ("PUT", "/v1/agents/ada", ROSTER),
     ("DELETE", "/v1/agents/ada", ROSTER),
     ("POST", "/v1/offers/r-1/accept", AGENTS),
@@ -521,8 +523,10 @@ def test_every_route_is_known_to_the_test_of_keys(spool: MemorySpool, tmp_path: 
     assert declared == {
         ("POST", "/v1/messages"),
         ("POST", "/v1/events"),
+        ("GET", "/v1/conversations/{conversation_id}/tickets/{ticket_id}"),
         ("POST", "/v1/conversations/{conversation_id}/tickets/{ticket_id}/{action}"),
         ("POST", "/v1/agents/{agent_id}/presence"),
+        ("POST", "/v1/agents/{agent_id}/heartbeat"),
         ("PUT", "/v1/agents/{agent_id}"),
         ("DELETE", "/v1/agents/{agent_id}"),
         ("POST", "/v1/offers/{reservation_id}/{answer}"),
@@ -789,6 +793,32 @@ async def test_a_form_that_its_server_signs_is_verified(
         ),
         ("reassign", {"agent_id": "ada", "queue": "technical"}, "command.reassign.v1"),
         ("tag", {"agent_id": "ada", "add": ["late_by_shipper"]}, "command.tag.v1"),
+        (
+            "hold",
+            {"agent_id": "ada", "reason": "they look for it", "waiting_on": "carrier"},
+            "command.hold.v1",
+        ),
+        ("snooze", {"agent_id": "ada", "until": "2026-11-25T08:00:00Z"}, "command.snooze.v1"),
+        ("resume", {"agent_id": "ada"}, "command.resume.v1"),
+        (
+            "delegate",
+            {"agent_id": "ada", "to_agent_id": "bo", "task": "the refund"},
+            "command.delegate.v1",
+        ),
+        ("return", {"agent_id": "ada", "reason": "a wrong key"}, "command.return.v1"),
+        ("spam", {"agent_id": "ada", "reason": "sells rank"}, "command.spam.v1"),
+        ("restore", {"agent_id": "ada"}, "command.restore.v1"),
+        (
+            "merge",
+            {"agent_id": "ada", "into_conversation_id": "c-2", "into_ticket_id": "t-2"},
+            "command.merge.v1",
+        ),
+        ("unmerge", {"agent_id": "ada"}, "command.unmerge.v1"),
+        (
+            "prioritise",
+            {"agent_id": "ada", "priority": 1, "reason": "a wedding"},
+            "command.prioritise.v1",
+        ),
     ],
 )
 async def test_a_command_goes_to_its_conversation(
@@ -832,6 +862,27 @@ async def test_a_command_goes_to_its_conversation(
         (f"{TICKET}/reassign", {"agent_id": "ada"}, 422, "queue"),
         (f"{TICKET}/tag", {"agent_id": "ada", "add": ["Not A Tag"]}, 422, "add.0"),
         (f"{TICKET}/tag", {"agent_id": "ada", "add": []}, 422, "add"),
+        (f"{TICKET}/hold", {"agent_id": "ada", "reason": "x"}, 422, "waiting_on"),
+        (f"{TICKET}/snooze", {"agent_id": "ada", "until": "tomorrow"}, 422, "until"),
+        (f"{TICKET}/snooze", {"agent_id": "ada", "until": "2026-11-25T08:00:00"}, 422, "until"),
+        (
+            f"{TICKET}/merge",
+            {"agent_id": "ada", "into_ticket_id": "t"},
+            422,
+            "into_conversation_id",
+        ),
+        (
+            f"{TICKET}/prioritise",
+            {"agent_id": "ada", "priority": 5, "reason": "x"},
+            422,
+            "priority",
+        ),
+        (
+            f"{TICKET}/reassign",
+            {"agent_id": "ada", "to_agent_id": "b", "transfer": "x"},
+            422,
+            "transfer",
+        ),
         ("/v1/conversations/c%20x/tickets/t-1/solve", {"agent_id": "ada"}, 422, "conversation_id"),
         ("/v1/conversations/c-1/tickets/%00/solve", {"agent_id": "ada"}, 422, "ticket_id"),
         (
@@ -896,6 +947,7 @@ async def test_the_roster_is_changed_in_its_domain(
     answers = [
         await http.put("/v1/agents/ada", json=agent, headers=ROSTER),
         await http.post("/v1/agents/ada/presence", json={"presence": "available"}, headers=AGENTS),
+        await http.post("/v1/agents/ada/heartbeat", json={}, headers=AGENTS),
         await http.post("/v1/offers/r-1/accept", json=offer, headers=AGENTS),
         await http.post(
             "/v1/offers/r-2/decline",
@@ -904,11 +956,12 @@ async def test_the_roster_is_changed_in_its_domain(
         ),
         await http.delete("/v1/agents/ada?domain=vip", headers=ROSTER),
     ]
-    assert [answer.status_code for answer in answers] == [202] * 5
+    assert [answer.status_code for answer in answers] == [202] * 6
     assert [item.envelope.type for item in spool.items] == [
-        "agent.set.v1", "agent.presence_set.v1", "offer.accept.v1", "offer.decline.v1", "agent.removed.v1",
+        "agent.set.v1", "agent.presence_set.v1", "agent.heartbeat.v1", "offer.accept.v1", "offer.decline.v1",
+        "agent.removed.v1",
     ]  # fmt: skip
-    assert [item.key for item in spool.items] == ["main", "main", "main", "vip", "vip"]
+    assert [item.key for item in spool.items] == ["main", "main", "main", "main", "vip", "vip"]
     assert {item.topic.name for item in spool.items} == {"roster"}
 
 

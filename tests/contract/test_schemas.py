@@ -156,7 +156,7 @@ def test_an_instant_without_an_offset_is_refused_by_schema_and_reader_alike() ->
 
 @pytest.mark.parametrize("name", TYPES)
 def test_a_type_is_named_and_versioned_and_belongs_to_a_topic(name: str) -> None:
-    assert re.fullmatch(r"[a-z]+\.[a-z_]+\.v[1-9][0-9]*", name)
+    assert re.fullmatch(r"[a-z_]+\.[a-z_]+\.v[1-9][0-9]*", name)
     assert REGISTRY[name].TOPIC in BY_NAME
     assert REGISTRY[name].__module__ in {module.__name__ for module in MODULES}
 
@@ -438,9 +438,14 @@ def test_every_stage_sends_and_receives_what_the_topics_say() -> None:
     assert operations["notifier.receive.sla"]["action"] == "receive"
     assert operations["signalbox-deadletters.receive.dead-letters"]["action"] == "receive"
     assert set(asyncapi.stages()) == {
-        "ingest.gateway", "ingest.normaliser", "ingest.webchat", "router.tickets", "router.assignment",
-        "sla", "notifier",
+        "ingest.gateway", "ingest.normaliser", "ingest.webchat", "ingest.tickets", "router.tickets", "router.assignment",
+        "router.elsewhere", "sla", "notifier",
     }  # fmt: skip
+    told = operations["router.elsewhere.send.routing"]["messages"]
+    assert [one["$ref"].rpartition("/")[2] for one in told] == [
+        "assignment_elsewhere.done.v1", "assignment_elsewhere.failed.v1",
+    ]  # fmt: skip
+    assert not [m for m in operations["router.assignment.send.routing"]["messages"] if m in told]
     other = operations["other-systems.send.inbound"]["messages"]
     assert other == [{"$ref": "#/channels/inbound/messages/message.submitted.v1"}]
     assert not [m for m in operations["ingest.gateway.send.inbound"]["messages"] if m in other]

@@ -129,7 +129,7 @@ class Walk:
                         self._compare(standing, command)
 
     def _compare(self, standing: Standing, command: commands.Command) -> None:
-        reason = ticket_view.refusal(standing, command)
+        reason = ticket_view.refusal(standing, command, standing.since + ticket_view.HELD_FOR_SURE)
         if reason is None:
             return
         now = at(self.now)

@@ -350,6 +350,19 @@ async def test_who_comes_back_after_erasure_begins_anew_even_in_the_same_batch(
     assert customer_of(later) == who
 
 
+async def test_a_tier_is_kept_told_with_messages_and_gone_with_the_customer(ingest: Ingest) -> None:
+    who = customer_of(await ingest.says(mail()))
+    await ingest.batch(Parsed(command=IdentityCommand("tier", "ada", who, tier="gold")))
+    context = message_of(await ingest.says(mail())).context
+    assert context is not None
+    assert context.tier == "gold"
+    row = await ingest.pool.fetchrow("SELECT tier, tier_by, tier_at FROM customer")
+    assert (row["tier"], row["tier_by"], row["tier_at"] is None) == ("gold", "ada", False)
+    await ingest.batch(Parsed(command=IdentityCommand("erase", "ada", who)))
+    row = await ingest.pool.fetchrow("SELECT tier, tier_by, tier_at FROM customer")
+    assert (row["tier"], row["tier_by"], row["tier_at"]) == ("", "", None)
+
+
 async def test_the_erased_are_in_no_table_of_router(pools: dict[str, Any]) -> None:
     stage = TicketsStage(PolicyHolder(REPOSITORY / "policy", POLICY))
     pool = pools["router"]

@@ -50,7 +50,10 @@ def build(
         key=lambda one: (one.placed_at, one),
         reverse=True,
     )
-    if not elsewhere and not orders:
+    tier = next(
+        (one.tier for one in map(directory.customers.get, members) if one and one.tier), None
+    )
+    if not elsewhere and not orders and tier is None:
         return None
     count = sum(directory.conversation_counts.get(member, 0) for member in members)
     here = any(
@@ -83,6 +86,7 @@ def build(
         language=next((one.language for one in said if one.language), None),
         address_kinds=tuple(sorted({kind for kind, _ in keys})),
         is_proved=is_proved,
+        tier=tier,
     )
     return _fitting(made)
 

@@ -46,6 +46,7 @@ from services.ingest.core.state import (
     MergeRow,
     ParseError,
     Row,
+    TierRow,
     UnmergeRow,
 )
 
@@ -62,6 +63,10 @@ MESSAGE_IDS_MAX: Final = 2_000
 """Ids of messages in one event; a conversation with more is told of in several."""
 
 
+TIER_MAX: Final = 100
+"""Characters of a tier."""
+
+
 class Changed(NamedTuple):
     """What is told and written, and a command's result, a name of a closed set."""
 
@@ -76,6 +81,7 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
     customer_id: str = ""
     other_id: str = ""
     merge_id: str = ""
+    tier: str = ""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Wire)
@@ -98,7 +104,13 @@ def read_command(body: bytes) -> IdentityCommand:
         raise ParseError("invalid_command", str(error)[:200], "body") from None
     if not told.by.strip() or len(told.by) > 100 or not told.by.isprintable():
         raise ParseError("invalid_command", "by: must name who decides", "by")
-    return IdentityCommand(told.do, told.by, told.customer_id, told.other_id, told.merge_id)
+    if len(told.tier) > TIER_MAX or not told.tier.isprintable() or told.tier != told.tier.strip():
+        raise ParseError(
+            "invalid_command", f"tier: must be a word of at most {TIER_MAX} characters", "tier"
+        )
+    return IdentityCommand(
+        told.do, told.by, told.customer_id, told.other_id, told.merge_id, told.tier
+    )
 
 
 # ---------------------------------------------------------------------------- what a message adds
@@ -364,9 +376,21 @@ def obey(directory: Directory, workspace: str, command: IdentityCommand, now: da
             result = _undo(made, command.merge_id)
         case "erase":
             result = _erase(made, command.customer_id)
+        case "tier":
+            result = _tier(made, command)
         case _:
             result = _of_two(made, command)
     return Changed(tuple(made.events), tuple(made.rows), result)
+
+
+def _tier(made: _Making, command: IdentityCommand) -> str:
+    """Say it of everybody who is one with them now, so that it stays true of both if they are parted again."""
+    directory = made.directory
+    if command.customer_id not in directory.customers:
+        return "refused_unknown_customer"
+    members = members_of(directory, root_of(directory, command.customer_id))
+    made.add(TierRow(members, command.tier, made.by, made.now))
+    return "customer_tier_set" if command.tier else "customer_tier_removed"
 
 
 def _of_two(made: _Making, command: IdentityCommand) -> str:

@@ -66,7 +66,7 @@ class Parsed:
     """What a person of ours decided about customers."""
 
 
-CommandKind = Literal["merge", "undo", "link", "unlink", "erase"]
+CommandKind = Literal["merge", "undo", "link", "unlink", "erase", "tier"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +75,7 @@ class IdentityCommand:
 
     `merge`: `other_id` leads to `customer_id` from now on. `undo`: the merge `merge_id` is taken back. `link`: the two may
     be one (this lifts an earlier "not the same"). `unlink`: they are not the same. `erase`: `customer_id` is forgotten.
+    `tier`: `customer_id`, and all who are one with them, are of that `tier`; an empty one takes it away.
     """
 
     do: CommandKind
@@ -82,6 +83,7 @@ class IdentityCommand:
     customer_id: str = ""
     other_id: str = ""
     merge_id: str = ""
+    tier: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,16 @@ class UnmergeRow:
 
 
 @dataclass(frozen=True, slots=True)
+class TierRow:
+    """How important `members` are to the company, in its own word; empty: nothing is said."""
+
+    members: tuple[str, ...]
+    tier: str
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class EraseRow:
     """All that is kept of `members` is removed; `sessions` are their web chats."""
 
@@ -292,6 +304,7 @@ Row = (
     | LinkRow
     | MergeRow
     | UnmergeRow
+    | TierRow
     | EraseRow
     | ReadBackRow
     | OrderRow
@@ -309,12 +322,13 @@ class Known(NamedTuple):
 
 
 class Customer(NamedTuple):
-    """A customer's row: when they were first seen, whom they lead to, and of which version that is."""
+    """A customer's row: when they were first seen, whom they lead to, of which version that is, and of which tier they are."""
 
     at: datetime
     name: str = ""
     merged_into: str | None = None
     version: int = 0
+    tier: str = ""
 
 
 class Claim(NamedTuple):
@@ -458,6 +472,7 @@ class Directory:
         | LinkRow
         | MergeRow
         | UnmergeRow
+        | TierRow
         | EraseRow,
     ) -> None:
         match row:
@@ -499,6 +514,9 @@ class Directory:
                 self._touch((row.into_id, row.from_id), {row.from_id: None})
                 self.children[row.into_id].remove(row.from_id)
                 self.merges[row.merge_id] = Merge(row.into_id, row.from_id, is_live=False)
+            case TierRow():
+                for member in row.members:
+                    self.customers[member] = self.customers[member]._replace(tier=row.tier)
             case EraseRow():
                 self._forget(row)
 
@@ -522,7 +540,7 @@ class Directory:
             k: v for k, v in self.merges.items() if v.into_id not in gone and v.from_id not in gone
         }
         for member in gone:
-            self.customers[member] = self.customers[member]._replace(name="")
+            self.customers[member] = self.customers[member]._replace(name="", tier="")
             self.children.pop(member, None)
             self.addresses_of.pop(member, None)
             self.said.pop(member, None)

@@ -5,7 +5,7 @@ the router's own words; `None` leaves it to the router. What is said of a ticket
 asks must know that the view is not behind; that an offer has ended is true for good.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
 from msgspec import Struct
@@ -21,6 +21,10 @@ DECLINE: Final = "decline"
 
 RESTING: Final = frozenset({"pending", "on_hold", "snoozed"})
 """Statuses in which the ticket waits for somebody or something else."""
+
+HELD_FOR_SURE: Final = timedelta(seconds=5)
+"""How long a ticket must have been somebody's before nobody else is believed to have it: whoever has just accepted it, or got
+it by another way, acts at once, before it is told here."""
 
 LIVE_MAX: Final = 50
 """Offers of one conversation that are remembered as standing; the oldest are forgotten first."""
@@ -334,13 +338,14 @@ def _declined(
 # ----------------------------------------------------------------------------------- what does not fit
 
 
-def refusal(standing: Standing, command: commands.Command) -> str | None:
+def refusal(standing: Standing, command: commands.Command, now: datetime) -> str | None:
     """Return why the router will refuse a command if the ticket still stands so; None where that is not sure."""
     objection = _objection(standing.status, command)
     if objection is not None:
         return objection
+    is_somebodys = standing.assignee_id is not None and now - standing.since >= HELD_FOR_SURE
     match command:
-        case _ if not _may_act(standing, command):
+        case _ if is_somebodys and not _may_act(standing, command):
             return "not_assignee"
         case commands.ReassignTicket() if _changes_nothing(standing, command):
             return "already_there"
@@ -379,8 +384,6 @@ def _may_act(standing: Standing, command: commands.Command) -> bool:
     match command:
         case commands.SnoozeTicket() | commands.DelegateTicket():
             return holder == command.agent_id
-        case commands.ReplyToCustomer() if holder is None:
-            return delegator is not None
         case (
             commands.ReplyToCustomer()
             | commands.SolveTicket()
@@ -390,7 +393,7 @@ def _may_act(standing: Standing, command: commands.Command) -> bool:
             | commands.MarkTicketAsSpam()
             | commands.MergeTicket()
         ):
-            return holder is None or command.agent_id in (holder, delegator)
+            return command.agent_id in (holder, delegator)
         case _:
             return True
 

@@ -4,21 +4,16 @@
 """
 
 from datetime import datetime
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from msgspec import Struct, structs
 
 from schemas import ids
 from schemas import tickets as wire
 from schemas.commands import (
-    AddNote,
     AnyCommand,
     Command,
-    EscalateTicket,
-    ReassignTicket,
-    ReplyToCustomer,
-    SolveTicket,
-    TagTicket,
+    MergeTicket,
 )
 from schemas.customers import (
     CustomerErased,
@@ -27,20 +22,48 @@ from schemas.customers import (
     CustomerMerged,
     CustomerUnmerged,
 )
+from schemas.merging import (
+    HOPS_MAX,
+    ErasureCarried,
+    MergeAnswered,
+    MergeAsked,
+    MergeEnded,
+    MergeEvent,
+    MergeUndone,
+    MessageCarried,
+)
 from schemas.messages import MessageReceived, MessageRevised
 from schemas.notifications import NoticeFailed, NoticeUnknown
 from schemas.payload import Payload
 from schemas.routing import (
     AssignmentExhausted,
     OfferMade,
+    QueueOverloaded,
     RoutingEvent,
     TicketAssigned,
     TicketQueued,
     TicketRequeued,
+    TransferRefused,
 )
-from schemas.sla import TargetAtRisk, TargetBreached
-from services.router.core import escalation, lifecycle
-from services.router.core.lifecycle import SIGNALBOX, ErasedRow, MessageRow, RevisedRow, Story
+from schemas.sla import (
+    SlaEvent,
+    TargetAtRisk,
+    TargetBreached,
+    TargetCancelled,
+    TargetMet,
+    TargetPaused,
+    TargetResumed,
+    TargetStarted,
+)
+from services.router.core import escalation, lifecycle, merge, orders
+from services.router.core.lifecycle import (
+    SIGNALBOX,
+    ErasedRow,
+    MessageRow,
+    MovedRow,
+    RevisedRow,
+    Story,
+)
 from services.router.core.policy import Policy
 from services.router.core.state import (
     PAST_MAX,
@@ -48,20 +71,46 @@ from services.router.core.state import (
     Assigned,
     Contact,
     Conversation,
+    Merged,
     Offered,
+    OnHold,
     Past,
     Pending,
     Queued,
+    Snoozed,
     Solved,
+    Spam,
     Ticket,
 )
 
-CLOSE = "close"
+CLOSE: Final = "close"
 """The timer that ends the reopen window."""
+
+WAKE: Final = "wake"
+"""The timer that wakes a ticket on hold, or a snoozed one."""
+
+RISE: Final = "rise"
+"""The timer that moves a ticket up by its age."""
 
 
 class CloseDue(Struct, frozen=True):
     """The reopen window may be over."""
+
+
+class WakeDue(Struct, frozen=True):
+    """A ticket that rests may have to wake."""
+
+
+class RiseDue(Struct, frozen=True):
+    """A ticket may have waited with the front line for too long."""
+
+
+TIMERS: Final[dict[str, CloseDue | WakeDue | RiseDue]] = {
+    CLOSE: CloseDue(),
+    WAKE: WakeDue(),
+    RISE: RiseDue(),
+}
+"""What each timer says when it fires."""
 
 
 class Decision(NamedTuple):
@@ -72,7 +121,7 @@ class Decision(NamedTuple):
 
     state: Conversation | None
     events: tuple[Payload, ...] = ()
-    messages: tuple[MessageRow | RevisedRow | ErasedRow, ...] = ()
+    messages: tuple[MessageRow | MovedRow | RevisedRow | ErasedRow, ...] = ()
     closed: tuple[Ticket, ...] = ()
     ignored: str | None = None
 
@@ -82,19 +131,44 @@ Event = (
     | MessageRevised
     | CustomerEvent
     | AnyCommand
+    | MergeEvent
     | RoutingEvent
-    | TargetBreached
-    | TargetAtRisk
+    | SlaEvent
     | NoticeFailed
     | NoticeUnknown
     | CloseDue
+    | WakeDue
+    | RiseDue
 )
 
 
 def decide(
     state: Conversation | None, event: Event, now: datetime, policy: Policy, occurred_at: datetime
 ) -> Decision:
-    """Apply one event. `occurred_at` is when its sender acted; `now` when it is decided."""
+    """Apply one event. `occurred_at` is when its sender acted; `now` when it is decided.
+
+    What every change may call for is done last: somebody on call is told, and the timer of the ticket's age is set.
+    """
+    decision = _apply(state, event, now, policy, occurred_at)
+    after = decision.state
+    if after is None or after.ticket is None:
+        return decision
+    if state is not None and after.ticket is state.ticket:
+        return decision
+    story = Story(after.conversation_id, after.ticket, now)
+    escalation.call_out(story, policy)
+    escalation.set_timer(story, policy)
+    if story.ticket is after.ticket:
+        return decision
+    return decision._replace(
+        state=structs.replace(after, ticket=story.ticket),
+        events=(*decision.events, *story.events),
+    )
+
+
+def _apply(
+    state: Conversation | None, event: Event, now: datetime, policy: Policy, occurred_at: datetime
+) -> Decision:
     match event:
         case MessageReceived():
             return _message(state or Conversation(event.conversation_id), event, now, policy)
@@ -104,8 +178,14 @@ def decide(
             return _command(
                 state or Conversation(event.conversation_id), event, now, policy, occurred_at
             )
+        case MergeEvent():
+            return _merging(state, event, now, policy)
         case CloseDue():
             return _close(state, now)
+        case WakeDue():
+            return _wake(state, now, policy)
+        case RiseDue():
+            return _rise(state, now, policy)
         case CustomerEvent():
             return _customer(state, event, now)
         case _ if state is None or state.ticket is None:
@@ -123,11 +203,21 @@ def decide(
     return _told(state, story, ignored)
 
 
-def next_due(state: Conversation | None) -> datetime | None:
-    """When a solved ticket closes; the ledger keeps it as the timer `close`."""
-    if state is None or state.ticket is None or not isinstance(state.ticket.standing, Solved):
-        return None
-    return state.ticket.standing.close_at
+def timers(state: Conversation | None) -> dict[str, datetime]:
+    """Return when which timer fires; the ledger keeps them by these names."""
+    if state is None or state.ticket is None:
+        return {}
+    ticket = state.ticket
+    due = {} if ticket.rise_at is None else {RISE: ticket.rise_at}
+    match ticket.standing:
+        case Solved(close_at=at) | Spam(close_at=at):
+            return {**due, CLOSE: at}
+        case OnHold(until=until) if until is not None:
+            return {**due, WAKE: until}
+        case Snoozed(until=until):
+            return {**due, WAKE: until}
+        case _:
+            return due
 
 
 def _told(state: Conversation, story: Story, ignored: str | None) -> Decision:
@@ -155,23 +245,35 @@ def _set_aside_reason(message: MessageReceived) -> str | None:
 
 
 def _message(
-    state: Conversation, message: MessageReceived, now: datetime, policy: Policy
+    state: Conversation,
+    message: MessageReceived,
+    now: datetime,
+    policy: Policy,
+    *,
+    via: str | None = None,
 ) -> Decision:
+    """Take in a message; `via` is the merged conversation that it was written in, if it was in another than this."""
     if message.message_id in state.seen:
         return Decision(state, ignored="message_repeated")
     state = _remember(state, message.message_id)
     reason = _set_aside_reason(message)
     match state.ticket:
-        case Ticket(standing=Queued() | Offered() | Assigned() | Pending()) if reason != "outbound":
+        case Ticket(standing=Merged()):
+            return _carry(state, state.ticket, message, now)
+        case Ticket(standing=Spam(close_at=close_at)) if now < close_at:
+            return _set_aside(state, message, now, reason or "spam")
+        case Ticket(
+            standing=Queued() | Offered() | Assigned() | Pending() | OnHold() | Snoozed()
+        ) if reason != "outbound":
             return _added(
-                state, state.ticket, message, now, policy, is_automatic=reason is not None
+                state, state.ticket, message, now, policy, is_automatic=reason is not None, via=via
             )
-        case Ticket(standing=Queued() | Offered() | Assigned() | Pending()):
+        case Ticket(standing=Queued() | Offered() | Assigned() | Pending() | OnHold() | Snoozed()):
             return _answered_elsewhere(state, state.ticket, message, now)
         case _ if reason is not None:
             return _set_aside(state, message, now, reason)
         case Ticket(standing=Solved(close_at=close_at)) if now < close_at:
-            return _reopened(state, state.ticket, message, now, policy)
+            return _reopened(state, state.ticket, message, now, policy, via=via)
         case _:
             return _opened(state, message, now, policy)
 
@@ -196,6 +298,7 @@ def _answered_elsewhere(
 ) -> Decision:
     story = Story(state.conversation_id, ticket, now)
     lifecycle.answered_elsewhere(story, message)
+    _keep(story, message)
     row = _row(message, None, "outbound", now)
     return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
 
@@ -227,6 +330,12 @@ def _set_aside(
     return Decision(state, (told,), (_row(message, None, reason, now),))
 
 
+def _keep(story: Story, message: MessageReceived) -> None:
+    """A ticket that is about to be merged carries what came meanwhile after it."""
+    if story.ticket.merging is not None:
+        merge.keep(story, story.ticket.merging, message)
+
+
 def _added(
     state: Conversation,
     ticket: Ticket,
@@ -235,11 +344,15 @@ def _added(
     policy: Policy,
     *,
     is_automatic: bool,
+    via: str | None,
 ) -> Decision:
     story = Story(state.conversation_id, ticket, now)
-    lifecycle.add_message(story, message, is_automatic=is_automatic)
-    if isinstance(ticket.standing, Pending) and not is_automatic:
-        lifecycle.resume(story, policy)
+    lifecycle.add_message(story, message, is_automatic=is_automatic, from_conversation_id=via)
+    _keep(story, message)
+    if not is_automatic:
+        _woken_by_customer(story, policy)
+        escalation.by_silence(story, policy)
+        escalation.by_words(story, message.content.fields, policy)
     return Decision(
         structs.replace(state, ticket=story.ticket),
         tuple(story.events),
@@ -247,12 +360,33 @@ def _added(
     )
 
 
+def _woken_by_customer(story: Story, policy: Policy) -> None:
+    rules = policy.routing.life_cycle
+    match story.ticket.standing:
+        case Pending():
+            lifecycle.resume(story, policy)
+        case OnHold() if rules.customer_wakes_on_hold:
+            lifecycle.wake(story, policy, "customer_replied")
+        case Snoozed() if rules.customer_wakes_snoozed:
+            lifecycle.wake(story, policy, "customer_replied")
+        case _:
+            pass
+
+
 def _reopened(
-    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime, policy: Policy
+    state: Conversation,
+    ticket: Ticket,
+    message: MessageReceived,
+    now: datetime,
+    policy: Policy,
+    *,
+    via: str | None,
 ) -> Decision:
     story = Story(state.conversation_id, ticket, now)
-    lifecycle.add_message(story, message, is_automatic=False)
+    lifecycle.add_message(story, message, is_automatic=False, from_conversation_id=via)
     lifecycle.reopen(story, message, policy)
+    escalation.by_reopening(story, policy)
+    escalation.by_words(story, message.content.fields, policy)
     return Decision(
         structs.replace(state, ticket=story.ticket),
         tuple(story.events),
@@ -269,6 +403,8 @@ def _opened(
     before = left.past[-1] if left.past else None
     number = before.number + 1 if before is not None else 1
     story = lifecycle.open_ticket(message, number, before, now, policy)
+    story.change(moved_at=now, waiting_since=message.content.occurred_at, unanswered=1)
+    escalation.by_words(story, message.content.fields, policy)
     outcome = "followed_up" if before is not None else "opened"
     return Decision(
         structs.replace(left, ticket=story.ticket),
@@ -276,6 +412,135 @@ def _opened(
         (_row(message, story.ticket.ticket_id, outcome, now),),
         ended.closed,
     )
+
+
+# -------------------------------------------------------------------------------------------- merging
+
+
+def _carry(
+    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime, hops: int = 0
+) -> Decision:
+    """What is written in a merged ticket goes on to the one that it went into."""
+    assert isinstance(ticket.standing, Merged)
+    story = Story(state.conversation_id, ticket, now)
+    merge.carry(story, message, hops)
+    row = _row(message, ticket.standing.into_ticket_id, "carried", now)
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
+
+
+def _carried(state: Conversation, event: MessageCarried, now: datetime, policy: Policy) -> Decision:
+    """Take in a message that was written in a case merged into this one. Its row stands already, under that case."""
+    if event.message.message_id in state.seen:
+        return Decision(state, ignored="message_repeated")
+    ticket = state.ticket
+    if ticket is not None and isinstance(ticket.standing, Merged):
+        if event.hops >= HOPS_MAX:
+            return Decision(state, ignored="carried_too_far")
+        remembered = _remember(state, event.message.message_id)
+        return _carry(remembered, ticket, event.message, now, event.hops + 1)._replace(messages=())
+    message = event.message.model_copy(update={"conversation_id": state.conversation_id})
+    decision = _message(state, message, now, policy, via=event.from_conversation_id)
+    moved = tuple(
+        MovedRow((row.message_id,), row.ticket_id)
+        for row in decision.messages
+        if isinstance(row, MessageRow) and row.ticket_id is not None
+    )
+    told = tuple(one for one in decision.events if not isinstance(one, wire.MessageNotTicketed))
+    return decision._replace(events=told, messages=moved)
+
+
+def _merging(
+    state: Conversation | None, event: MergeEvent, now: datetime, policy: Policy
+) -> Decision:
+    """Follow what another conversation's task says of a merge."""
+    match event:
+        case MergeAsked():
+            return _asked(state, event, now, policy)
+        case MessageCarried():
+            return _carried(state or Conversation(event.conversation_id), event, now, policy)
+        case _ if state is None or state.ticket is None:
+            return Decision(state, ignored="no_open_ticket")
+        case ErasureCarried():
+            return _erasure_carried(state, state.ticket, event, now)
+        case MergeAnswered() if event.ticket_id == state.ticket.ticket_id:
+            return _answered(state, state.ticket, event, now)
+        case MergeUndone() if event.ticket_id == state.ticket.ticket_id:
+            story = Story(state.conversation_id, state.ticket, now)
+            return _told(state, story, None if merge.let_go(story, event) else "merge_unknown")
+        case MergeEnded() if event.ticket_id == state.ticket.ticket_id:
+            standing = state.ticket.standing
+            if not isinstance(standing, Merged) or standing.merge_id != event.merge_id:
+                return Decision(state, ignored="merge_unknown")
+            return _closed(state, now)
+        case _:
+            return Decision(state, ignored="other_ticket")
+
+
+def _asked(
+    state: Conversation | None, event: MergeAsked, now: datetime, policy: Policy
+) -> Decision:
+    ticket = None if state is None else state.ticket
+    if event.conversation_id == event.from_conversation_id:
+        return Decision(state, (merge.answer(event, "merge_cycle"),))
+    if state is None or ticket is None or ticket.ticket_id != event.ticket_id:
+        past = () if state is None else state.past
+        is_past = any(one.ticket_id == event.ticket_id for one in past)
+        return Decision(
+            state, (merge.answer(event, "target_closed" if is_past else "target_unknown"),)
+        )
+    if any(one.merge_id == event.merge_id for one in ticket.absorbed):
+        return Decision(state, (merge.answer(event, reference=ticket.reference),))
+    seen = f"merge/{event.merge_id}"
+    if seen in state.seen:
+        # It was refused, passed on or undone. What has come of it meanwhile must not come of it twice.
+        return Decision(state, ignored="merge_repeated")
+    state = _remember(state, seen)
+    if isinstance(ticket.standing, Merged):
+        return Decision(state, (merge.ask_further(event, ticket.standing),))
+    reason = merge.objection(ticket, event)
+    if reason:
+        return Decision(state, (merge.answer(event, reason),))
+    story = Story(state.conversation_id, ticket, now)
+    merge.absorb(story, event, policy)
+    story.events.append(merge.answer(event, reference=ticket.reference))
+    return _told(state, story, None)
+
+
+def _answered(state: Conversation, ticket: Ticket, event: MergeAnswered, now: datetime) -> Decision:
+    merging = ticket.merging
+    if merging is None or merging.merge_id != event.merge_id:
+        return Decision(state, ignored="merge_unknown")
+    story = Story(state.conversation_id, ticket, now)
+    if event.is_accepted:
+        merge.granted(story, event, merging)
+        return _told(state, story, None)
+    story.change(merging=None)
+    refused = MergeTicket(
+        command_id=merging.merge_id,
+        conversation_id=state.conversation_id,
+        ticket_id=ticket.ticket_id,
+        agent_id=merging.agent_id,
+        into_conversation_id=merging.into_conversation_id,
+        into_ticket_id=merging.into_ticket_id,
+    )
+    story.events.append(orders.refused(refused, event.reason, ticket, now))
+    return _told(state, story, None)
+
+
+def _erasure_carried(
+    state: Conversation, ticket: Ticket, event: ErasureCarried, now: datetime
+) -> Decision:
+    """Whoever wrote in a case that was merged into this one is to be forgotten: what came from that case goes."""
+    story = Story(state.conversation_id, ticket, now)
+    merge.forget(story, event.from_conversation_id)
+    if isinstance(ticket.standing, Merged) and event.hops < HOPS_MAX:
+        merge.carry_erasure(
+            story, event.members, event.message_ids, event.by, event.at, event.hops + 1
+        )
+    row = ErasedRow(
+        state.conversation_id, event.members, event.message_ids, (event.from_conversation_id,)
+    )
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
 
 
 # ------------------------------------------------------------------------------------------ customers
@@ -355,9 +620,15 @@ def _erased(state: Conversation, event: CustomerErased, now: datetime) -> Decisi
         else one
         for one in state.past
     )
-    told = wire.ConversationErased(conversation_id=state.conversation_id, by=event.by, at=now)
+    told: list[Payload] = [
+        wire.ConversationErased(conversation_id=state.conversation_id, by=event.by, at=now)
+    ]
+    if ticket is not None and isinstance(ticket.standing, Merged):
+        story = Story(state.conversation_id, ticket, now)
+        merge.carry_erasure(story, members, event.message_ids, event.by, now)
+        told += story.events
     row = ErasedRow(state.conversation_id, members, event.message_ids)
-    return Decision(structs.replace(state, ticket=ticket, past=past), (told,), (row,))
+    return Decision(structs.replace(state, ticket=ticket, past=past), tuple(told), (row,))
 
 
 # ---------------------------------------------------------------------------------------------- timer
@@ -368,15 +639,35 @@ def _closed(state: Conversation, now: datetime) -> Decision:
         return Decision(state)
     story = Story(state.conversation_id, state.ticket, now)
     past: Past = lifecycle.close(story)
+    merge.end(story)
     left = structs.replace(state, ticket=None, past=(*state.past, past)[-PAST_MAX:])
     return Decision(left, tuple(story.events), (), (story.ticket,))
 
 
 def _close(state: Conversation | None, now: datetime) -> Decision:
-    due = next_due(state)
+    due = timers(state).get(CLOSE)
     if state is None or due is None or now < due:
         return Decision(state, ignored="nothing_due")
     return _closed(state, now)
+
+
+def _wake(state: Conversation | None, now: datetime, policy: Policy) -> Decision:
+    due = timers(state).get(WAKE)
+    if state is None or state.ticket is None or due is None or now < due:
+        return Decision(state, ignored="nothing_due")
+    story = Story(state.conversation_id, state.ticket, now)
+    is_held = isinstance(state.ticket.standing, OnHold)
+    lifecycle.wake(story, policy, "hold_over" if is_held else "snooze_over")
+    return _told(state, story, None)
+
+
+def _rise(state: Conversation | None, now: datetime, policy: Policy) -> Decision:
+    due = timers(state).get(RISE)
+    if state is None or state.ticket is None or due is None or now < due:
+        return Decision(state, ignored="nothing_due")
+    story = Story(state.conversation_id, state.ticket, now)
+    escalation.by_age(story, due, policy)
+    return _told(state, story, None)
 
 
 # ------------------------------------------------------------------------------------------- commands
@@ -391,157 +682,23 @@ def _command(
     state = _remember(state, seen)
     ticket = state.ticket
     if ticket is None or ticket.ticket_id != command.ticket_id:
-        is_past = any(past.ticket_id == command.ticket_id for past in state.past)
-        reason, stands = ("closed", "closed") if is_past else ("ticket_unknown", "unknown")
-        return Decision(state, (_refused(command, reason, stands, now),))
+        past = next((one for one in state.past if one.ticket_id == command.ticket_id), None)
+        reason = "ticket_unknown" if past is None else "closed"
+        return Decision(state, (orders.refused(command, reason, past, now),))
     story = Story(state.conversation_id, ticket, now)
-    refusal = _obey(story, command, policy, occurred_at)
+    refusal = orders.objection(ticket, command)
+    if refusal is None:
+        refusal = orders.obey(story, state, command, policy, occurred_at)
     if refusal is not None:
-        return Decision(state, (_refused(command, refusal, ticket.standing.status, now),))
+        return Decision(state, (orders.refused(command, refusal, ticket, now),))
     ignored = None if story.events else "changes_nothing"
+    back: tuple[MovedRow, ...] = ()
+    if isinstance(ticket.standing, Merged) and ticket.standing.carried:
+        # Unmerged: nothing else is done to a merged ticket. What was carried is its own again.
+        back = (MovedRow(ticket.standing.carried, ticket.ticket_id),)
     return Decision(
-        structs.replace(state, ticket=story.ticket), tuple(story.events), ignored=ignored
+        structs.replace(state, ticket=story.ticket), tuple(story.events), back, ignored=ignored
     )
-
-
-def _refused(command: Command, reason: str, stands: str, now: datetime) -> wire.CommandRefused:
-    return wire.CommandRefused(
-        command_id=command.command_id,
-        command=command.TYPE,
-        ticket_id=command.ticket_id,
-        conversation_id=command.conversation_id,
-        agent_id=command.agent_id,
-        reason=reason,
-        state=stands,
-        at=now,
-    )
-
-
-def _obey(story: Story, command: AnyCommand, policy: Policy, occurred_at: datetime) -> str | None:
-    """Do what is asked; return why not, if not."""
-    match command, story.ticket.standing:
-        case AddNote(), _:
-            lifecycle.note(story, command.command_id, command.agent_id, command.text)
-            return None
-        case TagTicket(), _:
-            _tag(story, command)
-            return None
-        case _, Solved():
-            return "already_solved"
-        case ReplyToCustomer(), _:
-            return _reply(story, command, policy, occurred_at)
-        case SolveTicket(), _:
-            return _solve(story, command, policy, occurred_at)
-        case EscalateTicket(), _:
-            return _escalate(story, command, policy)
-        case ReassignTicket(), _:
-            return _reassign(story, command, policy)
-
-
-def _may_act(ticket: Ticket, agent_id: str) -> bool:
-    """Whoever holds the ticket acts on it alone; while nobody does, anyone may."""
-    return ticket.assignee_id in (None, agent_id)
-
-
-def _reply(
-    story: Story, command: ReplyToCustomer, policy: Policy, occurred_at: datetime
-) -> str | None:
-    ticket = story.ticket
-    if ticket.assignee_id != command.agent_id:
-        return "not_assignee"
-    lifecycle.answer(
-        story,
-        command.command_id,
-        command.agent_id,
-        command.text,
-        command.language or policy.language(ticket.contact.language),
-        policy.agent_name(command.agent_id),
-        occurred_at,
-    )
-    if command.solves:
-        lifecycle.solve(
-            story, command.command_id, command.agent_id, None, occurred_at, policy, with_answer=True
-        )
-    else:
-        lifecycle.wait_for_customer(story, command.agent_id)
-    return None
-
-
-def _solve(story: Story, command: SolveTicket, policy: Policy, occurred_at: datetime) -> str | None:
-    if not _may_act(story.ticket, command.agent_id):
-        return "not_assignee"
-    lifecycle.solve(
-        story,
-        command.command_id,
-        command.agent_id,
-        command.cause,
-        occurred_at,
-        policy,
-        with_answer=False,
-    )
-    return None
-
-
-def _escalate(story: Story, command: EscalateTicket, policy: Policy) -> str | None:
-    if not _may_act(story.ticket, command.agent_id):
-        return "not_assignee"
-    refusal = escalation.refusal(story.ticket, command, policy)
-    if refusal is not None:
-        return refusal
-    escalation.hand_over(
-        story,
-        policy,
-        reason=command.reason,
-        to_queue=command.queue,
-        command_id=command.command_id,
-        agent_id=command.agent_id,
-        facts=command.facts,
-    )
-    return None
-
-
-def _reassign(story: Story, command: ReassignTicket, policy: Policy) -> str | None:
-    """Put the ticket elsewhere. Agents are not known here, so any `to_agent_id` goes on as a preference."""
-    ticket = story.ticket
-    queue = command.queue or ticket.queue
-    if command.queue is None and command.to_agent_id is None:
-        return "nothing_asked"
-    if policy.queue(queue) is None:
-        return f"queue_unknown: {queue}"
-    if queue == ticket.queue and command.to_agent_id in (None, ticket.assignee_id):
-        return "already_there"
-    if isinstance(ticket.standing, Pending):
-        lifecycle.move_to_queue(story, queue, policy)
-        heir = command.to_agent_id or ticket.standing.agent_id
-        story.change(last_agent_id=heir)
-        story.move(Pending(heir), "reassigned", heir)
-        return None
-    # Whoever gives a ticket away within a queue must not be the one it comes back to.
-    giver = ticket.assignee_id
-    excluded = (giver,) if giver is not None and queue == ticket.queue else ()
-    story.withdraw_work("reassigned")
-    lifecycle.move_to_queue(story, queue, policy)
-    story.move(Queued(lifecycle.next_work_id(ticket)), "reassigned", command.agent_id)
-    # A colleague in the same queue is asked for the same: what fell away stays away.
-    relax_from = ticket.relax_from if queue == ticket.queue else story.now
-    story.request_work(
-        "reassigned",
-        policy,
-        relax_from=relax_from,
-        preferred=command.to_agent_id,
-        excluded=excluded,
-    )
-    return None
-
-
-def _tag(story: Story, command: TagTicket) -> None:
-    before = story.ticket.tags
-    after = tuple(sorted((set(before) | set(command.add)) - set(command.remove)))
-    if after != before:
-        story.change(tags=after)
-        story.tell(
-            wire.TicketTagged, command_id=command.command_id, agent_id=command.agent_id, tags=after
-        )
 
 
 # ------------------------------------------------------------------------- routing, clocks, notices
@@ -557,12 +714,24 @@ def _routing(story: Story, event: RoutingEvent, policy: Policy) -> str | None:
             standing = Offered(event.work_id, event.agent_id, event.reservation_id)
             story.move(standing, "offered", event.agent_id)
         case TicketAssigned(), Queued() | Offered():
-            story.change(last_agent_id=event.agent_id)
-            story.move(Assigned(event.work_id, event.agent_id), "accepted", event.agent_id)
+            story.change(last_agent_id=event.agent_id, last_agent_at=story.now)
+            if ticket.desk == "technical":
+                story.change(technical_agent_id=event.agent_id)
+            story.move(
+                Assigned(event.work_id, event.agent_id),
+                event.how,
+                event.agent_id,
+                overfull=event.overfull,
+            )
         case TicketRequeued(), Offered() | Assigned():
             story.move(Queued(event.work_id), event.reason, event.agent_id)
+            lifecycle.take_place(story)
         case AssignmentExhausted(), Queued():
             _exhausted(story, event, policy)
+        case TransferRefused(), Queued():
+            _transfer_refused(story, event)
+        case QueueOverloaded(), Queued() | Offered():
+            return _overloaded(story, event, policy)
         case TicketQueued() | TicketRequeued(), Queued():
             return "already_queued"
         case _:
@@ -585,22 +754,61 @@ def _exhausted(story: Story, event: AssignmentExhausted, policy: Policy) -> None
         )
 
 
-def _clock(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) -> str | None:
-    action = escalation.action_for(event, policy)
+def _transfer_refused(story: Story, event: TransferRefused) -> None:
+    why = ", ".join(rule.replace("_", " ") for rule in event.rules or (event.reason,))
+    lifecycle.note(
+        story,
+        ids.derive("note", "transfer", event.work_id, event.agent_id),
+        SIGNALBOX,
+        f"It could not be given to {event.agent_id} ({why}). It waits for whoever can take it.",
+    )
+
+
+def _overloaded(story: Story, event: QueueOverloaded, policy: Policy) -> str | None:
+    action = policy.routing.escalation.on_overload.get(event.queue)
     if action is None:
         return "no_rule"
-    if isinstance(story.ticket.standing, Solved):
-        return "already_solved"
+    reason = f"{event.length} tickets wait in {event.queue}, more than {event.threshold}"
+    is_told = escalation.act(story, action, f"on_overload.{event.queue}", policy, reason=reason)
+    return None if is_told else "nothing_left_to_raise"
+
+
+def _clock(story: Story, event: SlaEvent, policy: Policy) -> str | None:
+    """Follow a clock: a deadline is a place in the queue, a risk or a breach what the policy makes of it."""
+    match story.ticket.standing:
+        case Solved():
+            return "already_solved"
+        case Spam():
+            return "is_spam"
+        case Merged():
+            return "merged"
+    match event:
+        case TargetAtRisk() | TargetBreached():
+            return _risk(story, event, policy)
+        case _ if event.target == "resolution":
+            return "no_response_clock"
+        case TargetStarted(due_at=due_at) | TargetResumed(due_at=due_at):
+            lifecycle.set_due(story, event.target, due_at)
+            return None
+        case TargetPaused() | TargetMet() | TargetCancelled():
+            lifecycle.set_due(story, event.target, None)
+            return None
+        case _:
+            return "changes_no_ticket"
+
+
+def _risk(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) -> str | None:
+    action = escalation.action_for(event, policy)
+    rule = escalation.rule_name(event)
     if isinstance(story.ticket.standing, Pending):
         return "waits_for_customer"
-    rule = escalation.rule_name(event)
-    is_told = False
-    if action.escalate and escalation.can_rise(story.ticket):
-        escalation.hand_over(story, policy, reason=rule.replace(".", ": "), by_rule=rule)
+    is_told = action is not None and escalation.act(story, action, rule, policy)
+    if isinstance(story.ticket.standing, OnHold | Snoozed) and policy.routing.life_cycle.risk_wakes:
+        lifecycle.wake(story, policy, rule)
         is_told = True
-    if action.raise_priority_to is not None:
-        is_told |= escalation.raise_priority(story, action.raise_priority_to, rule)
-    return None if is_told else "nothing_left_to_raise"
+    if is_told:
+        return None
+    return "no_rule" if action is None else "nothing_left_to_raise"
 
 
 def _notice_lost(story: Story, event: NoticeFailed | NoticeUnknown) -> str | None:

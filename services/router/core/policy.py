@@ -5,11 +5,21 @@ which the service uses, refuses the errors among those too. Warnings never keep 
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from msgspec import structs
+
+from hours.calendar import Calendar, CalendarError
+from hours.file import CALENDARS_FILE, CalendarsFile
+from hours.file import read as read_calendars
+from services.router.core.causes import CAUSES_FILE, Causes, CausesModel
+from services.router.core.causes import build as build_causes
+from services.router.core.condition import queues_asked
+from services.router.core.elsewhere_policy import NOWHERE, Places
+from services.router.core.known_agent import KnownAgent
 from services.router.core.policy_check import check, check_names
 from services.router.core.policy_model import (
     AGENTS_FILE,
@@ -20,15 +30,16 @@ from services.router.core.policy_model import (
     AssignmentModel,
     OffersModel,
     PolicyMistake,
+    PresenceModel,
     QueueModel,
     RoutingModel,
-    RuleModel,
-    SkillModel,
     SlaNamesModel,
 )
+from services.router.core.preset import Preset, under
 from services.router.core.requirement import Requirement, SkillNeed
-from services.router.core.rules import Condition, Rule, fold, spaced_words
-from services.router.core.terms import Drain, Guard, Lending, Terms, Weights
+from services.router.core.rule_compiler import compile_rules, known_agent, needs, preset
+from services.router.core.rules import Rule
+from services.router.core.terms import Drain, Guard, Lending, Overload, RuleAsk, Terms, Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,19 @@ class Policy:
     reopen_window: timedelta = field(default=timedelta())
     terms: Terms = field(default_factory=lambda: Terms(offer_seconds=30))
     """What assignment goes by."""
+    by_name: Mapping[str, Rule] = field(default_factory=dict)
+    presets: Mapping[str, Preset] = field(default_factory=dict)
+    """What queues ask beside a ticket's rule."""
+    known_agent: KnownAgent | None = None
+    calendars: Mapping[str, Calendar] = field(default_factory=dict)
+    watched: frozenset[str] = frozenset()
+    """The queues whose lengths rules ask for."""
+    lengths: Mapping[str, int] = field(default_factory=dict)
+    """How many tickets wait in the watched queues, as of the latest look; no part of the version."""
+    elsewhere: Places = NOWHERE
+    """Who else is told."""
+    causes: Causes | None = None
+    """The tags that say why; without `causes.yaml` any goes."""
 
     @property
     def offers(self) -> OffersModel:
@@ -57,6 +81,22 @@ class Policy:
         """Return how much of a capacity a ticket of this channel takes."""
         costs = self.routing.costs
         return costs.get(channel, costs["default"])
+
+    def asked_in(self, queue: str, own: Requirement, rule_name: str) -> Requirement:
+        """Return what a ticket asks in a queue: what its rule asks, over what the queue does."""
+        rule = self.by_name.get(rule_name)
+        return under(
+            self.presets.get(queue),
+            own,
+            queue,
+            is_language_required=rule is not None and rule.is_language_required,
+        )
+
+    def known_agent_of(self, rule_name: str) -> KnownAgent | None:
+        """Return how long a ticket of that rule waits for whoever knows its customer; None: not at all."""
+        rule = self.by_name.get(rule_name)
+        own = rule.known_agent if rule is not None else None
+        return own if own is not None else self.known_agent
 
     def language(self, detected: str | None) -> str:
         """Return the language to answer in: the detected one if it is served, else the default."""
@@ -92,21 +132,64 @@ def assemble(parsed: Mapping[str, Any], version: str) -> Policy:
     routing: RoutingModel = parsed[ROUTING_FILE]
     roster: AgentsModel | None = parsed.get(AGENTS_FILE)
     sla: SlaNamesModel | None = parsed.get(SLA_FILE)
-    check_names(routing, roster, sla)
+    file: CalendarsFile | None = parsed.get(CALENDARS_FILE)
+    causes: CausesModel | None = parsed.get(CAUSES_FILE)
+    calendars = {} if file is None else _calendars(file)
+    check_names(routing, roster, sla, None if file is None else calendars)
     skills = routing.escalation.skills
-    return Policy(
+    rules = compile_rules(routing, calendars)
+    presets = {name: preset(queue.preset, routing) for name, queue in routing.queues.items()}
+    policy = Policy(
         version=version,
         routing=routing,
-        rules=tuple(_compile(rule, routing) for rule in routing.rules),
+        rules=rules,
         agents=roster.agents if roster is not None else None,
-        escalation_skills=None if skills is None else _needs(skills, routing),
+        escalation_skills=None if skills is None else needs(skills, routing),
         reopen_window=timedelta(hours=routing.reopen.window_hours),
-        terms=terms(routing.offers, routing.assignment),
+        terms=terms(routing.offers, routing.assignment, routing.presence, calendars),
+        by_name={rule.name: rule for rule in rules},
+        presets={name: given for name, given in presets.items() if given is not None},
+        known_agent=known_agent(routing.known_agent),
+        calendars=calendars,
+        watched=frozenset(queue for rule in rules for queue in queues_asked(rule.when)),
+        causes=None if causes is None else build_causes(causes),
     )
+    if routing.assignment.on_policy_change == "pin":
+        return policy
+    return replace(policy, terms=structs.replace(policy.terms, asks=_asks(policy), version=version))
 
 
-def terms(offers: OffersModel, assignment: AssignmentModel) -> Terms:
+def _asks(policy: Policy) -> dict[str, RuleAsk]:
+    """Return what the tickets of each rule ask in its queue."""
+    return {
+        rule.name: RuleAsk(
+            rule.queue,
+            policy.asked_in(rule.queue, _with_language(rule, policy), rule.name),
+        )
+        for rule in policy.rules
+    }
+
+
+def _with_language(rule: Rule, policy: Policy) -> Requirement:
+    spoken = policy.routing.default_language if rule.is_language_asked else None
+    return structs.replace(rule.requirement, language=spoken)
+
+
+def _calendars(file: CalendarsFile) -> Mapping[str, Calendar]:
+    try:
+        return read_calendars(file)
+    except CalendarError as error:
+        raise PolicyMistake(CALENDARS_FILE, error.path, error.value, error.allowed) from error
+
+
+def terms(
+    offers: OffersModel,
+    assignment: AssignmentModel,
+    presence: PresenceModel | None = None,
+    calendars: Mapping[str, Calendar] | None = None,
+) -> Terms:
     """Return what assignment goes by."""
+    presence = presence if presence is not None else PresenceModel()
     drain = assignment.drain
     weights = assignment.weights
     return Terms(
@@ -122,51 +205,26 @@ def terms(offers: OffersModel, assignment: AssignmentModel) -> Terms:
             for queue, model in assignment.lending.items()
         },
         guards={
-            queue: Guard(model.on_at, model.off_at) for queue, model in assignment.guards.items()
+            queue: Guard(
+                model.on_at,
+                model.off_at,
+                model.risk_seconds,
+                model.clear_seconds or model.risk_seconds or 0.0,
+            )
+            for queue, model in assignment.guards.items()
         },
         drain=None if drain is None else Drain(drain.cost, drain.after_seconds),
         wrap_up=dict(assignment.wrap_up_seconds),
-    )
-
-
-def _needs(skills: Mapping[str, SkillModel], routing: RoutingModel) -> tuple[SkillNeed, ...]:
-    defaults = routing.relaxation.skill_seconds
-    return tuple(
-        SkillNeed(
-            name,
-            asked.level,
-            None if asked.required else asked.relax_after_seconds or defaults.get(name),
-        )
-        for name, asked in sorted(skills.items())
-    )
-
-
-def _compile(rule: RuleModel, routing: RoutingModel) -> Rule:
-    when, then = rule.when, rule.then
-    return Rule(
-        name=rule.name,
-        when=Condition(
-            channel=frozenset(when.channel),
-            account=frozenset(when.account),
-            language=frozenset(when.language),
-            kind=frozenset(when.kind),
-            is_verified=when.verified,
-            is_automatic=when.is_automatic,
-            subject_contains=tuple(map(fold, when.subject_contains)),
-            text_contains=tuple(map(fold, when.text_contains)),
-            contains=tuple(map(fold, when.contains)),
-            words=tuple(spaced_words(fold(words)) for words in when.words),
-        ),
-        queue=then.queue,
-        priority=then.priority,
-        sla_policy=then.sla_policy,
-        requirement=Requirement(
-            language_level=then.language.level,
-            language_relax_after=(
-                then.language.relax_after_seconds or routing.relaxation.language_seconds
-            ),
-            skills=_needs(then.skills, routing),
-        ),
-        is_language_asked=then.language.asked,
-        cost=then.cost,
+        auto_accept=offers.auto_accept,
+        parallel=dict(offers.parallel),
+        interrupted_by={
+            channel: model.interrupted_by for channel, model in assignment.interruptible.items()
+        },
+        overload={
+            queue: Overload(model.at, model.clear_below)
+            for queue, model in assignment.overload.items()
+        },
+        heartbeat=presence.heartbeat_seconds,
+        return_assigned=presence.return_assigned_after_seconds,
+        calendars=calendars if calendars is not None else {},
     )

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import structs
 
 from services.router.core import requirement as requirements
+from services.router.core.causes import find_in_causes
+from services.router.core.condition import OneOf
+from services.router.core.escalation_check import (
+    check_escalation,
+    find_in_escalation,
+    with_skills,
+)
+from services.router.core.findings import Finding
+from services.router.core.findings import known as _known
 from services.router.core.policy_model import (
     AGENTS_FILE,
     ROUTING_FILE,
@@ -14,45 +25,33 @@ from services.router.core.policy_model import (
     AgentsModel,
     PolicyMistake,
     RoutingModel,
-    RuleModel,
     SlaNamesModel,
 )
 from services.router.core.requirement import Requirement
+from services.router.core.rule_check import check_rules, find_in_patience, find_in_rules
 from services.router.core.rules import Rule
 
 if TYPE_CHECKING:
     from services.router.core.policy import Policy
 
 
-class Finding(NamedTuple):
-    """Something `check` found. `level` is `error` (refused at start) or `warning`."""
-
-    level: Literal["error", "warning"]
-    file: str
-    path: str
-    message: str
-
-
 def check_names(
-    routing: RoutingModel, roster: AgentsModel | None, sla: SlaNamesModel | None
+    routing: RoutingModel,
+    roster: AgentsModel | None,
+    sla: SlaNamesModel | None,
+    calendars: Iterable[str] | None = None,
 ) -> None:
-    """Refuse what names something that does not exist.
+    """Refuse what names something that does not exist. `calendars` are those of `calendars.yaml`, None without one.
 
     Raises:
         PolicyMistake: the first such name.
     """
     _check_names(routing)
+    check_rules(routing, calendars)
     if roster is not None:
         _check_agents(routing, roster)
     if sla is not None:
         _check_sla_names(routing, sla)
-
-
-def _known(file: str, path: str, value: str, allowed: Iterable[str], what: str) -> None:
-    if value not in allowed:
-        raise PolicyMistake(
-            file, path, value, f"no such {what}; known: {', '.join(sorted(allowed))}"
-        )
 
 
 def _check_names(routing: RoutingModel) -> None:
@@ -69,13 +68,7 @@ def _check_names(routing: RoutingModel) -> None:
     for skill in routing.relaxation.skill_seconds:
         path = f"relaxation.skill_seconds.{skill}"
         _known(ROUTING_FILE, path, skill, routing.skills, "skill")
-    names: set[str] = set()
-    for index, rule in enumerate(routing.rules):
-        _check_rule(routing, f"rules.{index}", rule, names)
-    escalation = routing.escalation
-    _known(ROUTING_FILE, "escalation.to_queue", escalation.to_queue, routing.queues, "queue")
-    for skill in escalation.skills or {}:
-        _known(ROUTING_FILE, f"escalation.skills.{skill}", skill, routing.skills, "skill")
+    check_escalation(routing)
 
 
 def _check_assignment(routing: RoutingModel) -> None:
@@ -83,8 +76,30 @@ def _check_assignment(routing: RoutingModel) -> None:
     for queue in assignment.strategies:
         path = f"assignment.strategies.{queue}"
         _known(ROUTING_FILE, path, queue, routing.queues, "queue")
-    for queue in assignment.guards:
-        _known(ROUTING_FILE, f"assignment.guards.{queue}", queue, routing.queues, "queue")
+    for path, queues in (
+        ("assignment.guards", assignment.guards),
+        ("assignment.overload", assignment.overload),
+        ("offers.parallel", routing.offers.parallel),
+        ("offers.auto_accept", routing.offers.auto_accept),
+    ):
+        for queue in queues:
+            _known(ROUTING_FILE, f"{path}.{queue}", queue, routing.queues, "queue")
+    for channel, model in assignment.interruptible.items():
+        if channel in model.interrupted_by:
+            raise PolicyMistake(
+                ROUTING_FILE,
+                f"assignment.interruptible.{channel}.interrupted_by",
+                channel,
+                "is the channel itself, whose tickets would be without limit; name others, such as voice",
+            )
+    for queue in routing.offers.parallel:
+        if queue in routing.offers.auto_accept:
+            raise PolicyMistake(
+                ROUTING_FILE,
+                f"offers.parallel.{queue}",
+                queue,
+                "is in offers.auto_accept, where nobody is asked: leave it out of one of them",
+            )
     for queue, lending in assignment.lending.items():
         path = f"assignment.lending.{queue}"
         _known(ROUTING_FILE, path, queue, routing.queues, "queue")
@@ -97,17 +112,6 @@ def _check_assignment(routing: RoutingModel) -> None:
                     lender,
                     f"must be another queue of the domain {routing.queues[queue].domain}",
                 )
-
-
-def _check_rule(routing: RoutingModel, path: str, rule: RuleModel, names: set[str]) -> None:
-    if rule.name in names:
-        raise PolicyMistake(ROUTING_FILE, f"{path}.name", rule.name, "is the name of two rules")
-    names.add(rule.name)
-    _known(ROUTING_FILE, f"{path}.then.queue", rule.then.queue, routing.queues, "queue")
-    for skill in rule.then.skills:
-        _known(ROUTING_FILE, f"{path}.then.skills.{skill}", skill, routing.skills, "skill")
-    for language in rule.when.language:
-        _known(ROUTING_FILE, f"{path}.when.language", language, routing.languages, "language")
 
 
 def _check_sla_names(routing: RoutingModel, sla: SlaNamesModel) -> None:
@@ -139,82 +143,17 @@ def _check_agents(routing: RoutingModel, roster: AgentsModel) -> None:
 def check(policy: Policy) -> tuple[Finding, ...]:
     """Return what cannot work (errors) or will hardly be meant (warnings), in the order of the files."""
     return (
-        *_check_order(policy),
-        *_check_patience(policy),
-        *_check_escalation(policy),
+        *find_in_rules(policy),
+        *find_in_patience(policy),
+        *find_in_escalation(policy),
+        *(() if policy.causes is None else find_in_causes(policy.causes, policy.routing)),
         *(() if policy.agents is None else _check_roster(policy, policy.agents)),
     )
 
 
-def _check_order(policy: Policy) -> Iterable[Finding]:
-    for index, rule in enumerate(policy.rules):
-        path = f"rules.{index}"
-        before = next((r for r in policy.rules[:index] if r.when.covers(rule.when)), None)
-        if before is not None and before.when.is_catch_all:
-            yield Finding(
-                "error",
-                ROUTING_FILE,
-                path,
-                f"{rule.name!r} is never reached: {before.name!r} before it has no conditions",
-            )
-        elif before is not None:
-            yield Finding(
-                "warning",
-                ROUTING_FILE,
-                path,
-                f"{rule.name!r} is never reached: {before.name!r} matches all that it does",
-            )
-        kinds = rule.when.kind
-        if rule.when.is_automatic or (kinds and kinds <= {"auto_reply", "bounce"}):
-            yield Finding(
-                "warning",
-                ROUTING_FILE,
-                path,
-                f"{rule.name!r} is never reached: automatic messages open no tickets",
-            )
-    if not policy.rules[-1].when.is_catch_all:
-        yield Finding(
-            "error",
-            ROUTING_FILE,
-            f"rules.{len(policy.rules) - 1}",
-            "the last rule must have no conditions, so that every message goes somewhere",
-        )
-
-
-def _patience_of(rule: Rule) -> Iterable[tuple[str, float]]:
-    for need in rule.requirement.skills:
-        if need.relax_after is not None:
-            yield f"skills.{need.skill}", need.relax_after
-    if rule.is_language_asked and rule.requirement.language_relax_after is not None:
-        yield "language", rule.requirement.language_relax_after
-
-
-def _check_patience(policy: Policy) -> Iterable[Finding]:
-    for index, rule in enumerate(policy.rules):
-        for what, seconds in _patience_of(rule):
-            if seconds < policy.offers.seconds:
-                yield Finding(
-                    "warning",
-                    ROUTING_FILE,
-                    f"rules.{index}.then.{what}",
-                    f"relaxes after {seconds:g} s, before one offer of {policy.offers.seconds:g} s has ended",
-                )
-
-
-def _check_escalation(policy: Policy) -> Iterable[Finding]:
-    target = policy.routing.queues[policy.routing.escalation.to_queue]
-    if target.desk != "technical":
-        yield Finding(
-            "error",
-            ROUTING_FILE,
-            "escalation.to_queue",
-            "is not a queue of the technical desk, so an escalation would not go up",
-        )
-
-
-def _can_take(agent: AgentModel, queue: str, asked: Requirement, cost: int) -> bool:
+def _can_take(agent: AgentModel, queues: Iterable[str], asked: Requirement, cost: int) -> bool:
     return (
-        queue in agent.queues
+        any(queue in agent.queues for queue in queues)
         and agent.capacity >= cost
         and not requirements.shortfalls(asked, agent.languages, agent.skills)
     )
@@ -227,7 +166,9 @@ def _check_roster(policy: Policy, agents: Mapping[str, AgentModel]) -> Iterable[
                 "warning", ROUTING_FILE, f"queues.{queue}", "nobody in agents.yaml serves it"
             )
     for skill in policy.routing.skills:
-        if not any(skill in agent.skills for agent in agents.values()):
+        if skill not in _forbidden(policy) and not any(
+            skill in agent.skills for agent in agents.values()
+        ):
             yield Finding(
                 "warning", ROUTING_FILE, f"skills.{skill}", "nobody in agents.yaml has it"
             )
@@ -241,15 +182,9 @@ def _check_roster(policy: Policy, agents: Mapping[str, AgentModel]) -> Iterable[
                 f"costs {cost}, more than anyone in agents.yaml can carry ({largest})",
             )
     for index, rule in enumerate(policy.rules):
-        cost = _dearest(policy, rule)
-        lacking = [
-            language
-            for language in (policy.routing.languages if rule.is_language_asked else ("",))
-            if not any(
-                _can_take(agent, rule.queue, _hardest(rule, language or None), cost)
-                for agent in agents.values()
-            )
-        ]
+        lacking = _unmatchable(
+            policy, agents, rule.queue, rule.requirement, _dearest(policy, rule), rule
+        )
         if lacking:
             where = f" in {', '.join(lacking)}" if rule.is_language_asked else ""
             yield Finding(
@@ -258,19 +193,74 @@ def _check_roster(policy: Policy, agents: Mapping[str, AgentModel]) -> Iterable[
                 f"rules.{index}",
                 f"nobody in agents.yaml could ever take a ticket of {rule.name!r}{where}",
             )
+    yield from _check_escalated(policy, agents)
+
+
+def _forbidden(policy: Policy) -> frozenset[str]:
+    """Skills that something asks to be missing: nobody needs to have them."""
+    presets = (preset.requirement for preset in policy.presets.values())
+    asked = (*presets, *(rule.requirement for rule in policy.rules))
+    return frozenset(skill for one in asked for skill in one.forbidden)
+
+
+def _check_escalated(policy: Policy, agents: Mapping[str, AgentModel]) -> Iterable[Finding]:
+    """An escalated ticket asks what its rule asks and `escalation.skills` beside it, of those who serve the queue above."""
+    escalation = policy.routing.escalation
+    for rule in policy.rules:
+        if policy.routing.queues[rule.queue].desk != "service":
+            continue
+        asked = with_skills(
+            rule.requirement, policy.escalation_skills or (), replaces=escalation.replace_skills
+        )
+        cost = _dearest(policy, rule)
+        lacking = _unmatchable(policy, agents, escalation.to_queue, asked, cost, rule)
+        if lacking:
+            where = f" in {', '.join(lacking)}" if rule.is_language_asked else ""
+            yield Finding(
+                "warning",
+                ROUTING_FILE,
+                "escalation.skills" if policy.escalation_skills else "escalation.to_queue",
+                f"nobody in agents.yaml could ever take an escalated ticket of {rule.name!r}{where}",
+            )
+
+
+def _unmatchable(
+    policy: Policy,
+    agents: Mapping[str, AgentModel],
+    queue: str,
+    own: Requirement,
+    cost: int,
+    rule: Rule | None,
+) -> list[str]:
+    """Return the languages of which nobody could ever take such a ticket, however long it waits and whoever is lent."""
+    lending = policy.terms.lending.get(queue)
+    is_asked = rule is None or rule.is_language_asked
+    found = []
+    for language in policy.routing.languages if is_asked else ("",):
+        asked = policy.asked_in(
+            queue,
+            structs.replace(own, language=language or None),
+            rule.name if rule is not None else "",
+        )
+        hardest = requirements.required_for_ever(asked)
+        queues = (queue, *hardest.queues, *(lending.lenders if lending is not None else ()))
+        if not any(_can_take(agent, queues, hardest, cost) for agent in agents.values()):
+            found.append(language)
+    return found
 
 
 def _dearest(policy: Policy, rule: Rule) -> int:
-    if rule.cost is not None:
-        return rule.cost
-    return max(policy.cost(channel) for channel in rule.when.channel or ("default",))
-
-
-def _hardest(rule: Rule, language: str | None) -> Requirement:
-    asked = Requirement(
-        language,
-        rule.requirement.language_level,
-        rule.requirement.language_relax_after,
-        rule.requirement.skills,
+    """Return the most that a ticket of a rule may cost, as far as its conditions name channels."""
+    channels = next(
+        (
+            tuple(str(channel) for channel in test.allowed)
+            for test in rule.when.tests
+            if isinstance(test, OneOf) and test.what == "channel"
+        ),
+        (),
     )
-    return requirements.required_for_ever(asked)
+    costs = [
+        policy.cost(channel) if own is None else own
+        for channel, own in ((one, rule.cost_on(one)) for one in channels or ("default",))
+    ]
+    return max(costs)

@@ -1,24 +1,28 @@
 """The form of `routing.yaml` and `agents.yaml`, and of `sla.yaml`, which is not ours, as far as rules name what stands in it."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from schemas.messages import MessageKind
-from schemas.sla import TargetKind
+from schemas.roster import Shift
 from schemas.tickets import Desk
+from services.router.core.escalation_model import EscalationModel, LifeCycleModel, ReopenModel
+from services.router.core.rule_model import (
+    KnownAgentModel,
+    Language,
+    Level,
+    Name,
+    Priority,
+    RequirementModel,
+    RuleModel,
+    Seconds,
+)
+from services.router.core.rule_model import Model as _Model
 from services.router.core.terms import Strategy
 
 ROUTING_FILE = "routing.yaml"
 AGENTS_FILE = "agents.yaml"
 SLA_FILE = "sla.yaml"
-
-Name = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9_-]{0,62}$")]
-Language = Annotated[str, StringConstraints(pattern=r"^[a-z]{2,3}$")]
-Level = Annotated[int, Field(ge=1, le=10)]
-Priority = Annotated[int, Field(ge=1, le=4)]
-Seconds = Annotated[float, Field(gt=0, le=30 * 86_400)]
-Text = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
 
 class PolicyMistake(ValueError):
@@ -32,10 +36,6 @@ class PolicyMistake(ValueError):
         self.allowed = allowed
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
 class DomainModel(_Model):
     """A set of people and queues that share work; one task decides for it."""
 
@@ -43,69 +43,14 @@ class DomainModel(_Model):
 
 
 class QueueModel(_Model):
-    """Where tickets wait: which desk's, in which domain."""
+    """Where tickets wait: which desk's, in which domain. `preset` is asked of whoever serves it, beside what a rule asks."""
 
     desk: Desk
     domain: Name = "main"
     description: str = ""
-
-
-class SkillModel(_Model):
-    """A skill asked for. It falls away after `relax_after_seconds`, else as `relaxation` says, unless `required`."""
-
-    level: Level = 1
-    relax_after_seconds: Seconds | None = None
-    required: bool = False
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> "SkillModel":  # noqa: N804 - mode "after" gets the instance
-        if self.required and self.relax_after_seconds is not None:
-            raise ValueError(
-                "a required skill never relaxes: leave out relax_after_seconds or required"
-            )
-        return self
-
-
-class LanguageModel(_Model):
-    """How the ticket's language is asked for; `asked: false` lets anyone answer."""
-
-    asked: bool = True
-    level: Level = 1
-    relax_after_seconds: Seconds | None = None
-
-
-class WhenModel(_Model):
-    """A rule's conditions: all that stand here must hold; of a list, one entry is enough."""
-
-    channel: tuple[Name, ...] = ()
-    account: tuple[Text, ...] = ()
-    language: tuple[Language, ...] = ()
-    kind: tuple[MessageKind, ...] = ()
-    verified: bool | None = None
-    is_automatic: bool | None = None
-    subject_contains: tuple[Text, ...] = ()
-    text_contains: tuple[Text, ...] = ()
-    contains: tuple[Text, ...] = ()
-    words: tuple[Text, ...] = ()
-
-
-class ThenModel(_Model):
-    """What a rule decides. Without `cost` the channel's cost counts."""
-
-    queue: Name
-    priority: Priority = 3
-    sla_policy: Name = "standard"
-    language: LanguageModel = LanguageModel()
-    skills: dict[Name, SkillModel] = Field(default_factory=dict)
-    cost: Annotated[int, Field(ge=0, le=100_000)] | None = None
-
-
-class RuleModel(_Model):
-    """A named rule; the first that matches decides."""
-
-    name: Text
-    when: WhenModel = WhenModel()
-    then: ThenModel
+    preset: RequirementModel | None = Field(
+        default=None, examples=["preset: {skills: {api: {level: 3}}, forbidden: [trainee]}"]
+    )
 
 
 class OffersModel(_Model):
@@ -114,13 +59,21 @@ class OffersModel(_Model):
     seconds: Annotated[float, Field(gt=0, le=86_400)]
     max_declines: Annotated[int, Field(ge=1, le=100)] = 3
     away_after_misses: Annotated[int, Field(ge=1, le=100)] | None = 3
+    auto_accept: tuple[Name, ...] = Field(default=(), examples=["auto_accept: [service]"])
+    parallel: dict[Name, Annotated[int, Field(ge=2, le=5)]] = Field(
+        default_factory=dict, examples=["parallel: {technical: 3}"]
+    )
 
 
 class RelaxationModel(_Model):
-    """After how many seconds of waiting a skill or the language falls away, where a rule does not say otherwise."""
+    """After how many seconds of waiting a skill or the language falls away, where a rule does not say otherwise.
+
+    What is merely `preferred` is asked for `preference_seconds`.
+    """
 
     skill_seconds: dict[Name, Seconds] = Field(default_factory=dict)
     language_seconds: Seconds | None = None
+    preference_seconds: Seconds = Field(default=5, examples=["preference_seconds: 5"])
 
 
 Factor = Annotated[int, Field(ge=0, le=15)]
@@ -150,15 +103,72 @@ class LendingModel(_Model):
 
 
 class GuardModel(_Model):
-    """A queue lends nobody from when `on_at` of its own tickets wait until `off_at` or fewer do."""
+    """A queue lends nobody from when `on_at` of its own tickets wait until `off_at` or fewer do.
 
-    on_at: Annotated[Count, Field(ge=1)]
-    off_at: Count
+    Nor from when one of them has `risk_seconds` or less left to its target until all have more than `clear_seconds`.
+    """
+
+    on_at: Annotated[Count, Field(ge=1)] | None = None
+    off_at: Count = 0
+    risk_seconds: Seconds | None = None
+    clear_seconds: Seconds | None = None
 
     @model_validator(mode="after")
     def _lifts_below(self) -> "GuardModel":  # noqa: N804 - mode "after" gets the instance
-        if self.off_at >= self.on_at:
+        if self.on_at is None and self.risk_seconds is None:
+            raise ValueError("guards nothing: give on_at, risk_seconds or both, such as on_at: 10")
+        if self.on_at is not None and self.off_at >= self.on_at:
             raise ValueError("off_at must be below on_at, or the guard flaps: try off_at: 0")
+        if self.clear_seconds is not None and (
+            self.risk_seconds is None or self.clear_seconds < self.risk_seconds
+        ):
+            raise ValueError(
+                "clear_seconds must be risk_seconds or more, or the guard flaps: "
+                "try risk_seconds: 600 with clear_seconds: 900"
+            )
+        return self
+
+
+class OverloadModel(_Model):
+    """A queue is too long from when more than `at` of its tickets wait until fewer than `clear_below` do.
+
+    Tickets that could ever be taken are counted; each that comes while it is too long is told to say so.
+    """
+
+    at: Count
+    clear_below: Count
+
+    @model_validator(mode="after")
+    def _clears_below(self) -> "OverloadModel":  # noqa: N804 - mode "after" gets the instance
+        if self.clear_below > self.at:
+            raise ValueError("clear_below must not be above at: try at: 100 with clear_below: 80")
+        return self
+
+
+class InterruptibleModel(_Model):
+    """A channel whose tickets may be laid aside: those of the channels named may come on top of a full capacity."""
+
+    interrupted_by: Annotated[tuple[Name, ...], Field(min_length=1)]
+
+
+class PresenceModel(_Model):
+    """Whose program sends heartbeats and has been silent for `heartbeat_seconds` is away, and their offers go to others.
+
+    `return_assigned_after_seconds` later, what they had accepted waits again too; without it, it stays theirs.
+    """
+
+    heartbeat_seconds: Annotated[float, Field(ge=1, le=86_400)] | None = Field(
+        default=None, examples=["heartbeat_seconds: 30"]
+    )
+    return_assigned_after_seconds: Seconds | None = None
+
+    @model_validator(mode="after")
+    def _hears_before(self) -> "PresenceModel":  # noqa: N804 - mode "after" gets the instance
+        if self.return_assigned_after_seconds is not None and self.heartbeat_seconds is None:
+            raise ValueError(
+                "nobody is missed without heartbeats: give heartbeat_seconds: 30, "
+                "or leave out return_assigned_after_seconds"
+            )
         return self
 
 
@@ -173,9 +183,13 @@ class AssignmentModel(_Model):
     """Who gets what: how agents are chosen, what waiting too long does, who helps whom, what a channel takes afterwards.
 
     `aging_seconds` maps a priority to how long its tickets wait before they are promoted to the most urgent. Without it, low
-    priorities may wait for ever beside a flood of urgent ones.
+    priorities may wait for ever beside a flood of urgent ones. `on_policy_change` says whether open cases keep what they ask
+    (`pin`) or ask what their rule asks now (`reevaluate`).
     """
 
+    on_policy_change: Literal["pin", "reevaluate"] = Field(
+        default="pin", examples=["on_policy_change: pin"]
+    )
     strategy: Strategy = "longest_idle"
     strategies: dict[Name, Strategy] = Field(default_factory=dict)
     weights: WeightsModel = WeightsModel()
@@ -186,40 +200,14 @@ class AssignmentModel(_Model):
     guards: dict[Name, GuardModel] = Field(default_factory=dict)
     drain: DrainModel | None = None
     wrap_up_seconds: dict[Name, Annotated[float, Field(ge=0, le=900)]] = Field(default_factory=dict)
-
-
-class TargetAction(_Model):
-    """What a clock's event does: hand the ticket to technical support, raise its priority, or both."""
-
-    escalate: bool = False
-    raise_priority_to: Priority | None = None
-
-    @model_validator(mode="after")
-    def _does_something(self) -> "TargetAction":  # noqa: N804 - mode "after" gets the instance
-        if not self.escalate and self.raise_priority_to is None:
-            raise ValueError("does nothing: give escalate: true or raise_priority_to")
-        return self
-
-
-class EscalationModel(_Model):
-    """From the front line to technical support: where to, what must be known, and when a rule does it.
-
-    Without `skills` the ticket keeps what it asked for; with them, they replace it (the language stays).
-    """
-
-    to_queue: Name
-    required_facts: tuple[Name, ...] = ()
-    raise_priority_to: Priority | None = None
-    skills: dict[Name, SkillModel] | None = None
-    on_breach: dict[TargetKind, TargetAction] = Field(default_factory=dict)
-    on_risk: dict[TargetKind, TargetAction] = Field(default_factory=dict)
-    on_exhausted: bool = False
-
-
-class ReopenModel(_Model):
-    """How long a customer's message reopens a solved ticket; later it opens a follow-up."""
-
-    window_hours: Annotated[float, Field(gt=0, le=24 * 365)]
+    overload: dict[Name, OverloadModel] = Field(
+        default_factory=dict, examples=["overload: {service: {at: 100, clear_below: 80}}"]
+    )
+    interruptible: dict[Name, InterruptibleModel] = Field(
+        default_factory=dict,
+        max_length=8,
+        examples=["interruptible: {email: {interrupted_by: [voice]}}"],
+    )
 
 
 class RoutingModel(_Model):
@@ -233,21 +221,33 @@ class RoutingModel(_Model):
     costs: dict[Name, Annotated[int, Field(ge=0, le=100_000)]]
     offers: OffersModel
     relaxation: RelaxationModel = RelaxationModel()
+    known_agent: KnownAgentModel | None = Field(
+        default=None, examples=["known_agent: {patience_seconds: 120, half_life_hours: 72}"]
+    )
     assignment: AssignmentModel = AssignmentModel()
+    presence: PresenceModel = PresenceModel()
     rules: Annotated[tuple[RuleModel, ...], Field(min_length=1)]
     escalation: EscalationModel
     reopen: ReopenModel
+    life_cycle: LifeCycleModel = LifeCycleModel()
 
 
 class AgentModel(_Model):
     """An agent as the roster starts with them."""
 
-    name: str = ""
+    name: Annotated[str, StringConstraints(max_length=200)] = ""
     domain: Name = "main"
-    queues: Annotated[tuple[Name, ...], Field(min_length=1)]
+    queues: tuple[Name, ...]
+    """May be empty, for somebody who comes later; it has to be said."""
     skills: dict[Name, Level] = Field(default_factory=dict)
     languages: dict[Language, Level] = Field(default_factory=dict)
     capacity: Annotated[int, Field(ge=0, le=100_000)]
+    channel_limits: dict[Name, Annotated[int, Field(ge=0, le=100_000)]] = Field(
+        default_factory=dict
+    )
+    calendar: Name | None = None
+    shifts: tuple[Shift, ...] = ()
+    auto_accept: bool = False
 
 
 class AgentsModel(_Model):

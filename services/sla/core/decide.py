@@ -7,6 +7,7 @@ clock stands in `targets`.
 - `next_response` runs from the oldest message that nobody has answered to the next answer, one
   clock for however many messages; never while a first response is owed.
 - `resolution` runs from the opening message to the solution, and again from a reopening.
+- A ticket that is spam or merged into another owes nothing; restored or unmerged, its clocks run on as if nothing had been.
 - Solving with an answer is an answer. Solving without one cancels the responses that are owed, and
   no first response is owed afterwards.
 
@@ -28,11 +29,13 @@ from hours.calendar import CalendarError
 from schemas.payload import Payload
 from schemas.sla import SlaEvent, TargetKind
 from schemas.tickets import (
+    TicketAbsorbed,
     TicketAnswered,
     TicketAnsweredElsewhere,
     TicketClosed,
     TicketEscalated,
     TicketEvent,
+    TicketMerged,
     TicketMessageAdded,
     TicketNoteAdded,
     TicketOpened,
@@ -40,14 +43,17 @@ from schemas.tickets import (
     TicketSolved,
     TicketStatusChanged,
     TicketTagged,
+    TicketUnmerged,
 )
 from services.sla.core import targets
 from services.sla.core.policy import Policy, PolicyRule, TargetRule
 from services.sla.core.state import KINDS, RESPONSES, Conversation, Target, Ticket
 from services.sla.core.targets import Step, Subject
 
-PENDING: Final = "pending"
-"""The one status that holds clocks, and the name of that cause."""
+HOLDING: Final = ("pending", "on_hold")
+"""The statuses that hold clocks, and the names of those causes."""
+
+ENDED: Final = ("solved", "closed")
 
 WAITING_MAX: Final = 100
 """Unanswered messages whose instants are kept; of more than that, the oldest and the latest."""
@@ -182,12 +188,10 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
             return Turn(book.ticket, ignored=Ignored.TICKET_SOLVED)  # Reopening is told apart.
         case TicketMessageAdded():
             return _customer_wrote(book, _instant(event.occurred_at, event.at, now))
-        case TicketStatusChanged(status="pending"):
-            return _held(book, _instant(event.at, event.at, now))
-        case TicketStatusChanged() if event.status in ("solved", "closed"):
-            return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)  # Told by events of their own.
-        case TicketStatusChanged() if PENDING in book.ticket.causes:
-            return _freed(book, _instant(event.at, event.at, now))
+        case TicketStatusChanged() | TicketMerged() | TicketUnmerged():
+            return _moved(book, event, _instant(event.at, event.at, now))
+        case TicketAbsorbed(waiting_since=waiting_since) if waiting_since is not None:
+            return _customer_wrote(book, _instant(waiting_since, event.at, now))
         case TicketSolved():
             return _solved(book, _instant(event.occurred_at, event.at, now), event.with_answer)
         case TicketReopened():
@@ -196,10 +200,31 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
             return _cancelled(book, KINDS, _instant(event.at, event.at, now), "closed")
         case TicketNoteAdded():
             return Turn(book.ticket, ignored=Ignored.PRIVATE_NOTE)
-        case TicketEscalated() | TicketTagged() | TicketStatusChanged():
+        case TicketEscalated() | TicketTagged() | TicketAbsorbed():
             return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
         case _:
             return Turn(book.ticket, ignored=Ignored.NOT_OURS)
+
+
+def _moved(
+    book: Book, event: TicketStatusChanged | TicketMerged | TicketUnmerged, at: datetime
+) -> Turn:
+    """What the ticket's new standing does to its clocks."""
+    match event:
+        case TicketMerged():
+            return _cancelled(book, KINDS, at, "merged")
+        case TicketUnmerged():
+            return _revived(book, "merged", at)
+        case TicketStatusChanged(status="spam"):
+            return _cancelled(book, KINDS, at, "spam")
+        case TicketStatusChanged(before="spam"):
+            return _revived(book, "spam", at)
+        case TicketStatusChanged() if event.status in HOLDING:
+            return _held(book, event.status, at)
+        case TicketStatusChanged() if book.ticket.causes and event.status not in ENDED:
+            return _freed(book, book.ticket.causes, at)
+        case _:  # Solved and closed are told by events of their own.
+            return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
 
 
 # -------------------------------------------------------------------------- what happens to tickets
@@ -262,24 +287,45 @@ def _next_started(book: Book) -> Turn:
     return _started(book, "next_response", ticket.waiting[0])
 
 
-def _held(book: Book, at: datetime) -> Turn:
-    causes = tuple(sorted({*book.ticket.causes, PENDING}))
+def _held(book: Book, cause: str, at: datetime) -> Turn:
+    """The ticket waits for somebody else, whom `cause` names; what held it before does no more."""
+    before = tuple(one for one in book.ticket.causes if one != cause)
 
     def hold(target: Target) -> Step:
         calendar = book.policy.calendar(target.calendar)
-        return targets.pause(book.subject, target, PENDING, at, book.now, calendar)
+        return targets.pause(book.subject, target, cause, at, book.now, calendar)
 
-    return _each_open(replace(book.ticket, causes=causes), hold)
+    causes = tuple(sorted({*book.ticket.causes, cause}))
+    turn = _each_open(replace(book.ticket, causes=causes), hold)
+    return _then(turn, _freed(book._replace(ticket=turn.ticket), before, at)) if before else turn
 
 
-def _freed(book: Book, at: datetime) -> Turn:
-    causes = tuple(cause for cause in book.ticket.causes if cause != PENDING)
+def _freed(book: Book, freed: Iterable[str], at: datetime) -> Turn:
+    gone = tuple(freed)
+    causes = tuple(cause for cause in book.ticket.causes if cause not in gone)
+    turn = Turn(replace(book.ticket, causes=causes))
+    for cause in gone:
 
-    def free(target: Target) -> Step:
+        def free(target: Target, cause: str = cause) -> Step:
+            calendar = book.policy.calendar(target.calendar)
+            return targets.resume(book.subject, target, cause, at, calendar)
+
+        turn = _then(turn, _each_open(turn.ticket, free))
+    return turn
+
+
+def _revived(book: Book, ended: str, at: datetime) -> Turn:
+    """What was ended for `ended` was not: the clocks run on, and nothing holds the ticket any more."""
+    latest = [book.ticket.latest(kind) for kind in KINDS if book.ticket.open_target(kind) is None]
+
+    def revive(target: Target) -> Step:
+        if target not in latest:
+            return Step(target)
         calendar = book.policy.calendar(target.calendar)
-        return targets.resume(book.subject, target, PENDING, at, calendar)
+        return targets.revive(book.subject, target, ended, at, calendar)
 
-    return _each_open(replace(book.ticket, causes=causes), free)
+    turn = _each(book.ticket, revive)
+    return _then(turn, _freed(book._replace(ticket=turn.ticket), turn.ticket.causes, at))
 
 
 def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:

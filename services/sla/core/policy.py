@@ -71,7 +71,7 @@ Duration = Annotated[timedelta, BeforeValidator(parse_duration)]
 Share = Annotated[float, Field(gt=0, lt=1)]
 Name = Annotated[str, Field(pattern=_NAME)]
 Priority = Annotated[int, Field(ge=PRIORITIES[0], le=PRIORITIES[-1])]
-PauseCause = Literal["pending"]
+PauseCause = Literal["pending", "on_hold"]
 Reopen = Literal["continue", "restart"]
 
 

@@ -167,6 +167,22 @@ def cancel(subject: Subject, target: Target, at: datetime, now: datetime, reason
     return Step(replace(settled, phase=phase), (*told, cancelled))
 
 
+def revive(subject: Subject, target: Target, reason: str, at: datetime, calendar: Calendar) -> Step:
+    """Let a clock run on that was ended for `reason`, as if it never had been: the time in between counts."""
+    if not isinstance(target.phase, Cancelled) or target.phase.reason != reason:
+        return Step(target)
+    revived = _timed(replace(target, phase=Paused()), calendar)
+    if not isinstance(revived.phase, Running):
+        return Step(revived)
+    resumed = TargetResumed(
+        **_names(subject, revived),
+        resumed_at=at,
+        due_at=revived.phase.due_at,
+        warn_at=revived.phase.warn_at,
+    )
+    return Step(revived, (resumed,))
+
+
 def reconsider(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
     """Take back the breach of a settled clock, if an answer at `at` would have kept its promise."""
     if target.breach is None or not target.watch.started_at <= at <= target.breach.breached_at:

@@ -1,5 +1,6 @@
 """`signalbox policy check`: the example is in order, and mistakes within and across files are named."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -74,3 +75,50 @@ def test_a_broken_file_does_not_hide_mistakes_in_the_others(folder: Path) -> Non
     change(folder, "notify.yaml", "default_sender: support", "default_sender: nobody")
     _, findings = examine(folder)
     assert {one.file for one in findings if one.level == "error"} >= {"sla.yaml", "notify.yaml"}
+
+
+def test_the_causes_are_printed_for_people_and_for_other_tools() -> None:
+    shown = CliRunner().invoke(app, ["policy", "causes", str(EXAMPLE)])
+    assert shown.exit_code == 0
+    assert "lost_parcel (delivery)  service  en: The parcel is lost" in shown.output
+    told = CliRunner().invoke(app, ["policy", "causes", str(EXAMPLE), "--json"])
+    lines = [json.loads(line) for line in told.output.splitlines()]
+    assert {"name": "api_down", "parent": "api", "desk": "technical"}.items() <= lines[-4].items()
+
+
+def test_a_folder_without_causes_says_that_any_tag_goes(folder: Path) -> None:
+    (folder / "causes.yaml").unlink()
+    found = CliRunner().invoke(app, ["policy", "causes", str(folder)])
+    assert found.exit_code != 0
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "path"),
+    [
+        ("channel: [webchat]", "channel: [webchatt]", "rules.8.when"),
+        ("  webchat: 20", "  webchatt: 20", "costs"),
+    ],
+)
+def test_a_channel_that_no_adapter_has_is_a_warning_that_names_the_nearest(
+    folder: Path, old: str, new: str, path: str
+) -> None:
+    change(folder, "routing.yaml", old, new)
+    _, findings = examine(folder)
+    told = [one for one in findings if one.path == path]
+    assert [one.level for one in told] == ["warning"]
+    assert "Is 'webchat' meant?" in told[0].message
+
+
+def test_a_name_that_is_nearly_right_is_asked_about(folder: Path) -> None:
+    change(folder, "routing.yaml", "payments: {level: 3}", "paiments: {level: 3}")
+    result = CliRunner().invoke(app, ["policy", "check", str(folder)])
+    assert result.exit_code == 1
+    assert "Is 'payments' meant?" in result.output
+
+
+def test_a_sample_says_what_is_asked_later_and_what_must_be_missing() -> None:
+    result = CliRunner().invoke(
+        app, ["policy", "check", str(EXAMPLE), "--subject", "webhook fails"]
+    )
+    assert "language en, api 7, not trainee" in result.output
+    assert "after 50% of the time left or after 1800 s: api 4" in result.output

@@ -10,9 +10,9 @@ import pytest
 from obstore.store import LocalStore
 
 from chassis.errors import InvalidEvent
+from chassis.ledger import DATABASE_ERRORS
 from chassis.policy import PolicyHolder
 from chassis.stage import Received
-from chassis.task import DATABASE_ERRORS
 from schemas.envelope import Envelope
 from schemas.inbound import InboundReceived
 from services.ingest.adapters.attachments import AttachmentStore, Limits, StoreAway

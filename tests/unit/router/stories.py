@@ -13,7 +13,7 @@ from schemas import commands, messages, roster, routing, sla
 from schemas.payload import Payload
 from services.router.core import assign, decide
 from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Switches, Work
+from services.router.core.domain import Domain, Known, Switches, Work
 from services.router.core.policy import Policy, build, terms
 from services.router.core.policy_model import (
     AGENTS_FILE,
@@ -230,6 +230,7 @@ class Desk:
         languages: dict[str, int] | None = None,
         capacity: int = 100,
         limits: dict[str, int] | None = None,
+        **more: Any,
     ) -> Self:
         self.hears(
             roster.AgentSet(
@@ -240,6 +241,7 @@ class Desk:
                 languages={"en": 9} if languages is None else languages,
                 capacity=capacity,
                 channel_limits=limits or {},
+                **more,
             ),
             now,
         )
@@ -249,6 +251,9 @@ class Desk:
         return self.hears(
             roster.PresenceSet(domain="main", agent_id=agent_id, presence=presence), now
         )
+
+    def beats(self, agent_id: str, now: str) -> Self:
+        return self.hears(roster.AgentHeartbeat(domain="main", agent_id=agent_id), now)
 
     def asks(self, name: str, now: str, **fields: Any) -> Self:
         """A ticket `name` asks for a person; its work is `w-name`."""
@@ -287,8 +292,10 @@ class Desk:
         reservation: str | None = None,
     ) -> Self:
         work = self.domain.live_work(name)
+        leases = {lease.agent_id: lease.reservation_id for lease in work.leases} if work else {}
         agent = agent or (work.agent_id if work else None) or "nobody"
-        reservation = reservation or (work.reservation_id if work else None) or "none"
+        mine = leases.get(agent) or (work.reservation_id if work else None)
+        reservation = reservation or mine or "none"
         return self.hears(
             kind(domain="main", agent_id=agent, ticket_id=name, reservation_id=reservation), now
         )
@@ -326,12 +333,14 @@ def restored(domain: Domain) -> Domain:
     )
     works = msgspec.json.decode(msgspec.json.encode(list(domain.works.values())), type=list[Work])
     switches = msgspec.json.decode(msgspec.json.encode(domain.switches), type=Switches)
-    return Domain(domain.name, agents, works, switches)
+    known = msgspec.json.decode(msgspec.json.encode(list(domain.known.values())), type=list[Known])
+    return Domain(domain.name, agents, works, switches, known)
 
 
 def check_domain(domain: Domain, rules: OffersModel) -> None:
     """What must hold after every event, worked out from the records alone."""
-    load = dict.fromkeys(domain.agents, 0)
+    held: dict[str, list[Work]] = {agent_id: [] for agent_id in domain.agents}
+    interrupted_by = domain.people.interrupted_by
     live: set[str] = set()
     waiting: list[Work] = []
     for work in domain.works.values():
@@ -343,9 +352,17 @@ def check_domain(domain: Domain, rules: OffersModel) -> None:
             waiting.append(work)
         else:
             assert work.agent_id is not None
-            load[work.agent_id] += work.cost
+            assert work.status == "offered" or not work.others
+            asked = [lease.agent_id for lease in work.leases]
+            assert len(asked) == len(set(asked)), f"{work.work_id} is offered twice to one"
+            for agent_id in asked:
+                held[agent_id].append(work)
     for agent in domain.agents.values():
-        assert agent.load == load[agent.agent_id]
+        mine = held[agent.agent_id]
+        channels = {work.channel for work in mine}
+        assert agent.load == sum(
+            work.cost for work in mine if not channels & {*interrupted_by.get(work.channel, ())}
+        )
         assert agent.load <= agent.ceiling
         assert agent.load <= agent.capacity or agent.ceiling > agent.capacity
     for work in waiting:
@@ -363,6 +380,7 @@ def could_take(agent: Agent, work: Work, rules: OffersModel) -> bool:
     asked = work.effective
     return (
         agent.presence == "available"
+        and agent.on_shift
         and any(queue in agent.queues for queue in (work.queue, *asked.queues))
         and agent.load + work.cost <= agent.capacity
         and (
@@ -377,7 +395,11 @@ def could_take(agent: Agent, work: Work, rules: OffersModel) -> bool:
 
 def is_free(domain: Domain, agent: Agent, work: Work) -> bool:
     """What the policy may declare to keep someone from work that they could take: holds, limits, wrap-up, big tickets."""
-    mine = [other for other in domain.works.values() if other.agent_id == agent.agent_id]
+    mine = [
+        other
+        for other in domain.works.values()
+        if agent.agent_id in (other.agent_id, *(lease.agent_id for lease in other.others))
+    ]
     wrapped = sum(other.cost for other in mine if other.wrap_until is not None)
     taken = sum(
         other.channel == work.channel and other.status in {"offered", "assigned"} for other in mine

@@ -1,5 +1,8 @@
 """What becomes of a case when its customer is merged, parted, likened to another, or forgotten."""
 
+from msgspec import structs
+
+from schemas import commands
 from schemas import tickets as wire
 from schemas.customers import (
     CustomerErased,
@@ -145,3 +148,26 @@ def test_forgetting_a_colleague_leaves_the_cases_own_customer() -> None:
     case = opened().hears(erased("k7"), "09:05")
     assert case.ticket.contact.address == "ada@example.com"
     assert case.ticket.subject
+
+
+def test_an_erasure_takes_what_a_colleague_was_asked_and_what_waits_to_be_carried() -> None:
+    case = Case().hears(message(), "09:00").held_by("ada")
+    case.commands(commands.DelegateTicket, "09:01", to_agent_id="bo", task="call Ada at home")
+    case.held_by("bo", "09:02").commands(
+        commands.MergeTicket,
+        "09:03",
+        agent="bo",
+        into_conversation_id="c2",
+        into_ticket_id="t2",
+    )
+    case.hears(message("m2"), "09:04")
+    merge = case.ticket.merging
+    assert merge is not None
+    assert len(merge.messages) == 1
+    event = CustomerErased(
+        conversation_id="c1", by="ada", at=at("09:05"), customer_id="k1", members=("k1",)
+    )
+    case.hears(event, "09:05")
+    assert case.ticket.merging == structs.replace(merge, messages=())
+    assert case.ticket.delegation is not None
+    assert case.ticket.delegation.task == ""

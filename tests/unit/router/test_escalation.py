@@ -4,8 +4,11 @@ from typing import Any
 
 import pytest
 
+from chassis.errors import PolicyError
 from schemas import commands, notifications, routing, sla
 from schemas import tickets as wire
+from services.router.core.decide import RiseDue, timers
+from services.router.core.policy_model import PolicyMistake
 from tests.unit.router.stories import ROUTING_YAML, Case, Desk, at, message, read_policy
 
 FACTS = {"tried": "two browsers", "impact": "cannot order"}
@@ -83,13 +86,22 @@ def test_an_escalated_pending_ticket_waits_for_technical_support_and_no_more_for
     assert (moved.before, moved.status) == ("pending", "queued")
 
 
-def test_skills_named_for_escalations_replace_the_tickets_own() -> None:
+def with_skills(more: str = "") -> Case:
     yaml = ROUTING_YAML.replace(
-        "to_queue: technical", "to_queue: technical\n  skills: {api: {level: 3}}"
+        "to_queue: technical", f"to_queue: technical\n  skills: {{api: {{level: 3}}}}{more}"
     )
-    case = Case(read_policy(yaml)).hears(message(), "09:00")
-    work = escalate(case, facts=FACTS).one(routing.WorkRequested)
-    assert [(need.skill, need.level) for need in work.requirement.skills] == [("api", 3)]
+    return escalate(Case(read_policy(yaml)).hears(message(), "09:00"), facts=FACTS)
+
+
+def test_e1_skills_named_for_escalations_are_asked_beside_the_tickets_own() -> None:
+    work = with_skills().one(routing.WorkRequested)
+    assert [(n.skill, n.level) for n in work.requirement.skills] == [("api", 3), ("orders", 2)]
+    assert work.requirement.language == "en"
+
+
+def test_a_policy_may_replace_the_skills_instead() -> None:
+    work = with_skills("\n  replace_skills: true").one(routing.WorkRequested)
+    assert [(n.skill, n.level) for n in work.requirement.skills] == [("api", 3)]
     assert work.requirement.language == "en"
 
 
@@ -107,8 +119,8 @@ def test_a_breached_first_response_makes_the_waiting_ticket_more_urgent_in_its_p
     case.clocked(sla.TargetAtRisk, "09:30", "first_response")
     assert case.ticket.priority == 2
     case.clocked(sla.TargetBreached, "10:00", "first_response")
-    moved = case.one(wire.TicketStatusChanged)
-    assert moved.reason == "priority_raised_to_1: on_breach.first_response"
+    raised = case.one(wire.TicketPrioritised)
+    assert (raised.before, raised.priority, raised.by_rule) == (2, 1, "on_breach.first_response")
     work = case.one(routing.WorkRequested)
     assert (work.work_id, work.priority, work.entered_at) == (work_id, 1, at("09:00"))
 
@@ -194,7 +206,10 @@ def test_an_escalated_ticket_is_as_old_as_before_and_its_new_needs_are_as_patien
     assert (work.entered_at, work.relax_from) == (at("09:00"), at("11:00"))
     desk = Desk().hears(work, "11:00:01")
     assert desk.domain.next_due() == at("11:01")
-    assert [need.skill for need in desk.domain.works[work.work_id].effective.skills] == ["api"]
+    assert [need.skill for need in desk.domain.works[work.work_id].effective.skills] == [
+        "api",
+        "orders",
+    ]
 
 
 def test_a_pending_tickets_customer_is_not_counted_against_the_patience_of_an_escalation() -> None:
@@ -207,3 +222,250 @@ def test_a_raised_priority_leaves_the_patience_of_the_request_as_it_was() -> Non
     case = escalate(held(), "10:00", facts=FACTS)
     case.clocked(sla.TargetBreached, "11:00", "first_response")
     assert case.one(routing.WorkRequested).relax_from == at("10:00")
+
+
+# ------------------------------------------------------------------------------------- back, and forced
+
+
+def returned(case: Case, now: str, agent: str = "nils", **fields: Any) -> Case:
+    return case.commands(commands.ReturnTicket, now, agent=agent, reason="a wrong key", **fields)
+
+
+def up(case: Case, now: str) -> Case:
+    """The front line's ada hands it up, and technical support's nils takes it."""
+    return escalate(case, now, facts=FACTS).held_by("nils", now)
+
+
+def test_technical_support_gives_a_case_back_to_whoever_had_it() -> None:
+    case = returned(up(held(), "09:05"), "09:10")
+    told = case.one(wire.TicketReturned)
+    assert (told.what, told.from_queue, told.to_queue) == ("escalation", "technical", "service")
+    assert (told.agent_id, told.to_agent_id, told.returns) == ("nils", "ada", 1)
+    work = case.one(routing.WorkRequested)
+    assert (work.queue, work.preferred_agent_id, work.entered_at) == ("service", "ada", at("09:00"))
+    assert case.ticket.desk == "service"
+    assert case.ticket.facts == FACTS
+
+
+def test_e2_a_case_that_bounced_twice_stays_with_its_last_agent_of_technical_support() -> None:
+    case = returned(up(held(), "09:05"), "09:10").held_by("ada", "09:11")
+    case = returned(up(case, "09:20"), "09:25").held_by("ada", "09:26")
+    assert not any(isinstance(event, wire.TicketOwnerForced) for event in case.everything)
+    escalate(case, "09:30", facts=FACTS)
+    forced = case.one(wire.TicketOwnerForced)
+    assert (forced.owner_id, forced.returns, forced.queue) == ("nils", 2, "technical")
+    work = case.one(routing.WorkRequested)
+    assert (work.preferred_agent_id, work.transfer) == ("nils", "forced")
+    case.held_by("nils", "09:31")
+    returned(case, "09:40")
+    assert case.one(wire.CommandRefused).reason == "owner_forced"
+    case.commands(commands.ReassignTicket, "09:41", agent="nils", queue="service")
+    assert case.one(wire.CommandRefused).reason == "owner_forced"
+
+
+def test_e2_the_customer_is_told_once_however_often_a_case_moves() -> None:
+    from services.notifier.core.reason import cause_of
+
+    case = returned(up(held(), "09:05"), "09:10").held_by("ada", "09:11")
+    case = returned(up(case, "09:20"), "09:25").held_by("ada", "09:26")
+    escalate(case, "09:30", facts=FACTS)
+    moves = [event for event in case.everything if isinstance(event, wire.TicketEscalated)]
+    assert len(moves) == 3
+    assert len({cause_of(event).notice_id for event in moves}) == 1
+
+
+def test_a_reassignment_back_to_the_front_line_counts_as_a_return() -> None:
+    case = up(held(), "09:05")
+    case.commands(commands.ReassignTicket, "09:10", agent="nils", queue="service")
+    assert (case.ticket.returns, case.ticket.technical_agent_id) == (1, "nils")
+
+
+def test_a_case_that_never_was_with_the_front_line_goes_back_only_where_the_policy_says_to() -> (
+    None
+):
+    case = Case().hears(message(subject="API"), "09:00").held_by("nils")
+    assert returned(case, "09:05").one(wire.CommandRefused).reason == "nowhere_to_return"
+    yaml = ROUTING_YAML.replace("to_queue: technical", "to_queue: technical\n  return_to: service")
+    case = Case(read_policy(yaml)).hears(message(subject="API"), "09:00").held_by("nils")
+    assert returned(case, "09:05").one(wire.TicketReturned).to_queue == "service"
+
+
+# ---------------------------------------------------------------------------------------------- by rule
+
+
+def with_rule(rule: str) -> Case:
+    return Case(read_policy(ROUTING_YAML.replace("  on_exhausted: true\n", f"  {rule}\n")))
+
+
+def test_facts_may_differ_by_the_queue_that_needs_them() -> None:
+    case = with_rule("required_facts_by_queue: {labs: [serial, photo]}")
+    case.hears(message(), "09:00").held_by("ada")
+    escalate(case, queue="labs", facts={"photo": "p", "serial": "  "})
+    assert case.one(wire.CommandRefused).reason == "facts_missing: serial"
+    assert escalate(case, queue="labs", facts={"photo": "p", "serial": "7"}).ticket.queue == "labs"
+
+
+def test_the_third_reopening_hands_a_case_up_and_the_second_does_not() -> None:
+    case = with_rule("on_reopens: {at: 3, escalate: true, raise_priority_to: 2}")
+    case.hears(message(), "09:00")
+    for n in range(1, 4):
+        case.held_by("ada", f"{9 + n}:00").commands(commands.SolveTicket, f"{9 + n}:10")
+        case.hears(message(f"r{n}"), f"{9 + n}:20")
+        assert case.ticket.desk == ("technical" if n == 3 else "service")
+    assert case.one(wire.TicketEscalated).by_rule == "on_reopens"
+    assert case.ticket.priority == 2
+
+
+def test_a_customer_who_writes_again_and_again_without_an_answer_is_handed_up() -> None:
+    case = with_rule("on_unanswered: {messages: 3, escalate: true}")
+    case.hears(message(), "09:00").held_by("ada").hears(message("m2"), "09:10")
+    assert case.ticket.desk == "service"
+    assert case.hears(message("m3"), "09:20").one(wire.TicketEscalated).by_rule == "on_unanswered"
+
+
+def test_an_answer_begins_the_count_of_unanswered_messages_anew() -> None:
+    case = with_rule("on_unanswered: {messages: 3, escalate: true}")
+    case.hears(message(), "09:00").held_by("ada").hears(message("m2"), "09:10")
+    case.commands(commands.ReplyToCustomer, "09:15", text="Soon.")
+    case.hears(message("m3"), "09:20").hears(message("m4"), "09:25")
+    assert (case.ticket.desk, case.ticket.unanswered) == ("service", 2)
+
+
+def test_automatic_messages_are_not_counted_as_unanswered() -> None:
+    case = with_rule("on_unanswered: {messages: 3, escalate: true}").hears(message(), "09:00")
+    for n in range(5):
+        case.hears(message(f"a{n}", is_automatic=True), "09:10")
+    assert case.ticket.desk == "service"
+
+
+@pytest.mark.parametrize(
+    ("rule", "fields", "by_rule"),
+    [
+        ("on_intents: [outage]", {"intent": "outage"}, "on_intents.outage"),
+        ("on_causes: [api_down]", {"cause": "api_down"}, "on_causes.api_down"),
+        ("on_intents: [outage]", {"intent": "praise"}, None),
+    ],
+)
+def test_what_a_message_is_about_hands_its_case_up(
+    rule: str, fields: dict[str, str], by_rule: str | None
+) -> None:
+    case = with_rule(rule).hears(message(fields=fields), "09:00")
+    told = [event.by_rule for event in case.told if isinstance(event, wire.TicketEscalated)]
+    assert told == ([] if by_rule is None else [by_rule])
+
+
+def test_a_tag_that_is_technical_supports_hands_the_case_up() -> None:
+    case = with_rule("on_causes: [api_down]").hears(message(), "09:00").held_by("ada")
+    case.commands(commands.TagTicket, "09:10", add=["late"])
+    assert case.ticket.desk == "service"
+    case.commands(commands.TagTicket, "09:11", add=["api_down"])
+    assert case.one(wire.TicketEscalated).by_rule == "on_causes.api_down"
+
+
+def test_e3_the_ticket_that_makes_a_queue_too_long_goes_up_and_those_before_it_stay() -> None:
+    case = with_rule("on_overload: {service: {escalate: true}}").hears(message(), "09:00")
+    case.routed(routing.QueueOverloaded, "09:00", queue="service", length=101, threshold=100)
+    told = case.one(wire.TicketEscalated)
+    assert told.by_rule == "on_overload.service"
+    assert told.reason == "101 tickets wait in service, more than 100"
+    case = Case().hears(message(), "09:00")
+    case.routed(routing.QueueOverloaded, "09:00", queue="service", length=101, threshold=100)
+    assert case.last.ignored == "no_rule"
+
+
+def aged(hours: str = "1") -> Case:
+    return with_rule(f"after: {{hours: {hours}, escalate: true, raise_priority_to: 2}}")
+
+
+def test_e4_a_timer_that_fires_five_minutes_late_fires_once_and_says_so() -> None:
+    case = aged().hears(message(), "09:00")
+    assert timers(case.state) == {"rise": at("10:00")}
+    assert case.hears(RiseDue(), "09:59:59").last.ignored == "nothing_due"
+    case.hears(RiseDue(), "10:05")
+    told = case.one(wire.TicketEscalated)
+    assert (told.by_rule, told.due_at, told.late_seconds) == ("after", at("10:00"), 300)
+    assert timers(case.state) == {}
+    assert case.hears(RiseDue(), "10:06").last.ignored == "nothing_due"
+
+
+def test_a_timer_on_time_is_not_late() -> None:
+    case = aged().hears(message(), "09:00").hears(RiseDue(), "10:00")
+    assert case.one(wire.TicketEscalated).late_seconds == 0
+
+
+def test_time_does_not_pass_while_the_customer_is_waited_for_and_begins_with_their_words() -> None:
+    case = aged().hears(message(), "09:00").held_by("ada")
+    case.commands(commands.ReplyToCustomer, "09:30", text="Soon.")
+    assert timers(case.state) == {}
+    case.hears(message("m2"), "2026-11-25T11:00:00")
+    assert timers(case.state) == {"rise": at("2026-11-25T12:00:00")}
+
+
+def test_time_moves_a_case_up_once_in_its_life() -> None:
+    case = aged().hears(message(), "09:00").hears(RiseDue(), "10:00").held_by("nils", "10:01")
+    returned(case, "10:10")
+    assert (case.ticket.desk, timers(case.state)) == ("service", {})
+
+
+def test_a_case_with_technical_support_has_no_such_timer() -> None:
+    assert timers(aged().hears(message(subject="API"), "09:00").state) == {}
+
+
+# ---------------------------------------------------------------------------------------------- on call
+
+
+def on_call(level: str) -> Case:
+    return with_rule(f"on_call: {{security: {level}}}")
+
+
+def test_whoever_is_on_call_is_paged_once_while_the_case_is_open() -> None:
+    case = on_call("{rules: [API]}").hears(message(subject="API down"), "09:00")
+    told = case.one(wire.TicketPaged)
+    assert (told.on_call, told.queue, told.priority) == ("security", "technical", 2)
+    assert told.reason == "rule: API"
+    assert "paged" in case.one(wire.TicketNoteAdded).text
+    case.held_by("nils").hears(message("m2"), "09:10")
+    assert sum(isinstance(event, wire.TicketPaged) for event in case.everything) == 1
+    case.commands(commands.SolveTicket, "09:20", agent="nils").hears(message("m3"), "10:00")
+    assert case.one(wire.TicketPaged)
+
+
+def test_an_on_call_level_takes_the_case_to_its_queue() -> None:
+    case = on_call("{priorities: [1], queue: labs}").hears(message(), "09:00").held_by("ada")
+    case.commands(commands.PrioritiseTicket, "09:10", priority=1, reason="leaked key")
+    assert case.one(wire.TicketEscalated).by_rule == "on_call.security"
+    assert case.one(wire.TicketPaged).queue == "labs"
+    work = [event for event in case.told if isinstance(event, routing.WorkRequested)][-1]
+    assert (work.queue, work.work_id) == ("labs", case.ticket.work_id)
+
+
+def test_all_conditions_of_a_level_must_hold() -> None:
+    case = on_call("{priorities: [1], queues: [technical], page: true}").hears(message(), "09:00")
+    case.commands(commands.PrioritiseTicket, "09:10", priority=1, reason="x")
+    assert not any(isinstance(event, wire.TicketPaged) for event in case.told)
+
+
+@pytest.mark.parametrize(
+    ("rule", "path", "allowed"),
+    [
+        ("on_call: {s: {page: true}}", "escalation.on_call.s", "give rules, queues"),
+        ("on_call: {s: {rules: [nope]}}", "escalation.on_call.s.rules", "no such rule"),
+        ("on_call: {s: {queues: [attic]}}", "escalation.on_call.s.queues", "no such queue"),
+        ("on_call: {s: {rules: [API], queue: attic}}", "escalation.on_call.s.queue", "no such queue"),
+        ("on_overload: {attic: {escalate: true}}", "escalation.on_overload.attic", "no such queue"),
+        ("on_overload: {service: {}}", "escalation.on_overload.service", "does nothing"),
+        ("return_to: labs", "escalation.return_to", "would not go back to the front line"),
+        ("return_to: attic", "escalation.return_to", "no such queue"),
+        ("required_facts_by_queue: {attic: [x]}", "escalation.required_facts_by_queue.attic", "no such queue"),
+        ("on_reopens: {at: 0, escalate: true}", "escalation.on_reopens.at", "greater than or equal to 1"),
+        ("on_reopens: {at: 3}", "escalation.on_reopens", "does nothing"),
+        ("after: {hours: 0, escalate: true}", "escalation.after.hours", "greater than 0"),
+    ],
+)  # fmt: skip
+def test_an_escalation_that_cannot_work_is_refused_by_its_path(
+    rule: str, path: str, allowed: str
+) -> None:
+    with pytest.raises((PolicyMistake, PolicyError)) as told:
+        with_rule(rule)
+    assert told.value.path == path
+    assert allowed in told.value.allowed

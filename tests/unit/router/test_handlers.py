@@ -65,14 +65,14 @@ def test_a_follow_up_leaves_the_closed_tickets_row_too(policies: Any) -> None:
         command_id="k", conversation_id="c1", ticket_id=state.ticket.ticket_id, agent_id="ada"
     )
     solved = stage.decide(state, received(stage, solve, "09:10"), at("09:10"))
-    assert solved.timers == {"close": at("09:10") + timedelta(hours=72)}
+    assert solved.timers == {"close": at("09:10") + timedelta(hours=72), "rise": None}
     late = at("2026-11-27T09:10:00")
     again = received(stage, message("m2"), "2026-11-27T09:10:00")
     outcome = stage.decide(solved.state, again, late)
     assert [
         (row.ticket.number, row.status) for row in outcome.rows if isinstance(row, TicketRow)
     ] == [(1, "closed"), (2, "queued")]
-    assert outcome.timers == {"close": None}
+    assert outcome.timers == {"close": None, "rise": late + timedelta(hours=24)}
 
 
 def test_a_timer_that_fires_early_is_set_again(policies: Any) -> None:

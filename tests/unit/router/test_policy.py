@@ -155,7 +155,10 @@ def test_r3_a_language_that_nobody_with_the_skill_speaks_is_found_before_a_custo
         "api: 9}, languages: {en: 9, tr: 5, ru: 5}", "api: 9}, languages: {en: 9}"
     )
     messages = [f[2] for f in found(agents=agents)]
-    assert messages == ["nobody in agents.yaml could ever take a ticket of 'API' in tr, ru"]
+    assert messages == [
+        "nobody in agents.yaml could ever take a ticket of 'API' in tr, ru",
+        "nobody in agents.yaml could ever take an escalated ticket of 'everything else' in tr, ru",
+    ]
 
 
 def test_without_agents_yaml_nothing_is_said_of_people() -> None:
@@ -207,3 +210,297 @@ def test_sla_names_are_compared_only_where_there_are_some(
     tmp_path: Path, sla_yaml: str | None
 ) -> None:
     assert PolicyHolder(folder_with(tmp_path, sla_yaml), POLICY).current.agents is None
+
+
+# ------------------------------------------------------------------------- rules and requirements
+
+
+def rules(*then_or_when: str) -> str:
+    """The stories' policy with a first rule made of these lines below its name."""
+    lines = "".join(f"    {line}\n" for line in then_or_when)
+    return changed("rules:\n", f"rules:\n  - name: first\n{lines}")
+
+
+def then(more: str) -> str:
+    return rules("when: {words: [x]}", f"then: {{queue: technical, {more}}}")
+
+
+def when(condition: str) -> str:
+    return rules(f"when: {{{condition}}}", "then: {queue: labs}")
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "allowed"),
+    [
+        (then("skills: {apii: {level: 4}}"), "rules.0.then.skills.apii", "Is 'api' meant?"),
+        (then("preferred: {ordrs: 4}"), "rules.0.then.preferred.ordrs", "Is 'orders' meant?"),
+        (then("forbidden: [orderz]"), "rules.0.then.forbidden", "Is 'orders' meant?"),
+        (then("also_queues: [lab]"), "rules.0.then.also_queues", "Is 'labs' meant?"),
+        (then("also_queues: [technical]"), "rules.0.then.also_queues", "labs, service"),
+        (
+            then("skills: {api: {}}, preferred: {api: 3}"),
+            "rules.0.then.preferred.api",
+            "asked for or preferred",
+        ),
+        (
+            then("skills: {api: {}}, forbidden: [api]"),
+            "rules.0.then.forbidden",
+            "nobody could take",
+        ),
+        (
+            then("skills: {api: {level: 4}}, steps: [{levels: {api: 2}}]"),
+            "rules.0.then.steps.0",
+            "after_seconds: 120",
+        ),
+        (
+            then("skills: {api: {level: 4}}, steps: [{after_seconds: 60, levels: {api: 4}}]"),
+            "rules.0.then.steps.0.levels.api",
+            "give 1 to 3",
+        ),
+        (
+            then("skills: {api: {level: 1}}, steps: [{after_seconds: 60, levels: {api: 1}}]"),
+            "rules.0.then.steps.0.levels.api",
+            "drop: [api]",
+        ),
+        (
+            then("skills: {api: {level: 4}}, steps: [{after_seconds: 60, drop: [orders]}]"),
+            "rules.0.then.steps.0.drop",
+            "known: api",
+        ),
+        (
+            then("skills: {api: {required: true}}, steps: [{after_seconds: 60, drop: [api]}]"),
+            "rules.0.then.steps.0.drop",
+            "never relaxes",
+        ),
+        (
+            then("language: {required: true}, steps: [{after_seconds: 60, language: true}]"),
+            "rules.0.then.steps.0.language",
+            "never relaxes",
+        ),
+        (
+            then("language: {asked: false}, steps: [{after_seconds: 60, language: true}]"),
+            "rules.0.then.steps.0.language",
+            "not asked for",
+        ),
+        (
+            then(
+                "steps: [{after_seconds: 60, queues: [labs]}, {after_seconds: 59, language: true}]"
+            ),
+            "rules.0.then.steps.1.after_seconds",
+            "at least the 60",
+        ),
+        (
+            then("steps: [{after_seconds: 60, queues: [lab]}]"),
+            "rules.0.then.steps.0.queues",
+            "Is 'labs' meant?",
+        ),
+        (when("language: [de]"), "rules.0.when.language", "en, ru, tr"),
+        (
+            when("queue_length: {queue: lab, at_least: 1}"),
+            "rules.0.when.queue_length.queue",
+            "labs",
+        ),
+        (when("hours: {calendar: shop}"), "rules.0.when.hours.calendar", "calendars.yaml; add one"),
+        (when("words: ['!?']"), "rules.0.when.words", "letters or digits"),
+        (when(r"matches: ['a', '(?<=a)b']"), "rules.0.when.matches.1", "looking behind"),
+        (
+            when(r"any: [{words: [x]}, {not: {matches: ['(a)\1']}}]"),
+            "rules.0.when.any.1.not.matches.0",
+            "list the texts",
+        ),
+        (
+            when("not: {not: {not: {not: {words: [x]}}}}"),
+            "rules.0.when.not.not.not.not",
+            "4 deep at most",
+        ),
+        (when("any: [{language: [de]}]"), "rules.0.when.any.0.language", "en, ru, tr"),
+        (
+            changed("{desk: service}", "{desk: service, preset: {forbidden: [orderz]}}"),
+            "queues.service.preset.forbidden",
+            "Is 'orders' meant?",
+        ),
+        (
+            changed("{desk: service}", "{desk: service, preset: {language: {asked: false}}}"),
+            "queues.service.preset.language.asked",
+            "a rule's to say",
+        ),
+    ],
+)
+def test_a_rule_that_cannot_work_is_refused_with_its_path_and_what_would_do(
+    text: str, path: str, allowed: str
+) -> None:
+    with pytest.raises(PolicyMistake) as caught:
+        read_policy(text)
+    assert (caught.value.file, caught.value.path) == ("routing.yaml", path)
+    assert allowed in caught.value.allowed
+
+
+def test_a_queue_of_another_domain_is_not_asked_as_well() -> None:
+    text = then("also_queues: [labs]").replace("{main: {}}", "{main: {}, east: {}}")
+    text = text.replace("labs: {desk: technical}", "labs: {desk: technical, domain: east}")
+    with pytest.raises(PolicyMistake, match="another queue of the domain main: service"):
+        read_policy(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "example"),
+    [
+        (when("percent: 0"), "rules.0.when.percent", "percent: 5"),
+        (when("percent: 101"), "rules.0.when.percent", "percent: 5"),
+        (when("percent: many"), "rules.0.when.percent", "percent: 5"),
+        (when("rating: 2"), "rules.0.when.rating", "rating: {at_most: 2}"),
+        (when("rating: {}"), "rules.0.when.rating", "at_least"),
+        (when("reopens: {at_least: 3, at_most: 2}"), "rules.0.when.reopens", "change them over"),
+        (when("queue_length: 100"), "rules.0.when.queue_length", "{queue: service, at_least: 100}"),
+        (when("queue_length: {at_least: 1}"), "rules.0.when.queue_length.queue", "queue: service"),
+        (when("hours: shop"), "rules.0.when.hours", "hours: {calendar: shop, open: false}"),
+        (when("matches: '[0-9]'"), "rules.0.when.matches", "matches: ["),
+        (when("customer: gold"), "rules.0.when.customer", "tier: [gold]"),
+        (when("visibility: [secret]"), "rules.0.when.visibility.0", "visibility: [public]"),
+        (when("desk: [sales]"), "rules.0.when.desk.0", "desk: [technical]"),
+        (when("address_kind: [fax]"), "rules.0.when.address_kind.0", "address_kind: [phone]"),
+        (when("any: {words: [x]}"), "rules.0.when.any", "any: [{channel: [chat]}"),
+        (when("not: [x]"), "rules.0.when.not", "not: {contains: [newsletter]}"),
+        (when("not: {percent: 0}"), "rules.0.when.not.percent", "percent: 5"),
+        (then("skills: [api]"), "rules.0.then.skills", "skills: {api: {level: 4"),
+        (then("skills: {api: {level: 11}}"), "rules.0.then.skills.api.level", "equal to 10"),
+        (then("preferred: {api: 0}"), "rules.0.then.preferred.api", "preferred: {orders: 5}"),
+        (then("steps: [{after_seconds: 60}]"), "rules.0.then.steps.0", "levels: {api: 2}"),
+        (
+            then("steps: [{after_seconds: 0, language: true}]"),
+            "rules.0.then.steps.0.after_seconds",
+            "after_seconds: 120",
+        ),
+        (
+            then("steps: [{share_of_time_left: 2, language: true}]"),
+            "rules.0.then.steps.0.share_of_time_left",
+            "share_of_time_left: 0.5",
+        ),
+        (then("cost: {chat: 1}"), "rules.0.then.cost", "cost: 20"),
+        (then("costs: {chat: -1}"), "rules.0.then.costs.chat", "costs: {chat: 10, voice: 100}"),
+        (then("tags: [Two Words]"), "rules.0.then.tags.0", "tags: [refund]"),
+        (then("known_agent: 120"), "rules.0.then.known_agent", "patience_seconds: 120"),
+        (
+            then("known_agent: {half_life_hours: 0}"),
+            "rules.0.then.known_agent.half_life_hours",
+            "half_life_hours: 72",
+        ),
+        (
+            then("language: {required: true, relax_after_seconds: 9}"),
+            "rules.0.then.language",
+            "never relaxes",
+        ),
+    ],
+)
+def test_a_value_of_the_wrong_form_is_refused_with_an_example_of_a_right_one(
+    text: str, path: str, example: str
+) -> None:
+    with pytest.raises(PolicyError) as caught:
+        read_policy(text)
+    assert caught.value.path.startswith(path)
+    assert example in caught.value.allowed
+
+
+def test_an_unknown_key_below_a_group_is_told_with_those_that_may_stand_there() -> None:
+    with pytest.raises(PolicyError) as caught:
+        read_policy(when("not: {wordz: [x]}"))
+    assert caught.value.path == "rules.0.when.not.wordz"
+    assert {"any", "not", "words"} <= set(caught.value.allowed.partition(": ")[2].split(", "))
+
+
+@pytest.mark.parametrize(
+    ("text", "path", "says"),
+    [
+        (when("percent: 100"), "rules.0.when.percent", "takes everybody"),
+        (when("customer: {orders: {at_least: 6}}"), "rules.0.when", "counted to 5"),
+        (when("not: {}"), "rules.0.when.not", "empty group"),
+        (when("any: [{}, {words: [x]}]"), "rules.0.when.any.0", "empty group"),
+        (when("words: [x], not: {contains: [x]}"), "rules.0.when", "what `not` forbids"),
+        (
+            changed(
+                "rules:\n",
+                "rules:\n  - {name: a, when: {percent: 5, words: [api]}, then: {queue: labs}}\n",
+            )
+            .replace("when: {words: [api]}", "when: {percent: 50, words: [api], channel: [chat]}")
+            .replace(
+                "  - name: everything",
+                "  - {name: b, when: {words: [api now], channel: [chat], percent: 50}, then: {queue: labs}}\n  - name: everything",
+            ),
+            "",
+            "",
+        ),
+        (
+            then("skills: {api: {level: 4}}, steps: [{after_seconds: 29, levels: {api: 2}}]"),
+            "rules.0.then.steps.0.after_seconds",
+            "before one offer",
+        ),
+        (
+            then("known_agent: {patience_seconds: 4}"),
+            "rules.0.then.known_agent.at_least_seconds",
+            "nobody is ever waited for",
+        ),
+        (then("forbidden: [api]"), "rules.0", "could ever take"),
+        (then("skills: {orders: {level: 6, required: true}}"), "rules.0", "could ever take"),
+        (
+            then("skills: {orders: {level: 7, required: true}}, also_queues: [service]"),
+            "rules.0",
+            "could ever take",
+        ),
+        (
+            changed(
+                "{desk: service}", "{desk: service, preset: {skills: {api: {required: true}}}}"
+            ),
+            "rules.1",
+            "could ever take a ticket of 'everything else'",
+        ),
+    ],
+)
+def test_a_rule_that_will_hardly_be_meant_is_found(text: str, path: str, says: str) -> None:
+    findings = found(text)
+    if not path:
+        assert findings == []
+    else:
+        assert any(f[1] == path and says in f[2] for f in findings), findings
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        then("skills: {orders: {level: 6, required: true}}, also_queues: [service]"),
+        then("skills: {orders: {level: 9}}, steps: [{after_seconds: 60, drop: [orders]}]"),
+        then(
+            "skills: {orders: {level: 6, required: true}},"
+            " steps: [{after_seconds: 60, queues: [service]}]"
+        ),
+        then("skills: {orders: {level: 6, required: true}}").replace(
+            "rules:\n",
+            "assignment: {lending: {technical: {open_at: 9, close_at: 2, lenders: [service]}}}\nrules:\n",
+        ),
+        then("preferred: {api: 10}"),
+        then("forbidden: [trainee]").replace("[orders, api]", "[orders, api, trainee]"),
+    ],
+)
+def test_r3_a_ticket_that_somebody_can_take_in_the_end_is_not_called_unmatchable(text: str) -> None:
+    assert found(text) == []
+
+
+def test_a_file_of_calendars_that_cannot_be_used_is_refused_under_its_own_name(
+    tmp_path: Path,
+) -> None:
+    folder = folder_with(tmp_path, None)
+    (folder / "calendars.yaml").write_text("calendars: {shop: {timezone: Mars}}", encoding="utf-8")
+    with pytest.raises(PolicyError) as caught:
+        PolicyHolder(folder, POLICY)
+    assert (caught.value.file, caught.value.path) == ("calendars.yaml", "calendars.shop.timezone")
+
+
+def test_a_tag_of_a_rule_that_no_cause_knows_is_refused_where_there_are_causes(
+    tmp_path: Path,
+) -> None:
+    folder = folder_with(tmp_path, None)
+    (folder / "routing.yaml").write_text(then("tags: [refnd]"), encoding="utf-8")
+    (folder / "causes.yaml").write_text(
+        "causes: {refund: {description: {en: a, tr: b, ru: c}}}", encoding="utf-8"
+    )
+    with pytest.raises(PolicyError, match="Is 'refund' meant"):
+        PolicyHolder(folder, POLICY)

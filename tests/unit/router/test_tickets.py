@@ -7,7 +7,7 @@ import pytest
 from schemas import commands, routing
 from schemas import tickets as wire
 from schemas.messages import MessageRevised
-from services.router.core.decide import CloseDue, next_due
+from services.router.core.decide import CloseDue, timers
 from services.router.core.lifecycle import RevisedRow
 from services.router.core.state import Solved
 from tests.unit.router.stories import (
@@ -146,19 +146,19 @@ def test_a_follow_up_that_is_not_doubted_is_answered_where_it_came_from() -> Non
 
 def test_a_solved_ticket_closes_when_the_window_ends_and_not_before() -> None:
     case = solved()
-    assert next_due(case.state) == at("2026-11-27T09:10:00")
+    assert timers(case.state).get("close") == at("2026-11-27T09:10:00")
     case.hears(CloseDue(), "2026-11-27T09:09:59")
     assert (case.told, case.last.ignored) == ((), "nothing_due")
     case.hears(CloseDue(), "2026-11-27T09:10:00")
     assert case.types() == ["ticket.closed.v1"]
-    assert next_due(case.state) is None
+    assert timers(case.state).get("close") is None
     case.hears(message("m2"), "2026-11-28T09:00:00")
     assert case.one(wire.TicketOpened).number == 2
 
 
 def test_a_reopened_ticket_does_not_close() -> None:
     case = solved().hears(message("m2"), "10:00")
-    assert next_due(case.state) is None
+    assert timers(case.state).get("close") is None
     assert case.hears(CloseDue(), "2026-11-27T09:10:00").last.ignored == "nothing_due"
 
 

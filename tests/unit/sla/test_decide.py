@@ -30,10 +30,12 @@ from schemas.sla import (
     TargetStarted,
 )
 from schemas.tickets import (
+    TicketAbsorbed,
     TicketAnswered,
     TicketClosed,
     TicketEscalated,
     TicketEvent,
+    TicketMerged,
     TicketMessageAdded,
     TicketNoteAdded,
     TicketOpened,
@@ -41,6 +43,7 @@ from schemas.tickets import (
     TicketSolved,
     TicketStatusChanged,
     TicketTagged,
+    TicketUnmerged,
 )
 from services.sla.core.decide import (
     BROKEN_MAX,
@@ -819,3 +822,78 @@ def test_after_a_tick_nothing_is_due_any_more(
     assert due_at is None or due_at > now
     for target in story.board.values():
         assert not target.is_open or target.status in ("breached", "paused")
+
+
+# ------------------------------------------------------------------ on hold, spam, merged and unmerged
+
+
+def test_a_third_party_holds_the_clocks_that_the_policy_says_and_no_others() -> None:
+    held = {"within": "8h", "warn_at": None, "pauses": ["pending", "on_hold"]}
+    story = Story(make_policy(resolution=held)).opened("09:00").answered("09:00")
+    story.when(TicketStatusChanged, "10:00", before="assigned", status="on_hold")
+    assert story.the(TargetPaused).cause == "on_hold"
+    story.when(TicketStatusChanged, "12:00", before="on_hold", status="queued")
+    assert story.the(TargetResumed).due_at == at("19:00")
+    story = Story().opened("09:00").answered("09:00")
+    story.when(TicketStatusChanged, "10:00", before="assigned", status="on_hold").tells()
+    assert next_due(story.state) == at("17:00")
+
+
+def test_a_snoozed_tickets_clocks_run_on() -> None:
+    story = (
+        Story()
+        .opened("09:00")
+        .when(TicketStatusChanged, "09:30", before="assigned", status="snoozed")
+    )
+    story.ignores(Ignored.CLOCKS_RUN_ON)
+    assert next_due(story.state) == at("09:48")
+
+
+def test_from_the_customer_to_a_third_party_the_clock_stands_as_if_nothing_had_been() -> None:
+    held = {"within": "8h", "warn_at": None, "pauses": ["pending", "on_hold"]}
+    story = Story(make_policy(resolution=held)).opened("09:00").answered("09:00").pending("10:00")
+    story.when(TicketStatusChanged, "11:00", before="pending", status="on_hold").tells()
+    story.when(TicketStatusChanged, "12:00", before="on_hold", status="queued")
+    assert story.the(TargetResumed).due_at == at("19:00")
+    only = make_policy(resolution=held | {"pauses": ["pending"]})
+    story = Story(only).opened("09:00").answered("09:00").pending("10:00")
+    story.when(TicketStatusChanged, "11:00", before="pending", status="on_hold")
+    assert story.the(TargetResumed).due_at == at("18:00")
+
+
+@pytest.mark.parametrize("reason", ["spam", "merged"])
+def test_T22_what_was_set_aside_owes_nothing_and_restored_its_clocks_are_the_same(
+    reason: str,
+) -> None:
+    story = Story().opened("09:00").answered("09:10").wrote("09:20")
+    target_id = derive("target", "t1", "next_response", "1")
+    if reason == "spam":
+        story.when(TicketStatusChanged, "09:30", before="queued", status="spam")
+    else:
+        story.when(TicketMerged, "09:30")
+    story.tells(TargetCancelled, TargetCancelled)
+    assert {event.reason for event in story.told if isinstance(event, TargetCancelled)} == {reason}
+    assert next_due(story.state) is None
+    if reason == "spam":
+        story.when(TicketStatusChanged, "09:40", before="spam", status="queued")
+    else:
+        story.when(TicketUnmerged, "09:40")
+    resumed = story.the(TargetResumed, "next_response")
+    assert (resumed.target_id, resumed.due_at) == (target_id, at("09:50"))
+    assert story.the(TargetResumed, "resolution").due_at == at("17:00")
+    assert story.tick("09:50").the(TargetBreached).breached_at == at("09:50")
+
+
+def test_a_ticket_that_is_unmerged_from_a_standing_clock_runs_on() -> None:
+    story = Story().opened("09:00").answered("09:00").pending("10:00").when(TicketMerged, "11:00")
+    story.when(TicketUnmerged, "12:00")
+    assert story.the(TargetResumed, "resolution").due_at == at("19:00")
+
+
+def test_an_absorbed_tickets_oldest_unanswered_words_start_the_next_response() -> None:
+    story = Story().opened("09:00").answered("09:10")
+    story.when(TicketAbsorbed, "09:40", waiting_since=at("09:20"))
+    started = story.the(TargetStarted)
+    assert (started.target, started.started_at) == ("next_response", at("09:20"))
+    story = Story().opened("09:00").answered("09:10")
+    story.when(TicketAbsorbed, "09:40", waiting_since=None).ignores(Ignored.CLOCKS_RUN_ON)
