@@ -10,16 +10,26 @@ the first of the order within the set is the ticket for them.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timedelta
 from heapq import heapify, heappop, heappush
 from typing import Literal, NamedTuple, TypeAlias
 
-from msgspec import Struct
-
+from hours.calendar import Calendar
 from services.router.core.bits import Bits, Line, Ranking, members, without
 from services.router.core.capacity import Agent
 from services.router.core.index import Ask, Kind, People
+from services.router.core.records import (
+    PRESUMED_TARGET,
+    PROMOTED_TO,
+    Known,
+    Lease,
+    RosterChange,
+    Status,
+    Switches,
+    Work,
+    WorkKey,
+)
 from services.router.core.requirement import (
     Requirement,
     SkillNeed,
@@ -29,114 +39,44 @@ from services.router.core.requirement import (
     shortest_patience,
     steps_done,
 )
+from services.router.core.shifts import has_hours, next_turn, on_duty
+from services.router.core.targets import Targets
 from services.router.core.terms import Terms
-from services.router.core.times import micros
+from services.router.core.times import instant, micros
+
+__all__ = [
+    "ENDED_KEPT",
+    "KNOWN_KEPT",
+    "KNOWN_MAX",
+    "PRESUMED_TARGET",
+    "PROMOTED_TO",
+    "Bucket",
+    "Domain",
+    "Due",
+    "Known",
+    "Lease",
+    "Opening",
+    "RosterChange",
+    "Status",
+    "Switches",
+    "Work",
+    "WorkKey",
+]
 
 ENDED_KEPT = timedelta(minutes=15)
 """How long ended work is remembered, so that a late answer to an offer is refused with the reason."""
 
+KNOWN_KEPT = timedelta(days=30)
+"""How long it is remembered who last took a customer's ticket."""
+
+KNOWN_MAX = 100_000
+"""Of how many customers that is remembered; the ones longest ago are forgotten first."""
+
+SILENCE_PARTS = 4
+"""Silence is noticed at the next of so many points of its period, so that a heartbeat seldom moves the next thing due."""
+
 BUCKETS_SPARE = 256
 """How many empty buckets are kept before they are dropped together."""
-
-PRESUMED_TARGET = timedelta(days=1)
-"""The target of work whose own is not known, counted from entry: it places such work among the rest."""
-
-PROMOTED_TO = 1
-"""The priority of work that was promoted for having waited too long."""
-
-Status = Literal["waiting", "offered", "assigned", "ended"]
-
-
-class Work(Struct):
-    """A ticket's request for a person. `effective` is what it still asks after `step` steps and all that fell away.
-
-    `agent_id` is the assignee while offered or assigned, and who had it last once ended. `declines` counts refused and
-    missed offers by agent. Age is counted from `entered_at`, patience from `relax_from` (None: from `entered_at`); a
-    requeue keeps both. `due_at` is the SLA target. While `hold_until` is set, only the preferred agent is asked.
-    `promoted_at` is when it had waited too long; `is_ripe` whether someone may be kept free for it, `kept_free` who is.
-    `wrap_until` is until when ended work takes its agent's capacity, `is_untold` whether its waiting was not told yet.
-    """
-
-    work_id: str
-    ticket_id: str
-    conversation_id: str
-    queue: str
-    priority: int
-    cost: int
-    requirement: Requirement
-    effective: Requirement
-    entered_at: datetime
-    relax_from: datetime | None = None
-    preferred_agent_id: str | None = None
-    excluded: tuple[str, ...] = ()
-    rule: str = ""
-    policy_version: str = ""
-    status: Status = "waiting"
-    relaxed: tuple[str, ...] = ()
-    agent_id: str | None = None
-    reservation_id: str | None = None
-    expires_at: datetime | None = None
-    attempts: int = 0
-    declines: dict[str, int] = {}
-    last_declined: str | None = None
-    is_exhausted: bool = False
-    is_told_unmatchable: bool = False
-    ended_at: datetime | None = None
-    channel: str = ""
-    due_at: datetime | None = None
-    hold_until: datetime | None = None
-    step: int = 0
-    promoted_at: datetime | None = None
-    is_ripe: bool = False
-    kept_free: str | None = None
-    wrap_until: datetime | None = None
-    is_untold: bool = False
-
-    @property
-    def key(self) -> "WorkKey":
-        """Sorts work: urgent first, then by target, then old first, then by id.
-
-        A promotion replaces priority and target both: with its old target promoted work would stay where it was.
-        """
-        entered = micros(self.entered_at)
-        if self.promoted_at is not None:
-            return WorkKey(PROMOTED_TO, micros(self.promoted_at), entered, self.work_id)
-        due = micros(self.due_at) if self.due_at is not None else entered + _PRESUMED
-        return WorkKey(self.priority, due, entered, self.work_id)
-
-    @property
-    def patient_from(self) -> datetime:
-        """From when the patience of the requirement counts."""
-        return self.relax_from or self.entered_at
-
-    def is_barred(self, agent_id: str, max_declines: int) -> bool:
-        """Whether this work is closed to an agent whoever they are: excluded, or refused too often."""
-        return agent_id in self.excluded or self.declines.get(agent_id, 0) >= max_declines
-
-    @property
-    def has_bars(self) -> bool:
-        """Whether it may be closed to anyone in particular."""
-        return bool(self.excluded or self.declines)
-
-
-_PRESUMED = PRESUMED_TARGET // timedelta(microseconds=1)
-
-
-class Switches(Struct):
-    """Which queues borrow agents, and which lend none: what depends on how it came about, and so is stored."""
-
-    spilling: set[str] = set()
-    guarding: set[str] = set()
-
-
-class WorkKey(NamedTuple):
-    """Place in the one order of all waiting work; the instants are microseconds since 1970."""
-
-    level: int
-    due: int
-    entered: int
-    work_id: str
-
 
 Opening: TypeAlias = tuple[WorkKey, int, str, int, int]
 """The first work that something may make possible; what: 0 a work, 1 a bucket, 2 an agent; its id or number; when looked."""
@@ -177,11 +117,13 @@ class Bucket:
 
 
 class Due(NamedTuple):
-    """Something that falls due. `token` is the reservation that expires; empty for the rest."""
+    """Something that falls due. `name` is the work's id or, of the kinds that people have, the agent's; `token` is the
+    reservation that expires, and empty for the rest.
+    """
 
     at: datetime
-    kind: Literal["offer", "waiting", "wrap_up"]
-    work_id: str
+    kind: Literal["offer", "return", "shift", "silence", "waiting", "wrap_up"]
+    name: str
     token: str
 
 
@@ -210,11 +152,19 @@ class Domain:
         agents: Iterable[Agent] = (),
         works: Iterable[Work] = (),
         switches: Switches | None = None,
+        known: Iterable[Known] = (),
     ) -> None:
         self.name = name
         self.agents: dict[str, Agent] = {}
         self.works: dict[str, Work] = {}
-        self.switches = switches if switches is not None else Switches(set(), set())
+        self.switches = (
+            switches if switches is not None else Switches(set(), set(), set(), set(), set())
+        )
+        self.known = {
+            entry.customer_id: entry
+            for entry in sorted(known, key=lambda entry: (entry.at, entry.customer_id))
+        }
+        """customer → who took their ticket last, the longest ago first."""
         self.live: dict[str, str] = {}
         """ticket → its work that is not ended."""
         self.ended: dict[str, str] = {}
@@ -244,6 +194,10 @@ class Domain:
         self.changed_works: set[str] = set()
         self.gone_agents: set[str] = set()
         self.gone_works: set[str] = set()
+        self.changed_known: set[str] = set()
+        self.gone_known: set[str] = set()
+        self.roster_changes: list[RosterChange] = []
+        """What changed in the roster and was not stored yet, in its order."""
         self.is_switched = False
         self.terms: Terms | None = None
         """The terms under which all of it was matched last; None where it was just read."""
@@ -284,6 +238,12 @@ class Domain:
         self._next_at: dict[str, datetime] = {}
         """waiting work → when something falls due for it."""
         self._ended_order: deque[str] = deque()
+        self._silent_at: dict[str, datetime] = {}
+        """agent → when they will have been silent for too long, if they stay silent."""
+        self._silence_due: dict[str, datetime] = {}
+        """agent → for when that is among what falls due; what they say moves the one above alone."""
+        self.targets = Targets()
+        """The targets of what somebody could take, in the queues that lend nobody while one is near."""
         self._restore(agents, works)
 
     def _restore(self, agents: Iterable[Agent], works: Iterable[Work]) -> None:
@@ -304,7 +264,8 @@ class Domain:
                 waiting.append(work)
             else:
                 assert work.agent_id is not None, f"{work.work_id} is {work.status} to nobody"
-                self.held.setdefault(work.agent_id, set()).add(work.work_id)
+                for lease in work.leases:
+                    self.held.setdefault(lease.agent_id, set()).add(work.work_id)
         self.people.load(self.agents.values())
         self.changed_agents.update(unplaced)
         for work in sorted(ended, key=_ended_key):
@@ -312,9 +273,9 @@ class Domain:
             self.ended[work.ticket_id] = work.work_id
             if work.wrap_until is not None:
                 self._hold_for_wrap_up(work, 1)
-        for held in self.held.values():
+        for agent_id, held in self.held.items():
             for work_id in held:
-                self._count_channel(self.works[work_id], 1)
+                self._count_channel(self.agents[agent_id], self.works[work_id], 1)
         for agent in self.agents.values():
             if agent.limits or agent.place in self.people.wrapped:
                 self.people.refresh(agent)
@@ -352,7 +313,7 @@ class Domain:
         if work.hold_until is not None and work.preferred_agent_id is not None:
             self.holds.setdefault(work.preferred_agent_id, set()).add(work.work_id)
 
-    def take_up(self, terms: Terms) -> None:
+    def take_up(self, terms: Terms, now: datetime) -> None:
         """From now on, `terms` hold. All that depends on them is worked out anew."""
         before = self.terms
         self.terms = terms
@@ -362,37 +323,78 @@ class Domain:
                 borrowers.setdefault(lender, []).append(queue)
         self._borrowers = {lender: tuple(queues) for lender, queues in borrowers.items()}
         self._switched += 1
-        gone = (self.switches.spilling - terms.lending.keys()) | (
-            self.switches.guarding - terms.guards.keys()
-        )
-        if gone:
-            self.switches.spilling &= terms.lending.keys()
-            self.switches.guarding &= terms.guards.keys()
-            self.is_switched = True
+        self._drop_switches(terms)
+        if before is None or before.interrupted_by != terms.interrupted_by:
+            self._weigh_all(terms)
+        if before is None or before.heartbeat != terms.heartbeat:
+            self._hear_all(now)
         if before is None or before.lending != terms.lending:
             for bucket in self.buckets:
                 if self._look_at_hope(bucket) and before is not None:
                     self._turned.append(bucket)
-        if before is None or (before.aging, before.drain) != (terms.aging, terms.drain):
+        self._watch_targets(before)
+        if before is None or _times(before) != _times(terms):
             self._expect_all()
         self.recounted.update(self.n_matchable)
         self.may_keep = True
         if before is not None:
             self._thinned = (1 << len(self.buckets)) - 1
 
+    def _drop_switches(self, terms: Terms) -> None:
+        """Forget the switches of queues that have none any more."""
+        switches = self.switches
+        by_length = {queue for queue, guard in terms.guards.items() if guard.on_at is not None}
+        by_risk = {queue for queue, guard in terms.guards.items() if guard.risk is not None}
+        for names, kept in (
+            (switches.spilling, terms.lending.keys()),
+            (switches.crowded, by_length),
+            (switches.at_risk, by_risk),
+            (switches.overloaded, terms.overload.keys()),
+        ):
+            if not names <= kept:
+                names &= kept
+                self.is_switched = True
+        switches.guarding.clear()
+        switches.guarding.update(switches.crowded, switches.at_risk)
+
+    def _weigh_all(self, terms: Terms) -> None:
+        """Other channels may come on top of some now, so what everyone carries is another sum."""
+        if not (terms.interrupted_by or self.people.interrupted_by):
+            return
+        self.people.interrupted_by = terms.interrupted_by
+        self.people.costs.clear()
+        for agent_id, held in self.held.items():
+            for work_id in held:
+                self._count_cost(self.agents[agent_id], self.works[work_id], 1)
+        for agent in self.agents.values():
+            load, most = self.people.burden(agent.place)
+            if load != agent.load or most > agent.ceiling:
+                agent.carry(load, most, by_force=True)
+                self.touch_agent(agent.agent_id)
+            self.people.refresh(agent)
+
     # ------------------------------------------------------------------------------------------ marks
 
     def is_changed(self) -> bool:
         """Whether any record differs from what was stored."""
-        return self.is_switched or bool(
-            self.changed_agents or self.changed_works or self.gone_agents or self.gone_works
-        )
+        return self.is_switched or any(self._marks())
 
     def clear_marks(self) -> None:
         """All records are stored."""
         self.is_switched = False
-        for marks in (self.changed_agents, self.changed_works, self.gone_agents, self.gone_works):
+        self.roster_changes.clear()
+        for marks in self._marks():
             marks.clear()
+
+    def _marks(self) -> tuple[set[str], ...]:
+        return (
+            self.changed_agents,
+            self.changed_works,
+            self.gone_agents,
+            self.gone_works,
+            self.changed_known,
+            self.gone_known,
+        )
 
     def touch_agent(self, agent_id: str) -> None:
         """Mark an agent's record as changed."""
@@ -417,6 +419,10 @@ class Domain:
         }
         self.agents[agent.agent_id] = agent
         asks = self.people.set(agent)
+        self._log(agent)
+        if self.people.interrupted_by:
+            load, most = self.people.burden(agent.place)
+            agent.carry(load, most, by_force=True)
         self.may_keep = True
         self.touch_agent(agent.agent_id)
         self._slots.pop(agent.place, None)
@@ -428,18 +434,105 @@ class Domain:
         self._look_at_hopes(touched & self._hopeless if is_new else touched)
         self._thinned |= 0 if is_new else touched
 
+    def _log(self, agent: Agent) -> None:
+        version = self.people.version
+        self.roster_changes.append(
+            RosterChange(
+                version,
+                agent.agent_id,
+                agent.place,
+                agent.queues,
+                agent.skills,
+                agent.languages,
+            )
+        )
+
+    def log_roster(self) -> None:
+        """Note everyone as changed, where what they could do was never stored by version."""
+        for agent in self.agents.values():
+            self._log(agent)
+            self.touch_agent(agent.agent_id)
+
     def show_agent(self, agent: Agent) -> None:
-        """Take over an agent's presence."""
+        """Take over an agent's presence, or whether they are on duty."""
         self.may_keep = True
         self.people.refresh(agent)
         self.touch_agent(agent.agent_id)
+        if agent.presence != "available":
+            self._silent_at.pop(agent.agent_id, None)
+
+    def look_at_shift(self, agent: Agent, now: datetime) -> bool:
+        """Hold the clock against an agent's times of duty; return whether they went on or off duty."""
+        calendars = self.terms.calendars if self.terms is not None else {}
+        before = agent.on_shift
+        turns_at = next_turn(agent, now, calendars)
+        agent.on_shift = on_duty(agent, now, calendars)
+        if turns_at != agent.turns_at:
+            agent.turns_at = turns_at
+            self.touch_agent(agent.agent_id)
+        if turns_at is not None:
+            heappush(self._due, Due(turns_at, "shift", agent.agent_id, ""))
+        if agent.on_shift != before:
+            self.show_agent(agent)
+        return agent.on_shift != before
+
+    def off_their_hours(self) -> list[Agent]:
+        """Return the agents, by id, of whom the calendars say something else than when their next turn was worked out."""
+        calendars = self.terms.calendars if self.terms is not None else {}
+        found: list[Agent] = []
+        # Whole teams have the same hours, which are looked up once.
+        known: dict[tuple[object, ...], bool] = {}
+        for agent in self.agents.values():
+            if has_hours(agent) or agent.turns_at is not None:
+                hours = (agent.calendar, agent.shifts, agent.on_shift, agent.turns_at)
+                if hours not in known:
+                    known[hours] = _is_as_worked_out(agent, calendars)
+                if not known[hours]:
+                    found.append(agent)
+        return sorted(found, key=lambda agent: agent.agent_id)
+
+    def hear(self, agent: Agent, now: datetime) -> None:
+        """An agent's program said something, so their silence begins anew; of those who send no heartbeats nothing is."""
+        period = self.terms.heartbeat if self.terms is not None else None
+        if period is None or not agent.beats or agent.presence != "available":
+            return
+        part = max(1, int(period * 1_000_000 / SILENCE_PARTS))
+        until = -(-(micros(now) + int(period * 1_000_000)) // part) * part
+        at = instant(until)
+        self._silent_at[agent.agent_id] = at
+        due = self._silence_due.get(agent.agent_id)
+        if due is None or at < due:
+            self._silence_due[agent.agent_id] = at
+            heappush(self._due, Due(at, "silence", agent.agent_id, ""))
+
+    def _hear_all(self, now: datetime) -> None:
+        # What was said before a restart is in the log and not read yet: everybody has a whole period to be heard.
+        self._silent_at.clear()
+        self._silence_due.clear()
+        for agent in self.agents.values():
+            self.hear(agent, now)
+
+    def expect_return(self, agent: Agent) -> None:
+        """What an agent who vanished has accepted waits again after a while."""
+        at = self._return_at(agent)
+        if at is not None:
+            heappush(self._due, Due(at, "return", agent.agent_id, ""))
+
+    def _return_at(self, agent: Agent) -> datetime | None:
+        seconds = self.terms.return_assigned if self.terms is not None else None
+        if seconds is None or agent.vanished_at is None or not self.held.get(agent.agent_id):
+            return None
+        return agent.vanished_at + timedelta(seconds=seconds)
 
     def remove_agent(self, agent_id: str) -> None:
         """Forget an agent who holds nothing any more."""
         assert not self.held.get(agent_id), f"{agent_id} still holds work"
         agent = self.agents.pop(agent_id)
         self.held.pop(agent_id, None)
+        self._silent_at.pop(agent_id, None)
+        self._silence_due.pop(agent_id, None)
         asks = self.people.remove(agent)
+        self.roster_changes.append(RosterChange(self.people.version, agent_id, -1))
         self._slots.pop(agent.place, None)
         touched = self._buckets_of_change(asks, agent.queues)
         self._look_at_hopes(touched)
@@ -499,7 +592,9 @@ class Domain:
         if is_hopeless == bucket.is_hopeless:
             return False
         bucket.is_hopeless = is_hopeless
-        bucket.is_hopeless = is_hopeless
+        if bucket.queue in self.targets:
+            for key in bucket.keys:
+                self._watch_target(self.works[key.work_id], bucket)
         self._hopeless ^= 1 << bucket.number
         n = -len(bucket.keys) if is_hopeless else len(bucket.keys)
         self.n_matchable[bucket.queue] = self.n_matchable.get(bucket.queue, 0) + n
@@ -602,6 +697,18 @@ class Domain:
         work.effective, work.relaxed = effective, names
         return fresh, is_changed
 
+    def ask_anew(self, work: Work, asked: Requirement, version: str, now: datetime) -> None:
+        """Let work ask something else, as a policy of `version` says. What waits keeps its place, and tells again that it does."""
+        work.requirement, work.policy_version = asked, version
+        work.step, work.relaxed = 0, ()
+        self.touch_work(work.work_id)
+        if work.status != "waiting":
+            return
+        work.is_exhausted = work.is_told_unmatchable = False
+        work.is_untold = True
+        self._relaxed(work, now)
+        self.move(work)
+
     def hold_stands(self, work: Work, now: datetime) -> bool:
         """Whether work may go on waiting for its preferred agent alone: there, able, not asked in vain before."""
         agent = self.agents.get(work.preferred_agent_id or "")
@@ -643,36 +750,107 @@ class Domain:
         self.touch_work(work.work_id)
 
     def reserve(
-        self, work: Work, agent: Agent, reservation_id: str, now: datetime, expires_at: datetime
+        self,
+        work: Work,
+        agent: Agent,
+        reservation_id: str,
+        now: datetime,
+        expires_at: datetime,
+        *,
+        by_force: bool = False,
     ) -> None:
-        """Offer waiting work to an agent, whose capacity it takes from now on."""
+        """Offer waiting work to an agent, whose capacity it takes from now on; by force even where it has none."""
         self._dequeue(work)
-        agent.take(work.cost)
-        agent.last_assigned_at = now
         work.status, work.agent_id = "offered", agent.agent_id
         work.reservation_id, work.expires_at = reservation_id, expires_at
         work.attempts += 1
         work.is_told_unmatchable = work.is_untold = False
-        self.held.setdefault(agent.agent_id, set()).add(work.work_id)
-        self._count_channel(work, 1)
         heappush(self._due, Due(expires_at, "offer", work.work_id, reservation_id))
         self.touch_work(work.work_id)
-        self.touch_agent(agent.agent_id)
-        self.people.took(agent)
-        self.people.refresh(agent)
+        self._hand(work, agent, now, by_force=by_force)
 
-    def assign(self, work: Work, agent: Agent) -> None:
-        """The agent took what they were offered."""
+    def reserve_also(self, work: Work, agent: Agent, reservation_id: str, now: datetime) -> None:
+        """Offer offered work to one more agent; whoever takes it first has it."""
+        assert work.status == "offered", f"{work.work_id} is {work.status}"
+        work.others = (*work.others, Lease(agent.agent_id, reservation_id))
+        work.attempts += 1
+        self._hand(work, agent, now)
+
+    def _hand(self, work: Work, agent: Agent, now: datetime, *, by_force: bool = False) -> None:
+        people = self.people
+        assert by_force or work.cost <= people.room(agent, work.channel), (
+            f"{agent.agent_id} has no room for {work.work_id}"
+        )
+        agent.last_assigned_at = now
+        self.held.setdefault(agent.agent_id, set()).add(work.work_id)
+        self._count_channel(agent, work, 1)
+        if people.interrupted_by:
+            self._count_cost(agent, work, 1)
+            agent.carry(*people.burden(agent.place), by_force=by_force)
+        elif by_force:
+            agent.carry(agent.load + work.cost, agent.load + work.cost, by_force=True)
+        else:
+            agent.take(work.cost)
+        self.touch_agent(agent.agent_id)
+        people.took(agent)
+        people.refresh(agent)
+
+    def assign(self, work: Work, agent: Agent, now: datetime) -> None:
+        """The agent took what they were offered; whoever was asked as well has their capacity back."""
+        if work.others:
+            for lease in work.leases:
+                if lease.agent_id == agent.agent_id:
+                    work.agent_id, work.reservation_id = lease.agent_id, lease.reservation_id
+                else:
+                    self._let_go(work, self.agents[lease.agent_id])
+            work.others = ()
         work.status, work.expires_at = "assigned", None
+        work.assigned_at = now
         agent.misses = 0
         self.touch_work(work.work_id)
         self.touch_agent(agent.agent_id)
 
+    def withdraw_lease(self, work: Work, agent: Agent) -> None:
+        """One of several agents who are asked is asked no more; the others' offers stand."""
+        left = [lease for lease in work.leases if lease.agent_id != agent.agent_id]
+        assert left, f"{work.work_id} is offered to nobody else"
+        self._let_go(work, agent)
+        if work.agent_id == agent.agent_id:
+            first = left[0]
+            work.agent_id, work.reservation_id = first.agent_id, first.reservation_id
+            assert work.expires_at is not None, f"the offer of {work.work_id} never ends"
+            heappush(self._due, Due(work.expires_at, "offer", work.work_id, first.reservation_id))
+        work.others = tuple(left[1:])
+        self.touch_work(work.work_id)
+
+    def remember(self, work: Work, now: datetime) -> None:
+        """Whoever has the work now took this customer's ticket last."""
+        if work.customer_id is None or work.agent_id is None:
+            return
+        self.known.pop(work.customer_id, None)
+        self.known[work.customer_id] = Known(work.customer_id, work.agent_id, now)
+        self.changed_known.add(work.customer_id)
+        self.gone_known.discard(work.customer_id)
+        while True:
+            oldest = next(iter(self.known.values()))
+            if len(self.known) <= KNOWN_MAX and oldest.at + KNOWN_KEPT > now:
+                return
+            del self.known[oldest.customer_id]
+            self.changed_known.discard(oldest.customer_id)
+            self.gone_known.add(oldest.customer_id)
+
+    def known_agent(self, customer_id: str, now: datetime) -> Known | None:
+        """Return who took a customer's ticket last, while that is remembered."""
+        found = self.known.get(customer_id)
+        return found if found is not None and found.at + KNOWN_KEPT > now else None
+
     def give_back(self, work: Work, now: datetime, *, is_missed: bool) -> tuple[str, ...]:
         """Let offered or assigned work wait again, at its old place; return what fell away meanwhile."""
-        self._let_go(work)
+        assert not work.others, f"{work.work_id} is offered to others"
+        self._let_go(work, self._holder(work))
         work.status, work.agent_id = "waiting", None
-        work.reservation_id = work.expires_at = None
+        work.reservation_id = work.expires_at = work.assigned_at = None
+        work.is_overfull = False
         asked = work.requirement
         if is_missed and asked.moves_on_miss:
             done = max(work.step, steps_done(asked, work.patient_from, work.due_at, now))
@@ -690,10 +868,12 @@ class Domain:
             self._dequeue(work)
         else:
             was_assigned = work.status == "assigned"
-            self._let_go(work)
+            for lease in work.leases:
+                self._let_go(work, self.agents[lease.agent_id])
             self._begin_wrap_up(work, now, was_assigned=was_assigned)
         work.status, work.expires_at, work.ended_at = "ended", None, now
         work.is_untold = False
+        work.others = ()
         del self.live[work.ticket_id]
         self.ended[work.ticket_id] = work.work_id
         self._ended_order.append(work.work_id)
@@ -746,19 +926,32 @@ class Domain:
         """Return how many tickets wait, by queue."""
         return dict(self._n_waiting)
 
-    def _let_go(self, work: Work) -> None:
-        assert work.agent_id is not None, f"{work.work_id} is {work.status} to nobody"
-        agent = self.agents[work.agent_id]
-        agent.release(work.cost)
-        self.held[work.agent_id].discard(work.work_id)
-        self._count_channel(work, -1)
-        self.people.refresh(agent)
-        self.touch_agent(work.agent_id)
+    def n_unmatchable(self) -> dict[str, int]:
+        """Return how many of the tickets that wait nobody of the roster could ever take, by queue."""
+        return {queue: n - self.n_matchable.get(queue, 0) for queue, n in self._n_waiting.items()}
 
-    def _count_channel(self, work: Work, sign: int) -> None:
-        agent = self.agents[work.agent_id or ""]
+    def _holder(self, work: Work) -> Agent:
+        assert work.agent_id is not None, f"{work.work_id} is {work.status} to nobody"
+        return self.agents[work.agent_id]
+
+    def _let_go(self, work: Work, agent: Agent) -> None:
+        self.held[agent.agent_id].discard(work.work_id)
+        self._count_channel(agent, work, -1)
+        if self.people.interrupted_by:
+            self._count_cost(agent, work, -1)
+            agent.carry(*self.people.burden(agent.place))
+        else:
+            agent.release(work.cost)
+        self.people.refresh(agent)
+        self.touch_agent(agent.agent_id)
+
+    def _count_channel(self, agent: Agent, work: Work, sign: int) -> None:
         counts = self.people.in_channel.setdefault(agent.place, {})
         counts[work.channel] = counts.get(work.channel, 0) + sign
+
+    def _count_cost(self, agent: Agent, work: Work, sign: int) -> None:
+        costs = self.people.costs.setdefault(agent.place, {})
+        costs[work.channel] = costs.get(work.channel, 0) + sign * work.cost
 
     def _forget_ended(self, now: datetime) -> None:
         while self._ended_order:
@@ -783,6 +976,8 @@ class Domain:
         self._where[work.work_id] = (bucket, key)
         self._show_head(bucket)
         self._count(bucket, 1)
+        if self.targets:
+            self._watch_target(work, bucket)
         self._note_waiting(work)
         if work.is_ripe:
             self.ripe.add(key)
@@ -795,6 +990,8 @@ class Domain:
         bucket.keys.remove(key)
         self._show_head(bucket)
         self._count(bucket, -1)
+        if self.targets:
+            self.targets.drop(bucket.queue, work.work_id)
         if work.is_ripe:
             self.ripe.remove(key)
         self.declined.discard(work.work_id)
@@ -997,17 +1194,53 @@ class Domain:
         return [number for number in members(found) if number not in self._empty]
 
     def switch(
-        self, queue: str, *, spilling: bool | None = None, guarding: bool | None = None
+        self,
+        queue: str,
+        *,
+        spilling: bool | None = None,
+        crowded: bool | None = None,
+        at_risk: bool | None = None,
+        overloaded: bool | None = None,
     ) -> None:
-        """Open or close what a queue borrows or lends."""
+        """Open or close what a queue borrows or lends, or say that it is too long or not any more."""
+        switches = self.switches
         for names, is_on in (
-            (self.switches.spilling, spilling),
-            (self.switches.guarding, guarding),
+            (switches.spilling, spilling),
+            (switches.crowded, crowded),
+            (switches.at_risk, at_risk),
+            (switches.overloaded, overloaded),
         ):
             if is_on is not None:
                 (names.add if is_on else names.discard)(queue)
+        is_guarding = queue in switches.crowded or queue in switches.at_risk
+        (switches.guarding.add if is_guarding else switches.guarding.discard)(queue)
         self._switched += 1
         self.is_switched = True
+
+    # -------------------------------------------------------------------------------------------- risk
+
+    def _watch_targets(self, before: Terms | None) -> None:
+        assert self.terms is not None, "there are no terms yet"
+        near = _near(self.terms)
+        if before is not None and near == _near(before):
+            return
+        self.targets.watch(near)
+        for bucket in self.buckets:
+            if bucket.queue in near:
+                for key in bucket.keys:
+                    self._watch_target(self.works[key.work_id], bucket)
+
+    def _watch_target(self, work: Work, bucket: Bucket) -> None:
+        if bucket.is_hopeless:
+            self.targets.drop(bucket.queue, work.work_id)
+        else:
+            self.targets.add(bucket.queue, work.work_id, work.due_at)
+
+    def see_risks(self, now: datetime) -> bool:
+        """Note the queues whose targets have come near by `now` as ones to be looked at; return whether there is any."""
+        found = self.targets.come_near(now, self.switches.at_risk)
+        self.recounted.update(found)
+        return bool(found)
 
     # --------------------------------------------------------------------------------------------- due
 
@@ -1073,44 +1306,85 @@ class Domain:
                 found.append(Due(work.expires_at, "offer", work.work_id, work.reservation_id or ""))
             elif work.wrap_until is not None:
                 found.append(Due(work.wrap_until, "wrap_up", work.work_id, ""))
+        for agent in self.agents.values():
+            if agent.turns_at is not None:
+                found.append(Due(agent.turns_at, "shift", agent.agent_id, ""))
+            returns_at = self._return_at(agent)
+            if returns_at is not None:
+                found.append(Due(returns_at, "return", agent.agent_id, ""))
+        self._silence_due = dict(self._silent_at)
+        found += [Due(at, "silence", name, "") for name, at in self._silence_due.items()]
         heapify(found)
         self._due = found
 
     def _is_alive(self, due: Due) -> bool:
-        work = self.works.get(due.work_id)
+        if due.kind in {"shift", "return", "silence"}:
+            return self._is_alive_of(due, self.agents.get(due.name))
+        work = self.works.get(due.name)
         if work is None:
             return False
         match due.kind:
             case "offer":
                 return work.status == "offered" and work.reservation_id == due.token
             case "waiting":
-                return work.status == "waiting" and self._next_at.get(due.work_id) == due.at
-            case "wrap_up":
+                return work.status == "waiting" and self._next_at.get(due.name) == due.at
+            case _:
                 return work.wrap_until == due.at
+
+    def _is_alive_of(self, due: Due, agent: Agent | None) -> bool:
+        if agent is None:
+            return False
+        match due.kind:
+            case "shift":
+                return agent.turns_at == due.at
+            case "return":
+                return self._return_at(agent) == due.at
+            case _:
+                return self._silent_at.get(due.name) == due.at
+
+    def _drop_dead(self) -> None:
+        """Take the first thing due out, which is none any more; whoever was heard meanwhile is expected anew."""
+        due = heappop(self._due)
+        if due.kind == "silence" and self._silence_due.get(due.name) == due.at:
+            at = self._silent_at.get(due.name)
+            if at is None:
+                del self._silence_due[due.name]
+            else:
+                self._silence_due[due.name] = at
+                heappush(self._due, Due(at, "silence", due.name, ""))
 
     def next_due(self) -> datetime | None:
         """Return when something is to be done next: at once where a mass event left something to do."""
         if self.unsettled_at is not None:
             return self.unsettled_at
-        return self._next_due()
+        due_at = self._next_due()
+        risk_at = self.targets.next_at(self.switches.at_risk) if self.targets else None
+        if due_at is None or risk_at is None:
+            return due_at or risk_at
+        return min(due_at, risk_at)
 
     def _next_due(self) -> datetime | None:
         if not self._is_expecting:
             self._expect_all()
         while self._due and not self._is_alive(self._due[0]):
-            heappop(self._due)
+            self._drop_dead()
         return self._due[0].at if self._due else None
 
     def pop_due(self, now: datetime) -> Due | None:
-        """Take the earliest thing that is due by `now`; at one instant offers first, then waiting work, then by id."""
+        """Take the earliest thing that is due by `now`; at one instant by the names of the kinds, then by id."""
         due_at = self._next_due()
         if due_at is None or due_at > now:
             return None
         due = heappop(self._due)
-        self._next_at.pop(due.work_id, None)
-        if len(self._due) > 4 * len(self.works) + 1000:
+        if due.kind == "silence":
+            self._silence_due.pop(due.name, None)
+        elif due.kind == "waiting":
+            self._next_at.pop(due.name, None)
+        if len(self._due) > 4 * (len(self.works) + len(self.agents)) + 1000:
             # What changed leaves its entries behind; they are dropped before they fill the memory.
-            self._due = [entry for entry in self._due if self._is_alive(entry)]
+            self._due = [
+                entry for entry in self._due if entry.kind == "silence" or self._is_alive(entry)
+            ]
             heapify(self._due)
         return due
 
@@ -1123,6 +1397,26 @@ def _in_team(teams: dict[tuple[str, ...], tuple[str, ...]]) -> Callable[[Agent],
         return agent
 
     return take
+
+
+def _is_as_worked_out(agent: Agent, calendars: Mapping[str, Calendar]) -> bool:
+    if agent.turns_at is None:
+        return False
+    before = agent.turns_at - timedelta(microseconds=1)
+    return (
+        on_duty(agent, before, calendars) == agent.on_shift
+        and next_turn(agent, before, calendars) == agent.turns_at
+    )
+
+
+def _near(terms: Terms) -> dict[str, float]:
+    """Return, for each queue that lends nobody while a target is near, how many seconds before it one is."""
+    return {queue: guard.risk for queue, guard in terms.guards.items() if guard.risk is not None}
+
+
+def _times(terms: Terms) -> tuple[object, ...]:
+    """Return what decides when things fall due."""
+    return terms.aging, terms.drain, terms.return_assigned, terms.heartbeat
 
 
 def _has(bits: Bits, member: int) -> bool:

@@ -20,6 +20,7 @@ from services.router.core.index import (
     DECLINED,
     DRAINING,
     EXCLUDED,
+    OFF_SHIFT,
     WRAP_UP,
 )
 from services.router.core.matching import Choice
@@ -72,18 +73,32 @@ def record(domain: Domain, work: Work, choice: Choice | None, max_declines: int)
     else:
         listed = []
         fields["roster_version"] = domain.people.version
+        fields["lenders"] = lenders
         fields["codes_of"], fields["codes"] = _codes(domain, work, bucket, max_declines)
     if work.preferred_agent_id is not None and work.preferred_agent_id not in listed:
         listed.append(work.preferred_agent_id)
     chosen = choice.candidates if choice is not None else ()
     is_home = choice is not None and choice.via == "home"
-    fields["excluded"] = tuple(
-        Excluded(agent_id=agent_id, rules=rules)
+    rules_of_all = {
+        agent_id: rules
         for agent_id in listed
         if agent_id not in chosen
         and (rules := _rules(domain, work, bucket, agent_id, max_declines, is_home=is_home))
+    }
+    fields["excluded"] = tuple(
+        Excluded(agent_id=agent_id, rules=rules) for agent_id, rules in rules_of_all.items()
     )
+    if work.preferred_agent_id is not None:
+        fields["known_agent"] = work.preferred_agent_id
+        fields["known_from"] = work.known_from
+        if bucket.held_for is None:
+            fields["known_agent_rules"] = rules_of_all.get(work.preferred_agent_id, ())
     return DecisionRecord.model_validate(fields)
+
+
+def rules_against(domain: Domain, work: Work, agent_id: str, max_declines: int) -> tuple[str, ...]:
+    """Return every rule that stands between an agent and waiting work; none: they could take it now."""
+    return _rules(domain, work, domain.bucket(work), agent_id, max_declines, is_home=False)
 
 
 def _codes(domain: Domain, work: Work, bucket: Bucket, max_declines: int) -> tuple[str, str]:
@@ -143,11 +158,28 @@ def _rules(
     return rules_of(code, relation, static, bucket.held_for not in {None, agent_id})
 
 
+def spelled_out(
+    domain: Domain, work: Work, max_declines: int, *, via: str | None = None
+) -> dict[str, tuple[str, ...]]:
+    """Return everyone whom rules keep from waiting work, with all of them, however large the domain is.
+
+    `via` is "home" where agents of the queue itself were chosen, since then those who are lent to it were not asked.
+    """
+    bucket, is_home = domain.bucket(work), via == "home"
+    found = {
+        agent_id: _rules(domain, work, bucket, agent_id, max_declines, is_home=is_home)
+        for agent_id in domain.agents
+    }
+    return {agent_id: rules for agent_id, rules in found.items() if rules}
+
+
 def rules_of(
     code: int, relation: tuple[str, ...], static: tuple[str, ...], is_held: bool
 ) -> tuple[str, ...]:
     """Return every rule that stands between an agent and the work; lifting all of them, and no fewer, makes them fit."""
     found = ["absent"] if code & ABSENT else []
+    if code & OFF_SHIFT:
+        found.append("off_shift")
     found += relation
     found += static
     found += [name for bit, name in _CODES if code & bit]
@@ -184,11 +216,25 @@ class StaticReasons(NamedTuple):
 
 def static_reasons(domain: Domain, queue: str, asked: Requirement) -> StaticReasons:
     """Work out what the present roster says about everyone for a queue and a requirement after relaxation."""
+    places = tuple(agent.agent_id if agent is not None else None for agent in domain.people.agents)
+    return reasons_of(
+        domain.agents, places, domain.people.version, queue, asked, domain.lenders(queue)
+    )
+
+
+def reasons_of(
+    agents: Mapping[str, Agent],
+    places: tuple[str | None, ...],
+    version: str,
+    queue: str,
+    asked: Requirement,
+    lenders: tuple[str, ...],
+) -> StaticReasons:
+    """Work out what a roster, of whatever time, says about everyone for a queue and a requirement after relaxation."""
     reasons: dict[str, tuple[str, ...]] = {}
     lenders_of: dict[str, tuple[str, ...]] = {}
-    lenders = domain.lenders(queue)
-    for agent_id in sorted(domain.agents):
-        agent = domain.agents[agent_id]
+    for agent_id in sorted(agents):
+        agent = agents[agent_id]
         static = shortfalls(asked, agent.languages, agent.skills)
         if not any(q in agent.queues for q in (queue, *asked.queues)):
             lending = tuple(q for q in lenders if q in agent.queues)
@@ -197,8 +243,7 @@ def static_reasons(domain: Domain, queue: str, asked: Requirement) -> StaticReas
             else:
                 static = ("queue", *static)
         reasons[agent_id] = static
-    places = tuple(agent.agent_id if agent is not None else None for agent in domain.people.agents)
-    return StaticReasons(domain.people.version, places, reasons, lenders_of)
+    return StaticReasons(version, places, reasons, lenders_of)
 
 
 def expand(told: DecisionRecord, static: StaticReasons) -> dict[str, tuple[str, ...]]:
@@ -224,6 +269,8 @@ def expand(told: DecisionRecord, static: StaticReasons) -> dict[str, tuple[str, 
         )
     )
     for agent_id, rules in static.reasons.items():
+        if agent_id in told.candidates:
+            continue  # A transfer gives a ticket to whom it names, whatever they lack.
         if rules:
             found[agent_id] = rules
             continue
@@ -237,6 +284,6 @@ def expand(told: DecisionRecord, static: StaticReasons) -> dict[str, tuple[str, 
                 relation = ("home_first",)
         is_held = told.held_for is not None and told.held_for != agent_id
         stands = rules_of(by_agent[agent_id], relation, (), is_held)
-        if stands and agent_id not in told.candidates:
+        if stands:
             found[agent_id] = stands
     return found

@@ -5,7 +5,7 @@ set of places that have it, and the set of requirements that ask for more. So a 
 agent the requirements that it changes for, without going through the others.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from hashlib import blake2b
 from heapq import heappop, heappush
 
@@ -17,6 +17,7 @@ from services.router.core.times import micros
 LEVELS = 10
 
 ABSENT, CAPACITY, WRAP_UP, CHANNEL, DRAINING, DECLINED, EXCLUDED = 1, 2, 4, 8, 16, 32, 64
+OFF_SHIFT = 128
 """What stands between an agent and a ticket for the moment, as bits of a byte."""
 
 
@@ -186,6 +187,11 @@ class People:
         self.wrapped: dict[int, int] = {}
         """place → capacity held for wrapping up."""
         self.in_channel: dict[int, dict[str, int]] = {}
+        """place → channel → how many tickets of it are offered or held."""
+        self.costs: dict[int, dict[str, int]] = {}
+        """place → channel → what they cost; kept while some channels interrupt others."""
+        self.interrupted_by: Mapping[str, Sequence[str]] = {}
+        """channel → the channels whose tickets may come on top of its own."""
         self.asks: dict[Requirement, Ask] = {}
         self._needs = Needs()
         self._by_number: list[Ask] = []
@@ -313,6 +319,7 @@ class People:
         self._weigh(profile.skills, {})
         self.wrapped.pop(place, None)
         self.in_channel.pop(place, None)
+        self.costs.pop(place, None)
         self._profiles[place] = self.agents[place] = None
         heappush(self._spare, place)
         return met
@@ -363,19 +370,57 @@ class People:
 
     # ------------------------------------------------------------------------------------------- now
 
+    def room(self, agent: Agent, channel: str) -> int:
+        """Return what an agent's capacity has left for tickets of a channel, whatever they wrap up."""
+        if not self.interrupted_by:
+            return agent.capacity - agent.load
+        return agent.capacity - sum(
+            cost
+            for other, cost in self.costs.get(agent.place, {}).items()
+            if channel not in self.interrupted_by.get(other, ())
+        )
+
+    def burden(self, place: int) -> tuple[int, int]:
+        """Return what a place carries that nothing of its own interrupts, and the most that it may be as work ends."""
+        costs, counts = self.costs.get(place, {}), self.in_channel.get(place, {})
+        channels = [channel for channel, n in counts.items() if n]
+        concerned = {*self.interrupted_by, *(c for by in self.interrupted_by.values() for c in by)}
+        fixed = sum(costs[channel] for channel in channels if channel not in concerned)
+        moving = [channel for channel in channels if channel in concerned]
+        loads = [
+            fixed + self._active([c for n, c in enumerate(moving) if left >> n & 1], costs)
+            for left in range(1 << len(moving))
+        ]
+        return loads[-1], max(loads)
+
+    def _active(self, channels: Sequence[str], costs: Mapping[str, int]) -> int:
+        return sum(
+            costs[channel]
+            for channel in channels
+            if not any(other in channels for other in self.interrupted_by.get(channel, ()))
+        )
+
     def refresh(self, agent: Agent) -> None:
         """Take over whether an agent is there and what they carry."""
         place = agent.place
         bit = 1 << place
-        base = 0 if agent.is_available else ABSENT
-        if bool(self.available >> place & 1) != agent.is_available:
+        base = 0 if agent.presence == "available" else ABSENT
+        if not agent.on_shift:
+            base |= OFF_SHIFT
+        is_there = not base
+        if bool(self.available >> place & 1) != is_there:
             self.available ^= bit
         if place == self.draining:
             base |= DRAINING
         room = agent.capacity - agent.load
-        left = room - self.wrapped.get(place, 0)
+        wrapped = self.wrapped.get(place, 0)
+        left = room - wrapped
+        is_by_channel = bool(self.interrupted_by)
         for kind in self.kinds.values():
             code = base
+            if is_by_channel:
+                room = self.room(agent, kind.channel)
+                left = room - wrapped
             if kind.cost > left:
                 code |= CAPACITY if kind.cost > room else WRAP_UP
             if agent.limits:
@@ -387,7 +432,7 @@ class People:
                 kind.state[place] = code
                 if not code or not before:
                     kind.free ^= bit
-        self.loads.set(place, load_of(agent, room - left))
+        self.loads.set(place, load_of(agent, wrapped))
 
     def kind(self, cost: int, channel: str) -> Kind:
         """Return the kind of a cost and channel."""
@@ -411,10 +456,12 @@ class People:
             if agent is None:
                 continue
             place = agent.place
-            code = 0 if agent.is_available else ABSENT
+            code = 0 if agent.presence == "available" else ABSENT
+            if not agent.on_shift:
+                code |= OFF_SHIFT
             if place == self.draining:
                 code |= DRAINING
-            room = agent.capacity - agent.load
+            room = self.room(agent, kind.channel)
             if kind.cost > room - self.wrapped.get(place, 0):
                 code |= CAPACITY if kind.cost > room else WRAP_UP
             if agent.limits:

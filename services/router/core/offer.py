@@ -24,8 +24,9 @@ def reservation_id(work_id: str, attempt: int) -> str:
 
 def judge(work: Work, answer: OfferAccepted | OfferDeclined) -> Verdict:
     """Hold an answer against the work as it is, after everything that fell due before it has been done."""
-    is_current = work.reservation_id == answer.reservation_id
-    is_theirs = work.agent_id == answer.agent_id
+    asked = work.agent_of(answer.reservation_id)
+    is_current = asked is not None
+    is_theirs = asked == answer.agent_id
     match answer, work.status:
         case _, "offered" if is_current:
             return Verdict(stands=True) if is_theirs else Verdict(refusal="not_yours")

@@ -4,13 +4,14 @@ Instants collide on purpose: most events come at the same one as the event befor
 """
 
 import random
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
+from hours.calendar import Calendar
 from schemas import roster, routing
 from services.router.core import assign, offer
-from services.router.core.domain import Domain
-from services.router.core.terms import Drain, Guard, Lending, Terms, Weights
+from services.router.core.domain import Domain, Switches
+from services.router.core.terms import Drain, Guard, Lending, Overload, Terms, Weights
 from tests.unit.router.oracle import Oracle
 from tests.unit.router.stories import at, restored
 
@@ -21,6 +22,19 @@ SKILLS = ("x", "y", "z")
 LANGUAGES = ("en", "tr")
 CHANNELS = ("mail", "chat")
 COSTS = (0, 10, 20, 60)
+CUSTOMERS = ("k1", "k2", "k3")
+OPEN = ((0, 60_000), (90_000, 150_000), (180_000, 600_000))
+"""When the calendar `duty` is open, in milliseconds from the start."""
+DUTY = Calendar(
+    "UTC",
+    ((),) * 7,
+    dates=(
+        (
+            date(2026, 11, 24),
+            tuple((9 * 3600 + begin // 1000, 9 * 3600 + end // 1000) for begin, end in OPEN),
+        ),
+    ),
+)
 SHAPE = (
     "queue", "cost", "channel", "skills", "language", "forbidden", "steps", "moves_on_miss",
 )  # fmt: skip
@@ -39,7 +53,14 @@ def make_terms(dice: random.Random) -> dict[str, Any]:
         for queue in QUEUES:
             if dice.random() < 0.5:
                 off_at = dice.randint(0, 1)
-                guards[queue] = (off_at + dice.randint(1, 2), off_at)
+                risk = dice.choice([None, None, 10_000, 30_000])
+                on_at = None if risk and dice.random() < 0.5 else off_at + dice.randint(1, 2)
+                guards[queue] = (on_at, off_at, risk, (risk or 0) + dice.choice([0, 10_000]))
+    overload = {}
+    for queue in QUEUES:
+        if dice.random() < 0.3:
+            at = dice.randint(0, 2)
+            overload[queue] = (at, dice.randint(0, at))
     return {
         "offer": 30_000,
         "max_declines": dice.choice([1, 1, 2]),
@@ -52,6 +73,13 @@ def make_terms(dice: random.Random) -> dict[str, Any]:
         "guards": guards,
         "drain": dice.choice([None, (60, 20_000), (20, 0)]),
         "wrap_up": dice.choice([{}, {"chat": 20_000}]),
+        "auto": dice.choice([(), (), (), (), ("gamma",)]),
+        "parallel": dice.choice([{}, {"alpha": 2}, {"alpha": 3, "beta": 2}]),
+        "interrupted_by": dice.choice([{}, {}, {"mail": ("chat",)}]),
+        "overload": overload,
+        "heartbeat": dice.choice([None, 20_000]),
+        "return_assigned": dice.choice([None, 10_000]),
+        "calendars": {"duty": OPEN},
     }
 
 
@@ -65,9 +93,19 @@ def terms_from(told: dict[str, Any]) -> Terms:
         weights=Weights(*told["weights"]),
         aging={priority: ms / 1000 for priority, ms in told["aging"].items()},
         lending={queue: Lending(*how) for queue, how in told["lending"].items()},
-        guards={queue: Guard(*how) for queue, how in told["guards"].items()},
+        guards={
+            queue: Guard(on_at, off_at, None if risk is None else risk / 1000, clear / 1000)
+            for queue, (on_at, off_at, risk, clear) in told["guards"].items()
+        },
         drain=None if told["drain"] is None else Drain(told["drain"][0], told["drain"][1] / 1000),
         wrap_up={channel: ms / 1000 for channel, ms in told["wrap_up"].items()},
+        auto_accept=tuple(told["auto"]),
+        parallel=told["parallel"],
+        interrupted_by=told["interrupted_by"],
+        overload={queue: Overload(*how) for queue, how in told["overload"].items()},
+        heartbeat=seconds(told["heartbeat"]),
+        return_assigned=seconds(told["return_assigned"]),
+        calendars={"duty": DUTY},
     )
 
 
@@ -111,6 +149,11 @@ class World:
             "languages": self.levels(LANGUAGES, 0.8),
             "capacity": dice.choice([0, 20, 60, 60, 100]),
             "limits": dice.choice([{}, {}, {}, {"mail": 1, "chat": 2}, {"chat": 1}]),
+            "calendar": dice.choice([None] * 12 + ["duty", "duty", "unheard of"]),
+            "shifts": dice.choice(
+                [()] * 12 + [((20_000, 70_000),), ((0, 40_000), (30_000, 95_000))]
+            ),
+            "auto": dice.random() < 0.1,
         }
 
     def step(self) -> dict[str, Any]:
@@ -168,7 +211,13 @@ class World:
             "preferred": dice.choice([None, None, dice.choice(self.agents), "nobody"]),
             "hold": dice.choice([0, 10_000, 40_000]),
             "excluded": dice.choice([(), (), (), (dice.choice(self.agents),)]),
+            "customer": dice.choice([None, None, *CUSTOMERS]),
+            "patience": dice.choice([0, 30_000, 30_000]),
+            "half_life": dice.choice([0, 20_000]),
+            "transfer": dice.choice([""] * 6 + ["direct", "forced"]),
         }
+        if event["preferred"] is None and dice.random() < 0.9:
+            event["transfer"] = ""
         wanted = {skill for skill, *_ in event["skills"]}
         event["forbidden"] = tuple(s for s in event["forbidden"] if s not in wanted)
         if self.shapes and dice.random() < 0.6:
@@ -185,8 +234,8 @@ class World:
         ticket, agent = dice.choice(self.tickets), dice.choice(self.agents)
         live = [w for w in works.values() if w["status"] != "ended"]
         match dice.choices(
-            ["ask", "again", "withdraw", "answer", "presence", "set", "remove", "tick"],
-            [30, 8, 12, 26, 14, 7, 1, 6],
+            ["ask", "again", "withdraw", "answer", "presence", "set", "remove", "beat", "tick"],
+            [32, 8, 12, 28, 14, 6, 1, 6, 4],
         )[0]:
             case "ask":
                 return self.ask(ticket)
@@ -202,12 +251,13 @@ class World:
             case "answer" if live:
                 offered = [w for w in live if w["status"] == "offered"] or live
                 work = dice.choice(offered)
-                token, who = work["token"], work["agent"] or agent
+                who, token = dice.choice([(work["agent"], work["token"]), *work["others"]])
+                who = who or agent
                 if dice.random() < 0.15:
                     token = (work["name"], dice.randint(1, 2))
                 if dice.random() < 0.1:
                     who = agent
-                what = dice.choice(["accept", "decline", "decline"])
+                what = dice.choice(["accept", "accept" if work["others"] else "decline", "decline"])
                 return {"what": what, "ticket": work["ticket"], "agent": who, "token": token}
             case "presence":
                 presence = dice.choice(["available", "available", "away", "offline"])
@@ -216,12 +266,19 @@ class World:
                 return self.set(agent)
             case "remove":
                 return {"what": "remove", "agent": agent}
+            case "beat":
+                return {"what": "beat", "agent": agent}
             case _:
                 return {"what": "tick"}
 
 
 def instant(ms: int | None) -> Any:
     return None if ms is None else START + timedelta(milliseconds=ms)
+
+
+def milliseconds(at: Any) -> int:
+    since: timedelta = at - START
+    return round(since.total_seconds() * 1000)
 
 
 def seconds(ms: int | None) -> float | None:
@@ -258,6 +315,12 @@ def event_from(told: dict[str, Any]) -> assign.Event:
                 languages=told["languages"],
                 capacity=told["capacity"],
                 channel_limits=told["limits"],
+                calendar=told["calendar"],
+                shifts=tuple(
+                    roster.Shift(starts_at=instant(begin), ends_at=instant(end))
+                    for begin, end in told["shifts"]
+                ),
+                auto_accept=told["auto"],
             )
         case "presence":
             return roster.PresenceSet(
@@ -265,6 +328,8 @@ def event_from(told: dict[str, Any]) -> assign.Event:
             )
         case "remove":
             return roster.AgentRemoved(domain="main", agent_id=told["agent"])
+        case "beat":
+            return roster.AgentHeartbeat(domain="main", agent_id=told["agent"])
         case _:
             return assign.DueNow()
 
@@ -286,6 +351,10 @@ def _request(told: dict[str, Any]) -> routing.WorkRequested:
         preferred_agent_id=told["preferred"],
         hold_seconds=seconds(told["hold"]),
         excluded_agent_ids=told["excluded"],
+        customer_id=told["customer"],
+        known_patience_seconds=told["patience"] / 1000,
+        known_half_life_seconds=told["half_life"] / 1000,
+        transfer=told["transfer"],
         requirement=routing.Requirement(
             language=language,
             language_level=level,
@@ -327,14 +396,23 @@ def plain(event: routing.RoutingEvent) -> tuple[Any, ...]:
                     record.scores,
                     record.relaxed,
                     tuple((e.agent_id, e.rules) for e in record.excluded),
+                    (record.known_agent, record.known_from, record.known_agent_rules),
                 ),
             )
         case routing.TicketQueued(record=record):
             assert record is not None
             excluded = tuple((e.agent_id, e.rules) for e in record.excluded)
-            return ("queued", event.ticket_id, event.is_matchable, excluded)
+            known = (record.known_agent, record.known_from, record.known_agent_rules)
+            return ("queued", event.ticket_id, event.is_matchable, excluded, known)
         case routing.TicketAssigned():
-            return ("assigned", event.ticket_id, event.agent_id)
+            return ("assigned", event.ticket_id, event.agent_id, event.how, event.overfull)
+        case routing.OfferWithdrawn():
+            return ("withdrawn", event.ticket_id, event.agent_id, event.reason, event.declines)
+        case routing.TransferRefused():
+            assert event.reason == event.rules[0]
+            return ("transfer_refused", event.ticket_id, event.agent_id, event.rules)
+        case routing.QueueOverloaded():
+            return ("overloaded", event.ticket_id, event.length)
         case routing.TicketRequeued():
             return ("requeued", event.ticket_id, event.agent_id, event.reason, event.declines)
         case routing.WorkReleased():
@@ -344,7 +422,8 @@ def plain(event: routing.RoutingEvent) -> tuple[Any, ...]:
         case routing.AssignmentExhausted():
             return ("exhausted", event.ticket_id)
         case routing.OfferAnswerRefused():
-            return ("refused", event.ticket_id, event.reason, event.winner_id)
+            won_at = None if event.winner_at is None else milliseconds(event.winner_at)
+            return ("refused", event.ticket_id, event.reason, event.winner_id, won_at)
         case _:
             raise TypeError(event.TYPE)
 
@@ -366,10 +445,11 @@ def duel(seed: int, n_events: int, *, restarts: bool = False, n_agents: int | No
     first = world.first_events()
     for n in range(len(first) + n_events):
         told = first[n] if n < len(first) else world.next(oracle.works)
-        expected, expected_ignored = oracle.hears(told, world.now)
-        oracle.remember_hope()
         if restarts:
             domain = restored(domain)
+            oracle.restarts()
+        expected, expected_ignored = oracle.hears(told, world.now)
+        oracle.remember_hope()
         said = assign.decide(domain, event_from(told), instant(world.now), terms)
         got = [plain(event) for event in said.events]
         if got != expected or said.ignored != expected_ignored:
@@ -377,9 +457,8 @@ def duel(seed: int, n_events: int, *, restarts: bool = False, n_agents: int | No
                 f"seed {seed}, event {n} at {world.now}: {told}\n"
                 f"engine {said.ignored}: {got}\noracle {expected_ignored}: {expected}"
             )
-        if (domain.switches.spilling, domain.switches.guarding) != (
-            oracle.spilling,
-            oracle.guarding,
+        if domain.switches != Switches(
+            oracle.spilling, oracle.guarding, oracle.crowded, oracle.at_risk, oracle.overloaded
         ):
             raise Differs(f"seed {seed}, event {n}: switches {domain.switches}")
         n_offers += sum(line[0] == "offered" for line in expected)

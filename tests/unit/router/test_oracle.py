@@ -9,7 +9,7 @@ from services.router.core import assign, matching
 from tests.unit.router.duel import duel
 
 INSTANCES = 2_000
-EVENTS = 26
+EVENTS = 28
 PARTS = 8
 
 # What the engine decides by size is forced both ways, since small worlds would never come to the other way.

@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from services.router.core import assign, bits, index, matching
-from services.router.core.domain import _PRESUMED, Domain, Work, WorkKey
+from services.router.core.domain import Domain, Work, WorkKey
+from services.router.core.records import _PRESUMED
 from services.router.core.terms import Terms
 from services.router.core.times import micros
 from tests.unit.router.duel import duel
@@ -270,7 +271,7 @@ def wrap_up_is_not_counted(patch: pytest.MonkeyPatch) -> None:
 
 
 def channels_are_not_counted(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(Domain, "_count_channel", lambda domain, work, sign: None)
+    patch.setattr(Domain, "_count_channel", lambda domain, agent, work, sign: None)
 
 
 def steps_begin_anew_after_an_offer(patch: pytest.MonkeyPatch) -> None:
@@ -309,7 +310,172 @@ def stale_openings_are_believed(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(assign._Turn, "_offer", offer)
 
 
+def offers_of_the_vanished_stay(patch: pytest.MonkeyPatch) -> None:
+    good = assign._Turn._return_offers
+
+    def return_offers(turn: Any, agent: Any, reason: Any) -> None:
+        if reason != "agent_vanished":
+            good(turn, agent, reason)
+
+    patch.setattr(assign._Turn, "_return_offers", return_offers)
+
+
+def what_the_vanished_accepted_never_waits_again(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Domain, "_return_at", lambda domain, agent: None)
+
+
+def an_answer_is_no_sign_of_life(patch: pytest.MonkeyPatch) -> None:
+    good = assign._Turn.answer
+
+    def answer(turn: Any, event: Any) -> Any:
+        heard = turn._heard
+        turn._heard = lambda agent: None
+        try:
+            return good(turn, event)
+        finally:
+            turn._heard = heard
+
+    patch.setattr(assign._Turn, "answer", answer)
+
+
+def silence_is_noticed_when_it_was_first_expected(patch: pytest.MonkeyPatch) -> None:
+    good = Domain.hear
+
+    def hear(domain: Domain, agent: Any, now: Any) -> None:
+        if agent.agent_id not in domain._silent_at:
+            good(domain, agent, now)
+
+    patch.setattr(Domain, "hear", hear)
+
+
+def the_start_of_a_shift_asks_nobody(patch: pytest.MonkeyPatch) -> None:
+    good = assign._Turn._turn_shift
+
+    def turn_shift(turn: Any, agent: Any) -> None:
+        was_open = agent.agent_id in turn._open_agents
+        good(turn, agent)
+        if not was_open:
+            turn._open_agents.discard(agent.agent_id)
+
+    patch.setattr(assign._Turn, "_turn_shift", turn_shift)
+
+
+def the_end_of_a_shift_leaves_offers_where_they_are(patch: pytest.MonkeyPatch) -> None:
+    good = assign._Turn._return_offers
+
+    def return_offers(turn: Any, agent: Any, reason: Any) -> None:
+        if reason != "shift_ended":
+            good(turn, agent, reason)
+
+    patch.setattr(assign._Turn, "_return_offers", return_offers)
+
+
+def losers_are_free_and_nothing_is_offered_to_them(patch: pytest.MonkeyPatch) -> None:
+    good = assign._Turn._assign
+
+    def give(turn: Any, work: Work, agent: Any, how: Any) -> None:
+        kept = set(turn._open_agents)
+        good(turn, work, agent, how)
+        turn._open_agents = kept
+
+    patch.setattr(assign._Turn, "_assign", give)
+
+
+def of_several_only_the_first_misses(patch: pytest.MonkeyPatch) -> None:
+    good = assign._Turn._count_decline
+
+    def count(turn: Any, work: Work, agent: Any) -> None:
+        if not work.others or work.agent_id == agent.agent_id:
+            good(turn, work, agent)
+
+    patch.setattr(assign._Turn, "_count_decline", count)
+
+
+def what_is_laid_aside_still_counts(patch: pytest.MonkeyPatch) -> None:
+    def room(people: Any, agent: Any, channel: str) -> int:
+        costs = people.costs.get(agent.place, {})
+        carried = sum(costs.values()) if people.interrupted_by else agent.load
+        return int(agent.capacity - carried)
+
+    patch.setattr(index.People, "room", room)
+
+
+def what_interrupts_does_not_count(patch: pytest.MonkeyPatch) -> None:
+    def room(people: Any, agent: Any, channel: str) -> int:
+        costs = people.costs.get(agent.place, {})
+        own = sum(cost for other, cost in costs.items() if other == channel)
+        return int(agent.capacity - (own if people.interrupted_by else agent.load))
+
+    patch.setattr(index.People, "room", room)
+
+
+def patience_for_the_known_does_not_fade(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(assign, "faded", lambda patience, age, half_life: patience)
+
+
+def who_knows_the_customer_is_told_by_the_first_ticket(patch: pytest.MonkeyPatch) -> None:
+    good = Domain.remember
+
+    def remember(domain: Domain, work: Work, now: Any) -> None:
+        if work.customer_id not in domain.known:
+            good(domain, work, now)
+
+    patch.setattr(Domain, "remember", remember)
+
+
+def a_target_comes_near_and_nobody_looks(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(Domain, "see_risks", lambda domain, now: False)
+
+
+def targets_of_the_hopeless_count(patch: pytest.MonkeyPatch) -> None:
+    good = Domain._watch_target
+
+    def watch(domain: Domain, work: Work, bucket: Any) -> None:
+        kept, bucket.is_hopeless = bucket.is_hopeless, False
+        domain.targets.drop(bucket.queue, work.work_id)
+        good(domain, work, bucket)
+        bucket.is_hopeless = kept
+
+    patch.setattr(Domain, "_watch_target", watch)
+
+
+def a_length_that_goes_up_and_down_says_it_each_time(patch: pytest.MonkeyPatch) -> None:
+    good = Domain.switch
+
+    def switch(domain: Domain, queue: str, **to: Any) -> None:
+        if "overloaded" not in to:
+            good(domain, queue, **to)
+
+    patch.setattr(Domain, "switch", switch)
+
+
+def force_is_never_overfull(patch: pytest.MonkeyPatch) -> None:
+    good = Domain.reserve
+
+    def reserve(domain: Domain, work: Work, *what: Any, **how: Any) -> None:
+        good(domain, work, *what, **how)
+        work.is_overfull = False
+
+    patch.setattr(Domain, "reserve", reserve)
+
+
 PLANTED: tuple[Patch, ...] = (
+    offers_of_the_vanished_stay,
+    what_the_vanished_accepted_never_waits_again,
+    an_answer_is_no_sign_of_life,
+    silence_is_noticed_when_it_was_first_expected,
+    the_start_of_a_shift_asks_nobody,
+    the_end_of_a_shift_leaves_offers_where_they_are,
+    losers_are_free_and_nothing_is_offered_to_them,
+    of_several_only_the_first_misses,
+    what_is_laid_aside_still_counts,
+    what_interrupts_does_not_count,
+    patience_for_the_known_does_not_fade,
+    who_knows_the_customer_is_told_by_the_first_ticket,
+    a_target_comes_near_and_nobody_looks,
+    targets_of_the_hopeless_count,
+    a_length_that_goes_up_and_down_says_it_each_time,
+    force_is_never_overfull,
     declines_unknown_on_the_agents_side,
     ties_by_place,
     no_id_in_the_idle_key,
