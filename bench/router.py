@@ -19,11 +19,17 @@ import psutil
 
 from bench.report import Report, machine, percentile
 from schemas import roster, routing
-from services.router.core import assign
-from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Work
-from services.router.core.requirement import Requirement, SkillNeed, Step, from_wire, to_wire
-from services.router.core.terms import Drain, Guard, Lending, Strategy, Terms
+from services.router.core.assignment import assign
+from services.router.core.assignment.capacity import Agent
+from services.router.core.assignment.domain import Domain, Work
+from services.router.core.assignment.requirement import (
+    Requirement,
+    SkillNeed,
+    Step,
+    from_wire,
+    to_wire,
+)
+from services.router.core.assignment.terms import Drain, Guard, Lending, Strategy, Terms
 
 NOON: Final = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 N_SKILLS: Final = 200

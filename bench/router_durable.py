@@ -37,7 +37,7 @@ from schemas.envelope import Envelope, read_record
 from schemas.payload import Payload
 from schemas.routing import OfferMade, WorkWithdrawn
 from schemas.topics import ROUTING, ROUTING_WORK
-from services.router.core.domain import Domain
+from services.router.core.assignment.domain import Domain
 from services.router.store import DomainStore
 
 DOMAIN: Final = "main"

@@ -10,8 +10,8 @@ import typer
 if TYPE_CHECKING:
     from services.ingest.core.policy import Channels
     from services.notifier.core.policy import Policy as NotifyPolicy
-    from services.router.core.policy import Policy as RoutingPolicy
-    from services.router.core.requirement import Requirement, Step
+    from services.router.core.assignment.requirement import Requirement, Step
+    from services.router.core.policy.policy import Policy as RoutingPolicy
     from services.sla.core.policy import Policy as SlaPolicy
 
 app = typer.Typer(help="Who gets what, and when.", no_args_is_help=True)
@@ -150,7 +150,7 @@ def _read(folder: Path, service: str) -> tuple[Any, list[Finding]]:
         whole = load(folder, PolicyFiles(files.files, _assemble, files.optional, files.folders))
     except PolicyError as error:
         return None, [Finding("error", error.file, error.path, _said(error.value, error.allowed))]
-    from services.router.core.policy_check import check as check_routing
+    from services.router.core.policy.policy_check import check as check_routing
 
     return whole, [
         Finding(one.level, one.file, one.path, one.message) for one in check_routing(whole)
@@ -162,9 +162,9 @@ def _assemble(parsed: Mapping[str, Any], folder: Path, version: str) -> Any:
 
     from chassis.errors import PolicyError
     from services.router.adapters import KINDS
-    from services.router.core import elsewhere_policy
-    from services.router.core.policy import assemble
-    from services.router.core.policy_model import PolicyMistake
+    from services.router.core.elsewhere import policy as elsewhere_policy
+    from services.router.core.policy.policy import assemble
+    from services.router.core.policy.policy_model import PolicyMistake
 
     del folder
     try:
@@ -261,8 +261,8 @@ def _check_channels(policies: Policies) -> Iterable[Finding]:
     if policies.routing is None:
         return
     from services.ingest.adapters import CHANNELS
-    from services.router.core.condition import channels_asked
-    from services.router.core.findings import nearest
+    from services.router.core.policy.condition import channels_asked
+    from services.router.core.policy.findings import nearest
 
     routing = policies.routing
     named = [("costs", name) for name in routing.routing.costs if name != "default"]
@@ -301,9 +301,9 @@ def route(
 ) -> Iterable[str]:
     """Tell where a message would go, by which rule, and who could answer it."""
     from chassis.clock import SystemClock
-    from services.router.core import requirement as requirements
-    from services.router.core import rules
-    from services.router.core.lifecycle import own_requirement
+    from services.router.core.assignment import requirement as requirements
+    from services.router.core.policy import rules
+    from services.router.core.tickets.lifecycle import own_requirement
 
     routing = policies.routing
     assert routing is not None

@@ -16,7 +16,7 @@ async def spelled_out(connection: Any, rows: Sequence[Any]) -> dict[int, list[st
 
     Sets the connection's search path to the router's tables.
     """
-    from services.router.core.explain import expand
+    from services.router.core.assignment.explain import expand
     from services.router.roster_history import static_reasons_at
 
     found: dict[int, list[str]] = {}

@@ -19,7 +19,7 @@ from cli.errors import CommandError, UsageMistake
 if TYPE_CHECKING:
     from cli.gateway import Gateway
     from schemas.roster import AgentSet
-    from services.router.core.policy_model import RoutingModel
+    from services.router.core.policy.policy_model import RoutingModel
     from services.router.core.roster_file import Change, Key
 
 MISTAKES_SHOWN: Final = 50
@@ -190,7 +190,7 @@ def export(
 
 def _routing(folder: Path) -> "RoutingModel":
     from chassis.policy import parse, read_yaml
-    from services.router.core.policy_model import ROUTING_FILE, RoutingModel
+    from services.router.core.policy.policy_model import ROUTING_FILE, RoutingModel
 
     found: RoutingModel = parse(ROUTING_FILE, read_yaml(folder / ROUTING_FILE), RoutingModel)
     return found
@@ -246,7 +246,7 @@ def _of_yaml(
     file: Path, routing: "RoutingModel", domain: str | None
 ) -> "tuple[tuple[AgentSet, ...], list[str]]":
     from chassis.policy import parse, read_yaml
-    from services.router.core.policy_model import AgentsModel
+    from services.router.core.policy.policy_model import AgentsModel
     from services.router.core.roster_file import agent_events, name_mistakes
 
     content = read_yaml(file)
@@ -393,7 +393,7 @@ def roster_of(folder: Path) -> "tuple[AgentSet, ...]":
     from chassis.errors import PolicyError
     from chassis.policy import load
     from cli.parts import policy_files
-    from services.router.core.policy_model import AGENTS_FILE, AgentsModel
+    from services.router.core.policy.policy_model import AGENTS_FILE, AgentsModel
     from services.router.core.roster_file import agent_events
 
     policy = load(folder, policy_files("router"))

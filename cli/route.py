@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from schemas.routing import Requirement
-    from services.router.core.policy import Policy
+    from services.router.core.policy.policy import Policy
     from services.router.core.what_if import Answer
 
 app = typer.Typer(help="Who would get a ticket, and why.", no_args_is_help=True)

@@ -17,7 +17,8 @@ from schemas.payload import Payload
 from schemas.topics import ROUTING, TICKETS, Topic
 from services.router.adapters import VENDORS
 from services.router.adapters.api import PlaceApi, Problem, Secrets, Vendor, new_client
-from services.router.core.elsewhere import (
+from services.router.core.elsewhere.calls import Assign, Call
+from services.router.core.elsewhere.decide import (
     Ask,
     CallSettled,
     Decision,
@@ -29,10 +30,9 @@ from services.router.core.elsewhere import (
     decide,
     next_due,
 )
-from services.router.core.elsewhere_calls import Assign, Call
-from services.router.core.elsewhere_policy import Place, Places
-from services.router.core.elsewhere_state import Calling, Conversation, Reason
-from services.router.core.policy import Policy
+from services.router.core.elsewhere.policy import Place, Places
+from services.router.core.elsewhere.state import Calling, Conversation, Reason
+from services.router.core.policy.policy import Policy
 from services.router.elsewhere_store import STAGE, ElsewhereStore, ItemRow, SupersededRow
 from services.router.metrics import ELSEWHERE_SECONDS
 

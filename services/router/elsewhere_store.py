@@ -8,7 +8,7 @@ from typing import Any, Final
 from chassis.ledger import DocumentStore
 from chassis.stage import Connection
 from schemas.elsewhere import AnyElsewhereEvent, AssignmentElsewhereDone
-from services.router.core.elsewhere_state import Calling, Conversation, Item, Resting, Waiting
+from services.router.core.elsewhere.state import Calling, Conversation, Item, Resting, Waiting
 from services.router.metrics import ELSEWHERE, ELSEWHERE_FAILED
 
 STAGE: Final = "router.elsewhere"

@@ -26,17 +26,17 @@ from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, MESSAGES, NOTIFICATIONS, ROSTER, ROUTING, ROUTING_WORK, SLA
 from services.router.adapters import KINDS
-from services.router.core import assign, decide, elsewhere_policy
-from services.router.core.causes import CAUSES_FILE, CausesModel
-from services.router.core.domain import Domain
-from services.router.core.elsewhere_policy import (
+from services.router.core.assignment import assign
+from services.router.core.assignment.domain import Domain
+from services.router.core.elsewhere import policy as elsewhere_policy
+from services.router.core.elsewhere.policy import (
     CHANNELS_FILE,
     ELSEWHERE_FILE,
     ChannelNamesModel,
     ElsewhereModel,
 )
-from services.router.core.policy import Policy, build
-from services.router.core.policy_model import (
+from services.router.core.policy.policy import Policy, build
+from services.router.core.policy.policy_model import (
     AGENTS_FILE,
     ROUTING_FILE,
     SLA_FILE,
@@ -45,7 +45,9 @@ from services.router.core.policy_model import (
     RoutingModel,
     SlaNamesModel,
 )
-from services.router.core.state import Conversation
+from services.router.core.tickets import decide
+from services.router.core.tickets.causes import CAUSES_FILE, CausesModel
+from services.router.core.tickets.state import Conversation
 from services.router.queue_lengths import Lengths, watched_of
 from services.router.store import DomainStore, RoutingRow, TicketRow, TicketStore
 

@@ -18,7 +18,7 @@ from schemas.tickets import (
     TicketPaged,
     TicketReturned,
 )
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.state import Reason
 
 OUTCOMES: Final = (
     "opened",

@@ -15,8 +15,8 @@ from chassis import logs
 from chassis.lifecycle import Runtime
 from chassis.policy import PolicyHolder
 from chassis.stage import Connection
-from services.router.core.domain import Domain
-from services.router.core.policy import Policy
+from services.router.core.assignment.domain import Domain
+from services.router.core.policy.policy import Policy
 
 READ_SECONDS: Final = 1.0
 

@@ -7,10 +7,10 @@ import msgspec
 
 from chassis.stage import Connection
 from schemas.routing import DecisionRecord
-from services.router.core.capacity import Agent
-from services.router.core.domain import RosterChange
-from services.router.core.explain import StaticReasons, reasons_of
-from services.router.core.requirement import from_wire
+from services.router.core.assignment.capacity import Agent
+from services.router.core.assignment.domain import RosterChange
+from services.router.core.assignment.explain import StaticReasons, reasons_of
+from services.router.core.assignment.requirement import from_wire
 
 _NOTE: Final = """
 INSERT INTO assignment_roster (domain, version, agent_id, place, profile)

@@ -17,10 +17,10 @@ from chassis.stage import Change, Connection
 from schemas.routing import RoutingEvent
 from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
 from services.router import metrics
-from services.router.core.capacity import Agent, Shift
-from services.router.core.domain import Domain, Known, Switches, Work
-from services.router.core.lifecycle import ErasedRow, MessageRow, MovedRow, RevisedRow
-from services.router.core.state import Conversation, Merged, OnHold, Queued, Snoozed, Ticket
+from services.router.core.assignment.capacity import Agent, Shift
+from services.router.core.assignment.domain import Domain, Known, Switches, Work
+from services.router.core.tickets.lifecycle import ErasedRow, MessageRow, MovedRow, RevisedRow
+from services.router.core.tickets.state import Conversation, Merged, OnHold, Queued, Snoozed, Ticket
 from services.router.queue_lengths import LengthWriter, Watched, nobody_asks
 from services.router.roster_history import note
 

@@ -21,10 +21,10 @@ from services.router.adapters import (
     zendesk,
 )
 from services.router.adapters.api import PlaceApi, Problem, Secrets, retry_after
-from services.router.core.elsewhere import Done, NotDone, Unknown
-from services.router.core.elsewhere_calls import Assign, Call, Card, Message
-from services.router.core.elsewhere_policy import Lists
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Assign, Call, Card, Message
+from services.router.core.elsewhere.decide import Done, NotDone, Unknown
+from services.router.core.elsewhere.policy import Lists
+from services.router.core.elsewhere.state import Reason
 from tests.fakes import desk
 from tests.fakes import freshdesk as freshdesk_fake
 from tests.fakes import gorgias as gorgias_fake

@@ -10,7 +10,7 @@ import pytest
 from chassis.ledger import open_pool
 from chassis.migrate import migrate
 from chassis.stage import Change
-from services.router.core.domain import Domain
+from services.router.core.assignment.domain import Domain
 from services.router.handlers import TicketsStage
 from services.router.queue_lengths import Lengths, watched_of
 from services.router.store import DomainStore

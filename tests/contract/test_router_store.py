@@ -13,9 +13,9 @@ from chassis.migrate import migrate
 from chassis.policy import PolicyHolder
 from chassis.stage import Change, Outcome
 from schemas import commands, merging, roster, routing
-from services.router.core import explain
-from services.router.core.domain import Domain, Lease
-from services.router.core.terms import Guard, Lending, Overload
+from services.router.core.assignment import explain
+from services.router.core.assignment.domain import Domain, Lease
+from services.router.core.assignment.terms import Guard, Lending, Overload
 from services.router.handlers import POLICY, TicketsStage
 from services.router.roster_history import static_reasons_at
 from services.router.store import DomainStore, RoutingRow

@@ -26,8 +26,9 @@ from services.ingest.core.ticket_view import (
     Standing,
     Taken,
 )
-from services.router.core import assign, decide
-from services.router.core.state import Ticket
+from services.router.core.assignment import assign
+from services.router.core.tickets import decide
+from services.router.core.tickets.state import Ticket
 from tests.unit.router.stories import CONVERSATION, Case, Desk, at, message
 
 AGENTS: Final = ("ada", "bo")

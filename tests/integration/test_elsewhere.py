@@ -29,7 +29,7 @@ from schemas.envelope import Envelope
 from services.router import elsewhere
 from services.router.adapters import slack, trello, zendesk
 from services.router.adapters.api import Secrets
-from services.router.core.elsewhere_policy import Lists, Place, Places
+from services.router.core.elsewhere.policy import Lists, Place, Places
 from services.router.elsewhere import ElsewhereStage
 from tests.fakes import desk
 from tests.fakes import slack as slack_fake

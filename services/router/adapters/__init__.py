@@ -14,7 +14,7 @@ from services.router.adapters import (
     zendesk,
 )
 from services.router.adapters.api import Vendor
-from services.router.core.elsewhere_policy import PlaceSettings
+from services.router.core.elsewhere.policy import PlaceSettings
 
 _MODULES: Final = (
     zendesk,

@@ -20,10 +20,10 @@ import msgspec
 from pydantic import BaseModel
 
 from chassis.clock import monotonic, now_seconds
-from services.router.core.elsewhere import Done, NotDone, Unknown
-from services.router.core.elsewhere_calls import Call
-from services.router.core.elsewhere_policy import SECRET_REFERENCE, PlaceSettings
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Call
+from services.router.core.elsewhere.decide import Done, NotDone, Unknown
+from services.router.core.elsewhere.policy import SECRET_REFERENCE, PlaceSettings
+from services.router.core.elsewhere.state import Reason
 
 T = TypeVar("T")
 Login = dict[str, Any]

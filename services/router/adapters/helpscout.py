@@ -28,10 +28,10 @@ from services.router.adapters.api import (
     shaped,
     user_id,
 )
-from services.router.core.elsewhere import Done
-from services.router.core.elsewhere_calls import Assign, Call
-from services.router.core.elsewhere_policy import ApiAddress, Desk, SecretReference
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Assign, Call
+from services.router.core.elsewhere.decide import Done
+from services.router.core.elsewhere.policy import ApiAddress, Desk, SecretReference
+from services.router.core.elsewhere.state import Reason
 
 _MERGED_INTO: Final = re.compile(r"/v2/conversations/(\d{1,20})$")
 

@@ -25,10 +25,10 @@ from services.router.adapters.api import (
     shaped,
     user_id,
 )
-from services.router.core.elsewhere import Done
-from services.router.core.elsewhere_calls import Assign, Call
-from services.router.core.elsewhere_policy import ApiAddress, Desk, SecretReference
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Assign, Call
+from services.router.core.elsewhere.decide import Done
+from services.router.core.elsewhere.policy import ApiAddress, Desk, SecretReference
+from services.router.core.elsewhere.state import Reason
 
 OWNER: Final = "hubspot_owner_id"
 

@@ -31,10 +31,10 @@ from services.router.adapters.api import (
     shaped,
     unknown,
 )
-from services.router.core.elsewhere import Done
-from services.router.core.elsewhere_calls import Call, Message
-from services.router.core.elsewhere_policy import ApiAddress, Messenger, SecretReference
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Call, Message
+from services.router.core.elsewhere.decide import Done
+from services.router.core.elsewhere.policy import ApiAddress, Messenger, SecretReference
+from services.router.core.elsewhere.state import Reason
 
 EVENT_TYPE: Final = "signalbox_ticket"
 LOOK_BACK: Final = timedelta(minutes=5)

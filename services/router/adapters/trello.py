@@ -29,10 +29,10 @@ from services.router.adapters.api import (
     shaped,
     unknown,
 )
-from services.router.core.elsewhere import Done
-from services.router.core.elsewhere_calls import Call, Card
-from services.router.core.elsewhere_policy import ApiAddress, Board, Lists, SecretReference
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Call, Card
+from services.router.core.elsewhere.decide import Done
+from services.router.core.elsewhere.policy import ApiAddress, Board, Lists, SecretReference
+from services.router.core.elsewhere.state import Reason
 
 LOOK_BACK: Final = timedelta(minutes=5)
 PAGE: Final = 1000

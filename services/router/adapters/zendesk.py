@@ -28,10 +28,10 @@ from services.router.adapters.api import (
     shaped,
     user_id,
 )
-from services.router.core.elsewhere import Done
-from services.router.core.elsewhere_calls import Assign, Call
-from services.router.core.elsewhere_policy import ApiAddress, Desk, SecretReference
-from services.router.core.elsewhere_state import Reason
+from services.router.core.elsewhere.calls import Assign, Call
+from services.router.core.elsewhere.decide import Done
+from services.router.core.elsewhere.policy import ApiAddress, Desk, SecretReference
+from services.router.core.elsewhere.state import Reason
 
 TAGS_MAX: Final = 1000
 """A ticket with more is left without ours rather than rewritten."""

@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from pydantic import ValidationError
 
 from schemas.roster import AgentSet, Shift
-from services.router.core.policy_model import AgentModel, AgentsModel, RoutingModel
+from services.router.core.policy.policy_model import AgentModel, AgentsModel, RoutingModel
 
 COLUMNS: Final = (
     "agent_id", "name", "domain", "queues", "skills", "languages", "capacity", "channel_limits", "calendar",

@@ -28,17 +28,22 @@ from pydantic import (
 from schemas import messages, routing
 from schemas.customers import CustomerContext
 from schemas.roster import AgentSet
-from services.router.core import assign, explain, lifecycle, shifts
-from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Switches, Work
-from services.router.core.explain import static_reasons
-from services.router.core.facts import of_message
-from services.router.core.policy import Policy
-from services.router.core.policy_model import AgentModel, AgentsModel
-from services.router.core.requirement import Requirement
+from services.router.core.assignment import (
+    assign,
+    explain,
+    shifts,
+)
+from services.router.core.assignment.capacity import Agent
+from services.router.core.assignment.domain import Domain, Switches, Work
+from services.router.core.assignment.explain import static_reasons
+from services.router.core.assignment.requirement import Requirement
+from services.router.core.assignment.terms import Terms
+from services.router.core.policy.facts import of_message
+from services.router.core.policy.policy import Policy
+from services.router.core.policy.policy_model import AgentModel, AgentsModel
+from services.router.core.policy.rule_trace import Passed, trace
 from services.router.core.roster_file import agent_events
-from services.router.core.rule_trace import Passed, trace
-from services.router.core.terms import Terms
+from services.router.core.tickets import lifecycle
 
 WAITING_MAX: Final = 10_000
 """How many tickets of a queue may be said to wait."""

@@ -34,8 +34,8 @@ from services.notifier.core.policy import Sender as OurSender
 from services.notifier.core.state import Conversation as Told
 from services.notifier.core.throttle import Recent
 from services.notifier.handlers import POLICY as NOTIFIER_POLICY
-from services.router.core import decide as router
-from services.router.core.state import Conversation as Case
+from services.router.core.tickets import decide as router
+from services.router.core.tickets.state import Conversation as Case
 from tests.unit.router.stories import POLICY as ROUTING
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)

@@ -9,9 +9,12 @@ from typing import Any
 
 from hours.calendar import Calendar
 from schemas import roster, routing
-from services.router.core import assign, offer
-from services.router.core.domain import Domain, Switches
-from services.router.core.terms import Drain, Guard, Lending, Overload, Terms, Weights
+from services.router.core.assignment import (
+    assign,
+    offer,
+)
+from services.router.core.assignment.domain import Domain, Switches
+from services.router.core.assignment.terms import Drain, Guard, Lending, Overload, Terms, Weights
 from tests.unit.router.oracle import Oracle
 from tests.unit.router.stories import at, restored
 

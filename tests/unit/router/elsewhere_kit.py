@@ -17,7 +17,7 @@ from schemas.tickets import (
     TicketStatusChanged,
     TicketUnmerged,
 )
-from services.router.core.elsewhere import (
+from services.router.core.elsewhere.decide import (
     Ask,
     CallSettled,
     Decision,
@@ -28,7 +28,7 @@ from services.router.core.elsewhere import (
     Unknown,
     decide,
 )
-from services.router.core.elsewhere_policy import (
+from services.router.core.elsewhere.policy import (
     Board,
     Desk,
     Lists,
@@ -36,7 +36,7 @@ from services.router.core.elsewhere_policy import (
     Place,
     Places,
 )
-from services.router.core.elsewhere_state import Conversation
+from services.router.core.elsewhere.state import Conversation
 
 CONVERSATION = "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01"
 TICKET = "3c59dc04-8e88-5024-9be8-079a5c74d079"

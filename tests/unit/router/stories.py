@@ -11,11 +11,12 @@ from msgspec import structs
 from chassis.policy import parse
 from schemas import commands, messages, roster, routing, sla
 from schemas.payload import Payload
-from services.router.core import assign, decide
-from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Known, Switches, Work
-from services.router.core.policy import Policy, build, terms
-from services.router.core.policy_model import (
+from services.router.core.assignment import assign
+from services.router.core.assignment.capacity import Agent
+from services.router.core.assignment.domain import Domain, Known, Switches, Work
+from services.router.core.assignment.terms import Terms
+from services.router.core.policy.policy import Policy, build, terms
+from services.router.core.policy.policy_model import (
     AGENTS_FILE,
     ROUTING_FILE,
     AgentsModel,
@@ -23,8 +24,8 @@ from services.router.core.policy_model import (
     OffersModel,
     RoutingModel,
 )
-from services.router.core.state import Conversation, Ticket
-from services.router.core.terms import Terms
+from services.router.core.tickets import decide
+from services.router.core.tickets.state import Conversation, Ticket
 
 P = TypeVar("P", bound=Payload)
 FOLDER = Path("policy")

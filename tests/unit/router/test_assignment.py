@@ -6,9 +6,9 @@ from typing import Any
 import pytest
 
 from schemas import roster, routing
-from services.router.core.domain import ENDED_KEPT
-from services.router.core.explain import expand, static_reasons
-from services.router.core.policy_model import OffersModel
+from services.router.core.assignment.domain import ENDED_KEPT
+from services.router.core.assignment.explain import expand, static_reasons
+from services.router.core.policy.policy_model import OffersModel
 from tests.unit.router.stories import Desk, at
 
 FRENCH = {"language": "en", "skills": [{"skill": "french", "level": 4}]}

@@ -3,8 +3,8 @@
 import pytest
 
 from chassis.errors import PolicyError
-from services.router.core.policy_model import PolicyMistake
-from services.router.core.terms import Guard, Overload
+from services.router.core.assignment.terms import Guard, Overload
+from services.router.core.policy.policy_model import PolicyMistake
 from tests.unit.router.stories import ROUTING_YAML, read_policy
 
 OFFERS = "offers: {seconds: 30, max_declines: 3, away_after_misses: 2}"

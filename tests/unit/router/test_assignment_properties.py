@@ -7,9 +7,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import roster, routing
-from services.router.core import assign
-from services.router.core.domain import Domain
-from services.router.core.policy_model import OffersModel
+from services.router.core.assignment import assign
+from services.router.core.assignment.domain import Domain
+from services.router.core.policy.policy_model import OffersModel
 from tests.unit.router.stories import at, check_domain, could_take, restored, terms_of
 
 AGENTS = ("ada", "bo", "cy", "di")

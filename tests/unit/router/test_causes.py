@@ -10,10 +10,10 @@ from chassis.errors import PolicyError
 from chassis.policy import parse
 from schemas import commands
 from schemas import tickets as wire
-from services.router.core.causes import CAUSES_FILE, CausesModel, build, find_in_causes
-from services.router.core.policy import Policy
-from services.router.core.policy import build as build_policy
-from services.router.core.policy_model import PolicyMistake
+from services.router.core.policy.policy import Policy
+from services.router.core.policy.policy import build as build_policy
+from services.router.core.policy.policy_model import PolicyMistake
+from services.router.core.tickets.causes import CAUSES_FILE, CausesModel, build, find_in_causes
 from tests.unit.router.stories import FOLDER, ROUTING_YAML, Case, message, parsed
 
 CAUSES_YAML = """

@@ -6,7 +6,7 @@ import pytest
 
 from schemas import commands, routing
 from schemas import tickets as wire
-from services.router.core.state import SEEN_MAX
+from services.router.core.tickets.state import SEEN_MAX
 from tests.unit.router.stories import Case, at, message
 
 FACTS = {"tried": "two browsers", "impact": "cannot order"}

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from chassis.testing.instants import at
 from schemas.elsewhere import AssignmentElsewhereDone, AssignmentElsewhereFailed
-from services.router.core.elsewhere import (
+from services.router.core.elsewhere.calls import Assign, Card, Message
+from services.router.core.elsewhere.decide import (
     RETRY_AFTER_MAX,
     Ask,
     Done,
@@ -20,9 +21,8 @@ from services.router.core.elsewhere import (
     item_name,
     next_due,
 )
-from services.router.core.elsewhere_calls import Assign, Card, Message
-from services.router.core.elsewhere_policy import Board, Desk, Lists, Messenger, Places
-from services.router.core.elsewhere_state import Conversation, Reason, Resting, Waiting
+from services.router.core.elsewhere.policy import Board, Desk, Lists, Messenger, Places
+from services.router.core.elsewhere.state import Conversation, Reason, Resting, Waiting
 from tests.unit.router.elsewhere_kit import (
     ALL,
     BOARD,

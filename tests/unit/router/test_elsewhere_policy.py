@@ -10,8 +10,8 @@ from chassis import policy
 from chassis.errors import PolicyError
 from chassis.policy import PolicyFiles
 from services.router.adapters import KINDS
-from services.router.core import elsewhere_policy
-from services.router.core.elsewhere_policy import (
+from services.router.core.elsewhere import policy as elsewhere_policy
+from services.router.core.elsewhere.policy import (
     CHANNELS_FILE,
     ELSEWHERE_FILE,
     ChannelNamesModel,
@@ -20,7 +20,7 @@ from services.router.core.elsewhere_policy import (
     Messenger,
     Places,
 )
-from services.router.core.policy_model import (
+from services.router.core.policy.policy_model import (
     AGENTS_FILE,
     ROUTING_FILE,
     AgentsModel,

@@ -14,10 +14,10 @@ from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.tickets import TicketOpened
 from services.router.adapters.api import PlaceApi, Problem, Vendor
-from services.router.core.elsewhere import Done, NotDone, Unknown
-from services.router.core.elsewhere_calls import Call
-from services.router.core.elsewhere_policy import Places
-from services.router.core.elsewhere_state import Conversation, Reason
+from services.router.core.elsewhere.calls import Call
+from services.router.core.elsewhere.decide import Done, NotDone, Unknown
+from services.router.core.elsewhere.policy import Places
+from services.router.core.elsewhere.state import Conversation, Reason
 from services.router.elsewhere import UNDERSTOOD, ElsewhereStage
 from services.router.elsewhere_store import ItemRow, SupersededRow
 from tests.unit.router.elsewhere_kit import (

@@ -9,11 +9,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from schemas import routing
-from services.router.core import assign, explain
-from services.router.core.domain import Domain
-from services.router.core.explain import expand, static_reasons
-from services.router.core.policy_model import OffersModel
-from services.router.core.terms import Drain, Guard, Lending, Terms
+from services.router.core.assignment import (
+    assign,
+    explain,
+)
+from services.router.core.assignment.domain import Domain
+from services.router.core.assignment.explain import expand, static_reasons
+from services.router.core.assignment.terms import Drain, Guard, Lending, Terms
+from services.router.core.policy.policy_model import OffersModel
 from tests.unit.router.duel import World, duel, event_from, instant, plain, terms_from
 from tests.unit.router.floor import Caller, poisson, waits
 from tests.unit.router.oracle import Oracle

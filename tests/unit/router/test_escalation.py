@@ -7,8 +7,8 @@ import pytest
 from chassis.errors import PolicyError
 from schemas import commands, notifications, routing, sla
 from schemas import tickets as wire
-from services.router.core.decide import RiseDue, timers
-from services.router.core.policy_model import PolicyMistake
+from services.router.core.policy.policy_model import PolicyMistake
+from services.router.core.tickets.decide import RiseDue, timers
 from tests.unit.router.stories import ROUTING_YAML, Case, Desk, at, message, read_policy
 
 FACTS = {"tried": "two browsers", "impact": "cannot order"}

@@ -12,9 +12,9 @@ from schemas import commands, notifications, roster, routing
 from schemas import tickets as wire
 from schemas.envelope import Envelope
 from schemas.payload import Payload
-from services.router.core.domain import Domain
-from services.router.core.lifecycle import MessageRow
-from services.router.core.state import Conversation
+from services.router.core.assignment.domain import Domain
+from services.router.core.tickets.lifecycle import MessageRow
+from services.router.core.tickets.state import Conversation
 from services.router.handlers import POLICY, AssignmentStage, TicketsStage, without_nul
 from services.router.store import RoutingRow, TicketRow
 from tests.unit.router.stories import at, message

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from schemas import commands, merging, routing, sla
 from schemas import tickets as wire
-from services.router.core import decide
-from services.router.core.decide import CloseDue, RiseDue, WakeDue, timers
-from services.router.core.state import Assigned, Merged, Offered, Queued
+from services.router.core.tickets import decide
+from services.router.core.tickets.decide import CloseDue, RiseDue, WakeDue, timers
+from services.router.core.tickets.state import Assigned, Merged, Offered, Queued
 from tests.unit.router.stories import ROUTING_YAML, Case, at, message, read_policy
 
 FACTS = {"tried": "two browsers", "impact": "cannot order"}

@@ -6,8 +6,8 @@ import pytest
 
 from schemas import routing
 from services.router import metrics
-from services.router.core.policy_model import OffersModel
-from services.router.core.terms import Guard, Lending, Overload
+from services.router.core.assignment.terms import Guard, Lending, Overload
+from services.router.core.policy.policy_model import OffersModel
 from tests.unit.router.stories import Desk, at
 
 SLOW = OffersModel(seconds=86_400, max_declines=3)

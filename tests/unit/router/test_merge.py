@@ -18,11 +18,11 @@ from schemas import commands, customers, merging, routing
 from schemas import tickets as wire
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, TICKETS
-from services.router.core import decide
-from services.router.core.decide import CloseDue, timers
-from services.router.core.lifecycle import ErasedRow, MessageRow, MovedRow
-from services.router.core.merge import HELD_MAX
-from services.router.core.state import Conversation, Merged, Pending, Solved, Ticket
+from services.router.core.tickets import decide
+from services.router.core.tickets.decide import CloseDue, timers
+from services.router.core.tickets.lifecycle import ErasedRow, MessageRow, MovedRow
+from services.router.core.tickets.merge import HELD_MAX
+from services.router.core.tickets.state import Conversation, Merged, Pending, Solved, Ticket
 from services.router.handlers import POLICY as ROUTING
 from services.router.handlers import TicketsStage
 from tests.unit.router.stories import POLICY, at, message, one

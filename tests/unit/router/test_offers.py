@@ -7,10 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from schemas import routing
-from services.router.core.assign import faded
-from services.router.core.domain import KNOWN_KEPT, KNOWN_MAX, Domain, Known, Work
-from services.router.core.policy_model import OffersModel
-from services.router.core.requirement import Requirement
+from services.router.core.assignment.assign import faded
+from services.router.core.assignment.domain import KNOWN_KEPT, KNOWN_MAX, Domain, Known, Work
+from services.router.core.assignment.requirement import Requirement
+from services.router.core.policy.policy_model import OffersModel
 from tests.unit.router.stories import Desk, at, one
 
 SLOW = OffersModel(seconds=3600, max_declines=3)

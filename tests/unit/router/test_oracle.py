@@ -5,7 +5,10 @@ Each world has a seed, so a failure names the one to look at.
 
 import pytest
 
-from services.router.core import assign, matching
+from services.router.core.assignment import (
+    assign,
+    matching,
+)
 from tests.unit.router.duel import duel
 
 INSTANCES = 2_000

@@ -9,11 +9,16 @@ from typing import Any
 
 import pytest
 
-from services.router.core import assign, bits, index, matching
-from services.router.core.domain import Domain, Work, WorkKey
-from services.router.core.records import _PRESUMED
-from services.router.core.terms import Terms
-from services.router.core.times import micros
+from services.router.core.assignment import (
+    assign,
+    bits,
+    index,
+    matching,
+)
+from services.router.core.assignment.domain import Domain, Work, WorkKey
+from services.router.core.assignment.records import _PRESUMED
+from services.router.core.assignment.terms import Terms
+from services.router.core.assignment.times import micros
 from tests.unit.router.duel import duel
 
 Patch = Callable[[pytest.MonkeyPatch], None]

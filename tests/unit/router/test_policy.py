@@ -7,9 +7,9 @@ import yaml
 
 from chassis.errors import PolicyError
 from chassis.policy import PolicyHolder
-from services.router.core.policy import assemble
-from services.router.core.policy_check import check
-from services.router.core.policy_model import PolicyMistake
+from services.router.core.policy.policy import assemble
+from services.router.core.policy.policy_check import check
+from services.router.core.policy.policy_model import PolicyMistake
 from services.router.core.roster_file import agent_events
 from services.router.handlers import POLICY
 from tests.unit.router.stories import AGENTS_YAML, ROUTING_YAML, parsed, read_policy

@@ -7,9 +7,9 @@ import pytest
 
 from hours.calendar import Calendar
 from schemas import roster, routing
-from services.router.core.capacity import Agent, Shift
-from services.router.core.policy_model import OffersModel
-from services.router.core.shifts import next_turn, on_duty
+from services.router.core.assignment.capacity import Agent, Shift
+from services.router.core.assignment.shifts import next_turn, on_duty
+from services.router.core.policy.policy_model import OffersModel
 from tests.unit.router.stories import Desk, at
 
 SLOW = OffersModel(seconds=3600, max_declines=3)

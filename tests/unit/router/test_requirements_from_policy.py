@@ -9,9 +9,9 @@ import yaml
 from schemas import messages, routing
 from schemas import tickets as wire
 from schemas.commands import EscalateTicket, ReassignTicket, ReplyToCustomer, SolveTicket
-from services.router.core.known_agent import KnownAgent
-from services.router.core.policy import Policy, build
-from services.router.core.requirement import Requirement, SkillNeed, Step
+from services.router.core.assignment.requirement import Requirement, SkillNeed, Step
+from services.router.core.policy.policy import Policy, build
+from services.router.core.tickets.known_agent import KnownAgent
 from tests.unit.router.stories import (
     FOLDER,
     ROUTING_YAML,

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from chassis.policy import parse, read_yaml
 from schemas.roster import AgentSet, Shift
-from services.router.core.policy_model import AgentsModel, RoutingModel
+from services.router.core.policy.policy_model import AgentsModel, RoutingModel
 from services.router.core.roster_file import (
     COLUMNS,
     agent_events,

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 
 from chassis.policy import parse
 from hours.file import CALENDARS_FILE, CalendarsFile
-from services.router.core.condition import Condition, place_of, why_never
-from services.router.core.facts import Facts, facts, of_message
-from services.router.core.lexicon import (
+from services.router.core.policy.condition import Condition, place_of, why_never
+from services.router.core.policy.facts import Facts, facts, of_message
+from services.router.core.policy.lexicon import (
     PatternMistake,
     Search,
     compile_pattern,
@@ -20,9 +20,9 @@ from services.router.core.lexicon import (
     spaced_words,
     text_of,
 )
-from services.router.core.policy import Policy, assemble
-from services.router.core.policy_model import ROUTING_FILE, RoutingModel
-from services.router.core.rules import Rule, first_match, match
+from services.router.core.policy.policy import Policy, assemble
+from services.router.core.policy.policy_model import ROUTING_FILE, RoutingModel
+from services.router.core.policy.rules import Rule, first_match, match
 from tests.unit.router.stories import ROUTING_YAML, at, message
 
 ROUTING = yaml.safe_load(ROUTING_YAML)
@@ -179,7 +179,7 @@ def test_patterns_that_explode_elsewhere_take_no_time_here() -> None:
 
 
 def test_where_the_automaton_gives_up_each_pattern_is_asked_by_itself() -> None:
-    from services.router.core import lexicon
+    from services.router.core.policy import lexicon
 
     automaton = lexicon._Automaton(["lamp", "desk"])
 

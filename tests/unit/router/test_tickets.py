@@ -7,9 +7,9 @@ import pytest
 from schemas import commands, routing
 from schemas import tickets as wire
 from schemas.messages import MessageRevised
-from services.router.core.decide import CloseDue, timers
-from services.router.core.lifecycle import RevisedRow
-from services.router.core.state import Solved
+from services.router.core.tickets.decide import CloseDue, timers
+from services.router.core.tickets.lifecycle import RevisedRow
+from services.router.core.tickets.state import Solved
 from tests.unit.router.stories import (
     CONVERSATION,
     ROUTING_YAML,

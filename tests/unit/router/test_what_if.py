@@ -11,13 +11,17 @@ import pytest
 from msgspec import structs
 
 from schemas import routing
-from services.router.core import assign, explain, matching
-from services.router.core.capacity import Agent
-from services.router.core.domain import Domain, Switches, Work
-from services.router.core.explain import expand, static_reasons
-from services.router.core.policy import Policy
-from services.router.core.requirement import from_wire
-from services.router.core.terms import Drain, Guard, Lending
+from services.router.core.assignment import (
+    assign,
+    explain,
+    matching,
+)
+from services.router.core.assignment.capacity import Agent
+from services.router.core.assignment.domain import Domain, Switches, Work
+from services.router.core.assignment.explain import expand, static_reasons
+from services.router.core.assignment.requirement import from_wire
+from services.router.core.assignment.terms import Drain, Guard, Lending
+from services.router.core.policy.policy import Policy
 from services.router.core.what_if import SHOWN_MAX, Answer, Unanswerable, answer, answer_line
 from tests.unit.router.duel import QUEUES, World, event_from, instant, terms_from
 from tests.unit.router.oracle import Oracle
@@ -580,12 +584,12 @@ def _is_fit(
     changed.take_up(terms, now)
     bucket, bit = changed.bucket(changed.works[work_id]), 1 << changed.agents[agent_id].place
     found = matching.takers(changed, changed.works[work_id], bucket, terms.max_declines)
+    if found.places & bit:
+        return True
     # Whoever is lent is not among the takers where the queue's own are there; that is an order, not a rule.
     is_hidden = found.via == "home" and found.places and changed.lending(bucket) & bit
-    if is_hidden:
-        barred = matching.barred(changed, changed.works[work_id], terms.max_declines)
-        return bool(bucket.kind.free & bucket.ask.able & bit and not barred & bit)
-    return bool(found.places & bit)
+    barred = matching.barred(changed, changed.works[work_id], terms.max_declines)
+    return bool(is_hidden and bucket.kind.free & bucket.ask.able & bit and not barred & bit)
 
 
 def _some_waiting(dice: random.Random, domain: Domain) -> Iterator[Work]:

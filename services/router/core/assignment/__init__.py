@@ -1,0 +1,1 @@
+"""Who gets what: a routing domain, its people and its waiting work."""

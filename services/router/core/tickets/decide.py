@@ -1,0 +1,826 @@
+"""What happens to a conversation's ticket: each message, command, routing fact, clock and timer, one after another.
+
+`decide` is total: what does not fit is refused with an event (commands) or ignored under a name (everything else).
+"""
+
+from datetime import datetime
+from typing import Final, NamedTuple
+
+from msgspec import Struct, structs
+
+from schemas import ids
+from schemas import tickets as wire
+from schemas.commands import (
+    AnyCommand,
+    Command,
+    MergeTicket,
+)
+from schemas.customers import (
+    CustomerErased,
+    CustomerEvent,
+    CustomerLinkSuggested,
+    CustomerMerged,
+    CustomerUnmerged,
+)
+from schemas.merging import (
+    HOPS_MAX,
+    ErasureCarried,
+    MergeAnswered,
+    MergeAsked,
+    MergeEnded,
+    MergeEvent,
+    MergeUndone,
+    MessageCarried,
+)
+from schemas.messages import MessageReceived, MessageRevised
+from schemas.notifications import NoticeFailed, NoticeUnknown
+from schemas.payload import Payload
+from schemas.routing import (
+    AssignmentExhausted,
+    OfferMade,
+    QueueOverloaded,
+    RoutingEvent,
+    TicketAssigned,
+    TicketQueued,
+    TicketRequeued,
+    TransferRefused,
+)
+from schemas.sla import (
+    SlaEvent,
+    TargetAtRisk,
+    TargetBreached,
+    TargetCancelled,
+    TargetMet,
+    TargetPaused,
+    TargetResumed,
+    TargetStarted,
+)
+from services.router.core.policy.policy import Policy
+from services.router.core.tickets import (
+    escalation,
+    lifecycle,
+    merge,
+    orders,
+)
+from services.router.core.tickets.lifecycle import (
+    SIGNALBOX,
+    ErasedRow,
+    MessageRow,
+    MovedRow,
+    RevisedRow,
+    Story,
+)
+from services.router.core.tickets.state import (
+    PAST_MAX,
+    SEEN_MAX,
+    Assigned,
+    Contact,
+    Conversation,
+    Merged,
+    Offered,
+    OnHold,
+    Past,
+    Pending,
+    Queued,
+    Snoozed,
+    Solved,
+    Spam,
+    Ticket,
+)
+
+CLOSE: Final = "close"
+"""The timer that ends the reopen window."""
+
+WAKE: Final = "wake"
+"""The timer that wakes a ticket on hold, or a snoozed one."""
+
+RISE: Final = "rise"
+"""The timer that moves a ticket up by its age."""
+
+
+class CloseDue(Struct, frozen=True):
+    """The reopen window may be over."""
+
+
+class WakeDue(Struct, frozen=True):
+    """A ticket that rests may have to wake."""
+
+
+class RiseDue(Struct, frozen=True):
+    """A ticket may have waited with the front line for too long."""
+
+
+TIMERS: Final[dict[str, CloseDue | WakeDue | RiseDue]] = {
+    CLOSE: CloseDue(),
+    WAKE: WakeDue(),
+    RISE: RiseDue(),
+}
+"""What each timer says when it fires."""
+
+
+class Decision(NamedTuple):
+    """The conversation from now on, what is told, and what is stored beside it.
+
+    `closed` are tickets that left the state with this decision, `ignored` why the input means nothing here.
+    """
+
+    state: Conversation | None
+    events: tuple[Payload, ...] = ()
+    messages: tuple[MessageRow | MovedRow | RevisedRow | ErasedRow, ...] = ()
+    closed: tuple[Ticket, ...] = ()
+    ignored: str | None = None
+
+
+Event = (
+    MessageReceived
+    | MessageRevised
+    | CustomerEvent
+    | AnyCommand
+    | MergeEvent
+    | RoutingEvent
+    | SlaEvent
+    | NoticeFailed
+    | NoticeUnknown
+    | CloseDue
+    | WakeDue
+    | RiseDue
+)
+
+
+def decide(
+    state: Conversation | None, event: Event, now: datetime, policy: Policy, occurred_at: datetime
+) -> Decision:
+    """Apply one event. `occurred_at` is when its sender acted; `now` when it is decided.
+
+    What every change may call for is done last: somebody on call is told, and the timer of the ticket's age is set.
+    """
+    decision = _apply(state, event, now, policy, occurred_at)
+    after = decision.state
+    if after is None or after.ticket is None:
+        return decision
+    if state is not None and after.ticket is state.ticket:
+        return decision
+    story = Story(after.conversation_id, after.ticket, now)
+    escalation.call_out(story, policy)
+    escalation.set_timer(story, policy)
+    if story.ticket is after.ticket:
+        return decision
+    return decision._replace(
+        state=structs.replace(after, ticket=story.ticket),
+        events=(*decision.events, *story.events),
+    )
+
+
+def _apply(
+    state: Conversation | None, event: Event, now: datetime, policy: Policy, occurred_at: datetime
+) -> Decision:
+    match event:
+        case MessageReceived():
+            return _message(state or Conversation(event.conversation_id), event, now, policy)
+        case MessageRevised():
+            return _revised(state, event, now)
+        case Command():
+            return _command(
+                state or Conversation(event.conversation_id), event, now, policy, occurred_at
+            )
+        case MergeEvent():
+            return _merging(state, event, now, policy)
+        case CloseDue():
+            return _close(state, now)
+        case WakeDue():
+            return _wake(state, now, policy)
+        case RiseDue():
+            return _rise(state, now, policy)
+        case CustomerEvent():
+            return _customer(state, event, now)
+        case _ if state is None or state.ticket is None:
+            return Decision(state, ignored="no_open_ticket")
+        case _ if event.ticket_id != state.ticket.ticket_id:
+            return Decision(state, ignored="other_ticket")
+    story = Story(state.conversation_id, state.ticket, now)
+    match event:
+        case RoutingEvent():
+            ignored = _routing(story, event, policy)
+        case NoticeFailed() | NoticeUnknown():
+            ignored = _notice_lost(story, event)
+        case _:
+            ignored = _clock(story, event, policy)
+    return _told(state, story, ignored)
+
+
+def timers(state: Conversation | None) -> dict[str, datetime]:
+    """Return when which timer fires; the ledger keeps them by these names."""
+    if state is None or state.ticket is None:
+        return {}
+    ticket = state.ticket
+    due = {} if ticket.rise_at is None else {RISE: ticket.rise_at}
+    match ticket.standing:
+        case Solved(close_at=at) | Spam(close_at=at):
+            return {**due, CLOSE: at}
+        case OnHold(until=until) if until is not None:
+            return {**due, WAKE: until}
+        case Snoozed(until=until):
+            return {**due, WAKE: until}
+        case _:
+            return due
+
+
+def _told(state: Conversation, story: Story, ignored: str | None) -> Decision:
+    if ignored is not None:
+        return Decision(state, ignored=ignored)
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events))
+
+
+def _remember(state: Conversation, seen: str) -> Conversation:
+    return structs.replace(state, seen=(*state.seen, seen)[-SEEN_MAX:])
+
+
+# ------------------------------------------------------------------------------------------- messages
+
+
+def _set_aside_reason(message: MessageReceived) -> str | None:
+    content = message.content
+    if content.direction == "outbound":
+        return "outbound"
+    if content.kind == "bounce":
+        return "bounce"
+    if content.is_automatic or content.kind == "auto_reply":
+        return "automatic"
+    return None
+
+
+def _message(
+    state: Conversation,
+    message: MessageReceived,
+    now: datetime,
+    policy: Policy,
+    *,
+    via: str | None = None,
+) -> Decision:
+    """Take in a message; `via` is the merged conversation that it was written in, if it was in another than this."""
+    if message.message_id in state.seen:
+        return Decision(state, ignored="message_repeated")
+    state = _remember(state, message.message_id)
+    reason = _set_aside_reason(message)
+    match state.ticket:
+        case Ticket(standing=Merged()):
+            return _carry(state, state.ticket, message, now)
+        case Ticket(standing=Spam(close_at=close_at)) if now < close_at:
+            return _set_aside(state, message, now, reason or "spam")
+        case Ticket(
+            standing=Queued() | Offered() | Assigned() | Pending() | OnHold() | Snoozed()
+        ) if reason != "outbound":
+            return _added(
+                state, state.ticket, message, now, policy, is_automatic=reason is not None, via=via
+            )
+        case Ticket(standing=Queued() | Offered() | Assigned() | Pending() | OnHold() | Snoozed()):
+            return _answered_elsewhere(state, state.ticket, message, now)
+        case _ if reason is not None:
+            return _set_aside(state, message, now, reason)
+        case Ticket(standing=Solved(close_at=close_at)) if now < close_at:
+            return _reopened(state, state.ticket, message, now, policy, via=via)
+        case _:
+            return _opened(state, message, now, policy)
+
+
+def _row(
+    message: MessageReceived, ticket_id: str | None, outcome: str, now: datetime
+) -> MessageRow:
+    return MessageRow(
+        message.message_id,
+        message.input_id,
+        ticket_id,
+        message.conversation_id,
+        message.content.kind,
+        outcome,
+        now,
+        lifecycle.what_is_new(message),
+    )
+
+
+def _answered_elsewhere(
+    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime
+) -> Decision:
+    story = Story(state.conversation_id, ticket, now)
+    lifecycle.answered_elsewhere(story, message)
+    _keep(story, message)
+    row = _row(message, None, "outbound", now)
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
+
+
+def _revised(state: Conversation | None, message: MessageRevised, now: datetime) -> Decision:
+    """Tell the open case that a message changed. What is said now replaces what was kept, in any case."""
+    content = message.content
+    seen = f"{message.message_id}/{message.input_id}"
+    if state is not None and seen in state.seen:
+        return Decision(state, ignored="message_repeated")
+    row = RevisedRow(message.message_id, content.text_new or content.text)
+    if state is None or state.ticket is None:
+        return Decision(state, (), (row,))
+    story = Story(state.conversation_id, state.ticket, now)
+    lifecycle.message_revised(story, message)
+    state = _remember(structs.replace(state, ticket=story.ticket), seen)
+    return Decision(state, tuple(story.events), (row,))
+
+
+def _set_aside(
+    state: Conversation, message: MessageReceived, now: datetime, reason: str
+) -> Decision:
+    told = wire.MessageNotTicketed(
+        message_id=message.message_id,
+        conversation_id=message.conversation_id,
+        reason=reason,
+        at=now,
+    )
+    return Decision(state, (told,), (_row(message, None, reason, now),))
+
+
+def _keep(story: Story, message: MessageReceived) -> None:
+    """A ticket that is about to be merged carries what came meanwhile after it."""
+    if story.ticket.merging is not None:
+        merge.keep(story, story.ticket.merging, message)
+
+
+def _added(
+    state: Conversation,
+    ticket: Ticket,
+    message: MessageReceived,
+    now: datetime,
+    policy: Policy,
+    *,
+    is_automatic: bool,
+    via: str | None,
+) -> Decision:
+    story = Story(state.conversation_id, ticket, now)
+    lifecycle.add_message(story, message, is_automatic=is_automatic, from_conversation_id=via)
+    _keep(story, message)
+    if not is_automatic:
+        _woken_by_customer(story, policy)
+        escalation.by_silence(story, policy)
+        escalation.by_words(story, message.content.fields, policy)
+    return Decision(
+        structs.replace(state, ticket=story.ticket),
+        tuple(story.events),
+        (_row(message, ticket.ticket_id, "added", now),),
+    )
+
+
+def _woken_by_customer(story: Story, policy: Policy) -> None:
+    rules = policy.routing.life_cycle
+    match story.ticket.standing:
+        case Pending():
+            lifecycle.resume(story, policy)
+        case OnHold() if rules.customer_wakes_on_hold:
+            lifecycle.wake(story, policy, "customer_replied")
+        case Snoozed() if rules.customer_wakes_snoozed:
+            lifecycle.wake(story, policy, "customer_replied")
+        case _:
+            pass
+
+
+def _reopened(
+    state: Conversation,
+    ticket: Ticket,
+    message: MessageReceived,
+    now: datetime,
+    policy: Policy,
+    *,
+    via: str | None,
+) -> Decision:
+    story = Story(state.conversation_id, ticket, now)
+    lifecycle.add_message(story, message, is_automatic=False, from_conversation_id=via)
+    lifecycle.reopen(story, message, policy)
+    escalation.by_reopening(story, policy)
+    escalation.by_words(story, message.content.fields, policy)
+    return Decision(
+        structs.replace(state, ticket=story.ticket),
+        tuple(story.events),
+        (_row(message, ticket.ticket_id, "reopened", now),),
+    )
+
+
+def _opened(
+    state: Conversation, message: MessageReceived, now: datetime, policy: Policy
+) -> Decision:
+    # A timer that is late must not keep a dead ticket open: the message closes it first.
+    ended = _closed(state, now)
+    left = ended.state or state
+    before = left.past[-1] if left.past else None
+    number = before.number + 1 if before is not None else 1
+    story = lifecycle.open_ticket(message, number, before, now, policy)
+    story.change(moved_at=now, waiting_since=message.content.occurred_at, unanswered=1)
+    escalation.by_words(story, message.content.fields, policy)
+    outcome = "followed_up" if before is not None else "opened"
+    return Decision(
+        structs.replace(left, ticket=story.ticket),
+        (*ended.events, *story.events),
+        (_row(message, story.ticket.ticket_id, outcome, now),),
+        ended.closed,
+    )
+
+
+# -------------------------------------------------------------------------------------------- merging
+
+
+def _carry(
+    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime, hops: int = 0
+) -> Decision:
+    """What is written in a merged ticket goes on to the one that it went into."""
+    assert isinstance(ticket.standing, Merged)
+    story = Story(state.conversation_id, ticket, now)
+    merge.carry(story, message, hops)
+    row = _row(message, ticket.standing.into_ticket_id, "carried", now)
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
+
+
+def _carried(state: Conversation, event: MessageCarried, now: datetime, policy: Policy) -> Decision:
+    """Take in a message that was written in a case merged into this one. Its row stands already, under that case."""
+    if event.message.message_id in state.seen:
+        return Decision(state, ignored="message_repeated")
+    ticket = state.ticket
+    if ticket is not None and isinstance(ticket.standing, Merged):
+        if event.hops >= HOPS_MAX:
+            return Decision(state, ignored="carried_too_far")
+        remembered = _remember(state, event.message.message_id)
+        return _carry(remembered, ticket, event.message, now, event.hops + 1)._replace(messages=())
+    message = event.message.model_copy(update={"conversation_id": state.conversation_id})
+    decision = _message(state, message, now, policy, via=event.from_conversation_id)
+    moved = tuple(
+        MovedRow((row.message_id,), row.ticket_id)
+        for row in decision.messages
+        if isinstance(row, MessageRow) and row.ticket_id is not None
+    )
+    told = tuple(one for one in decision.events if not isinstance(one, wire.MessageNotTicketed))
+    return decision._replace(events=told, messages=moved)
+
+
+def _merging(
+    state: Conversation | None, event: MergeEvent, now: datetime, policy: Policy
+) -> Decision:
+    """Follow what another conversation's task says of a merge."""
+    match event:
+        case MergeAsked():
+            return _asked(state, event, now, policy)
+        case MessageCarried():
+            return _carried(state or Conversation(event.conversation_id), event, now, policy)
+        case _ if state is None or state.ticket is None:
+            return Decision(state, ignored="no_open_ticket")
+        case ErasureCarried():
+            return _erasure_carried(state, state.ticket, event, now)
+        case MergeAnswered() if event.ticket_id == state.ticket.ticket_id:
+            return _answered(state, state.ticket, event, now)
+        case MergeUndone() if event.ticket_id == state.ticket.ticket_id:
+            story = Story(state.conversation_id, state.ticket, now)
+            return _told(state, story, None if merge.let_go(story, event) else "merge_unknown")
+        case MergeEnded() if event.ticket_id == state.ticket.ticket_id:
+            standing = state.ticket.standing
+            if not isinstance(standing, Merged) or standing.merge_id != event.merge_id:
+                return Decision(state, ignored="merge_unknown")
+            return _closed(state, now)
+        case _:
+            return Decision(state, ignored="other_ticket")
+
+
+def _asked(
+    state: Conversation | None, event: MergeAsked, now: datetime, policy: Policy
+) -> Decision:
+    ticket = None if state is None else state.ticket
+    if event.conversation_id == event.from_conversation_id:
+        return Decision(state, (merge.answer(event, "merge_cycle"),))
+    if state is None or ticket is None or ticket.ticket_id != event.ticket_id:
+        past = () if state is None else state.past
+        is_past = any(one.ticket_id == event.ticket_id for one in past)
+        return Decision(
+            state, (merge.answer(event, "target_closed" if is_past else "target_unknown"),)
+        )
+    if any(one.merge_id == event.merge_id for one in ticket.absorbed):
+        return Decision(state, (merge.answer(event, reference=ticket.reference),))
+    seen = f"merge/{event.merge_id}"
+    if seen in state.seen:
+        # It was refused, passed on or undone. What has come of it meanwhile must not come of it twice.
+        return Decision(state, ignored="merge_repeated")
+    state = _remember(state, seen)
+    if isinstance(ticket.standing, Merged):
+        return Decision(state, (merge.ask_further(event, ticket.standing),))
+    reason = merge.objection(ticket, event)
+    if reason:
+        return Decision(state, (merge.answer(event, reason),))
+    story = Story(state.conversation_id, ticket, now)
+    merge.absorb(story, event, policy)
+    story.events.append(merge.answer(event, reference=ticket.reference))
+    return _told(state, story, None)
+
+
+def _answered(state: Conversation, ticket: Ticket, event: MergeAnswered, now: datetime) -> Decision:
+    merging = ticket.merging
+    if merging is None or merging.merge_id != event.merge_id:
+        return Decision(state, ignored="merge_unknown")
+    story = Story(state.conversation_id, ticket, now)
+    if event.is_accepted:
+        merge.granted(story, event, merging)
+        return _told(state, story, None)
+    story.change(merging=None)
+    refused = MergeTicket(
+        command_id=merging.merge_id,
+        conversation_id=state.conversation_id,
+        ticket_id=ticket.ticket_id,
+        agent_id=merging.agent_id,
+        into_conversation_id=merging.into_conversation_id,
+        into_ticket_id=merging.into_ticket_id,
+    )
+    story.events.append(orders.refused(refused, event.reason, ticket, now))
+    return _told(state, story, None)
+
+
+def _erasure_carried(
+    state: Conversation, ticket: Ticket, event: ErasureCarried, now: datetime
+) -> Decision:
+    """Whoever wrote in a case that was merged into this one is to be forgotten: what came from that case goes."""
+    story = Story(state.conversation_id, ticket, now)
+    merge.forget(story, event.from_conversation_id)
+    if isinstance(ticket.standing, Merged) and event.hops < HOPS_MAX:
+        merge.carry_erasure(
+            story, event.members, event.message_ids, event.by, event.at, event.hops + 1
+        )
+    row = ErasedRow(
+        state.conversation_id, event.members, event.message_ids, (event.from_conversation_id,)
+    )
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
+
+
+# ------------------------------------------------------------------------------------------ customers
+
+
+def _customer(state: Conversation | None, event: CustomerEvent, now: datetime) -> Decision:
+    """Follow what becomes of the customer, in the open case and in the closed ones that are remembered."""
+    if state is None:
+        return Decision(None, ignored="no_conversation")
+    match event:
+        case CustomerMerged() | CustomerUnmerged():
+            return _renamed(state, event, now)
+        case CustomerLinkSuggested():
+            return _suggested(state, event, now)
+        case CustomerErased():
+            return _erased(state, event, now)
+        case _:
+            return Decision(state, ignored="not_for_tickets")
+
+
+def _renamed(
+    state: Conversation, event: CustomerMerged | CustomerUnmerged, now: datetime
+) -> Decision:
+    past = tuple(
+        one
+        if one.contact is None
+        else structs.replace(
+            one, contact=lifecycle.renamed(one.contact, event.members, event.customer_id)
+        )
+        for one in state.past
+    )
+    after = structs.replace(state, past=past)
+    if state.ticket is None:
+        return Decision(after, ignored=None if after != state else "other_customer")
+    story = Story(state.conversation_id, state.ticket, now)
+    lifecycle.change_customer(
+        story,
+        event.members,
+        event.customer_id,
+        "merged" if isinstance(event, CustomerMerged) else "unmerged",
+        event.merge_id,
+        event.by,
+    )
+    after = structs.replace(after, ticket=story.ticket)
+    ignored = None if after != state else "other_customer"
+    return Decision(after, tuple(story.events), ignored=ignored)
+
+
+def _suggested(state: Conversation, event: CustomerLinkSuggested, now: datetime) -> Decision:
+    if state.ticket is None:
+        return Decision(state, ignored="no_open_ticket")
+    story = Story(state.conversation_id, state.ticket, now)
+    why = "; ".join(piece.detail for piece in event.evidence)
+    lifecycle.note(
+        story,
+        ids.derive("note", "link", event.customer_id, event.other_id),
+        SIGNALBOX,
+        f"The customer may be the same person as {event.other_id} (score {event.score:.2f}): {why}."
+        " Nothing was merged; `signalbox customer suggestions` asks.",
+    )
+    return _told(state, story, None)
+
+
+def _erased(state: Conversation, event: CustomerErased, now: datetime) -> Decision:
+    """Forget who it was. The case stands as it stood, and nobody can be answered in it."""
+    members = event.members
+
+    def is_theirs(contact: Contact | None) -> bool:
+        return contact is not None and (contact.own_id in members or contact.customer_id in members)
+
+    ticket = state.ticket
+    if ticket is not None and is_theirs(ticket.contact):
+        ticket = lifecycle.without_person(ticket)
+    past = tuple(
+        structs.replace(one, contact=lifecycle.nobody(one.contact))
+        if one.contact is not None and is_theirs(one.contact)
+        else one
+        for one in state.past
+    )
+    told: list[Payload] = [
+        wire.ConversationErased(conversation_id=state.conversation_id, by=event.by, at=now)
+    ]
+    if ticket is not None and isinstance(ticket.standing, Merged):
+        story = Story(state.conversation_id, ticket, now)
+        merge.carry_erasure(story, members, event.message_ids, event.by, now)
+        told += story.events
+    row = ErasedRow(state.conversation_id, members, event.message_ids)
+    return Decision(structs.replace(state, ticket=ticket, past=past), tuple(told), (row,))
+
+
+# ---------------------------------------------------------------------------------------------- timer
+
+
+def _closed(state: Conversation, now: datetime) -> Decision:
+    if state.ticket is None:
+        return Decision(state)
+    story = Story(state.conversation_id, state.ticket, now)
+    past: Past = lifecycle.close(story)
+    merge.end(story)
+    left = structs.replace(state, ticket=None, past=(*state.past, past)[-PAST_MAX:])
+    return Decision(left, tuple(story.events), (), (story.ticket,))
+
+
+def _close(state: Conversation | None, now: datetime) -> Decision:
+    due = timers(state).get(CLOSE)
+    if state is None or due is None or now < due:
+        return Decision(state, ignored="nothing_due")
+    return _closed(state, now)
+
+
+def _wake(state: Conversation | None, now: datetime, policy: Policy) -> Decision:
+    due = timers(state).get(WAKE)
+    if state is None or state.ticket is None or due is None or now < due:
+        return Decision(state, ignored="nothing_due")
+    story = Story(state.conversation_id, state.ticket, now)
+    is_held = isinstance(state.ticket.standing, OnHold)
+    lifecycle.wake(story, policy, "hold_over" if is_held else "snooze_over")
+    return _told(state, story, None)
+
+
+def _rise(state: Conversation | None, now: datetime, policy: Policy) -> Decision:
+    due = timers(state).get(RISE)
+    if state is None or state.ticket is None or due is None or now < due:
+        return Decision(state, ignored="nothing_due")
+    story = Story(state.conversation_id, state.ticket, now)
+    escalation.by_age(story, due, policy)
+    return _told(state, story, None)
+
+
+# ------------------------------------------------------------------------------------------- commands
+
+
+def _command(
+    state: Conversation, command: AnyCommand, now: datetime, policy: Policy, occurred_at: datetime
+) -> Decision:
+    seen = f"command/{command.command_id}"
+    if seen in state.seen:
+        return Decision(state, ignored="command_repeated")
+    state = _remember(state, seen)
+    ticket = state.ticket
+    if ticket is None or ticket.ticket_id != command.ticket_id:
+        past = next((one for one in state.past if one.ticket_id == command.ticket_id), None)
+        reason = "ticket_unknown" if past is None else "closed"
+        return Decision(state, (orders.refused(command, reason, past, now),))
+    story = Story(state.conversation_id, ticket, now)
+    refusal = orders.objection(ticket, command)
+    if refusal is None:
+        refusal = orders.obey(story, state, command, policy, occurred_at)
+    if refusal is not None:
+        return Decision(state, (orders.refused(command, refusal, ticket, now),))
+    ignored = None if story.events else "changes_nothing"
+    back: tuple[MovedRow, ...] = ()
+    if isinstance(ticket.standing, Merged) and ticket.standing.carried:
+        # Unmerged: nothing else is done to a merged ticket. What was carried is its own again.
+        back = (MovedRow(ticket.standing.carried, ticket.ticket_id),)
+    return Decision(
+        structs.replace(state, ticket=story.ticket), tuple(story.events), back, ignored=ignored
+    )
+
+
+# ------------------------------------------------------------------------- routing, clocks, notices
+
+
+def _routing(story: Story, event: RoutingEvent, policy: Policy) -> str | None:
+    """Follow what assignment says; return why the event means nothing here, if so."""
+    ticket = story.ticket
+    if event.work_id != ticket.work_id:
+        return "stale_work"
+    match event, ticket.standing:
+        case OfferMade(), Queued() | Offered():
+            standing = Offered(event.work_id, event.agent_id, event.reservation_id)
+            story.move(standing, "offered", event.agent_id)
+        case TicketAssigned(), Queued() | Offered():
+            story.change(last_agent_id=event.agent_id, last_agent_at=story.now)
+            if ticket.desk == "technical":
+                story.change(technical_agent_id=event.agent_id)
+            story.move(
+                Assigned(event.work_id, event.agent_id),
+                event.how,
+                event.agent_id,
+                overfull=event.overfull,
+            )
+        case TicketRequeued(), Offered() | Assigned():
+            story.move(Queued(event.work_id), event.reason, event.agent_id)
+            lifecycle.take_place(story)
+        case AssignmentExhausted(), Queued():
+            _exhausted(story, event, policy)
+        case TransferRefused(), Queued():
+            _transfer_refused(story, event)
+        case QueueOverloaded(), Queued() | Offered():
+            return _overloaded(story, event, policy)
+        case TicketQueued() | TicketRequeued(), Queued():
+            return "already_queued"
+        case _:
+            return "changes_no_ticket"
+    return None
+
+
+def _exhausted(story: Story, event: AssignmentExhausted, policy: Policy) -> None:
+    if policy.routing.escalation.on_exhausted and escalation.can_rise(story.ticket):
+        escalation.hand_over(
+            story, policy, reason="everyone who could take it has declined", by_rule="on_exhausted"
+        )
+    else:
+        lifecycle.note(
+            story,
+            ids.derive("note", "exhausted", event.work_id),
+            SIGNALBOX,
+            f"Everyone in the queue {event.queue} who could take this has declined it. "
+            "It waits on; somebody has to look.",
+        )
+
+
+def _transfer_refused(story: Story, event: TransferRefused) -> None:
+    why = ", ".join(rule.replace("_", " ") for rule in event.rules or (event.reason,))
+    lifecycle.note(
+        story,
+        ids.derive("note", "transfer", event.work_id, event.agent_id),
+        SIGNALBOX,
+        f"It could not be given to {event.agent_id} ({why}). It waits for whoever can take it.",
+    )
+
+
+def _overloaded(story: Story, event: QueueOverloaded, policy: Policy) -> str | None:
+    action = policy.routing.escalation.on_overload.get(event.queue)
+    if action is None:
+        return "no_rule"
+    reason = f"{event.length} tickets wait in {event.queue}, more than {event.threshold}"
+    is_told = escalation.act(story, action, f"on_overload.{event.queue}", policy, reason=reason)
+    return None if is_told else "nothing_left_to_raise"
+
+
+def _clock(story: Story, event: SlaEvent, policy: Policy) -> str | None:
+    """Follow a clock: a deadline is a place in the queue, a risk or a breach what the policy makes of it."""
+    match story.ticket.standing:
+        case Solved():
+            return "already_solved"
+        case Spam():
+            return "is_spam"
+        case Merged():
+            return "merged"
+    match event:
+        case TargetAtRisk() | TargetBreached():
+            return _risk(story, event, policy)
+        case _ if event.target == "resolution":
+            return "no_response_clock"
+        case TargetStarted(due_at=due_at) | TargetResumed(due_at=due_at):
+            lifecycle.set_due(story, event.target, due_at)
+            return None
+        case TargetPaused() | TargetMet() | TargetCancelled():
+            lifecycle.set_due(story, event.target, None)
+            return None
+        case _:
+            return "changes_no_ticket"
+
+
+def _risk(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) -> str | None:
+    action = escalation.action_for(event, policy)
+    rule = escalation.rule_name(event)
+    if isinstance(story.ticket.standing, Pending):
+        return "waits_for_customer"
+    is_told = action is not None and escalation.act(story, action, rule, policy)
+    if isinstance(story.ticket.standing, OnHold | Snoozed) and policy.routing.life_cycle.risk_wakes:
+        lifecycle.wake(story, policy, rule)
+        is_told = True
+    if is_told:
+        return None
+    return "no_rule" if action is None else "nothing_left_to_raise"
+
+
+def _notice_lost(story: Story, event: NoticeFailed | NoticeUnknown) -> str | None:
+    how = f"({event.provider}, after {event.attempts} attempts): {event.reason}"
+    if isinstance(event, NoticeFailed):
+        text = f"The notice “{event.occasion}” did not reach the customer {how}"
+    else:
+        text = f"Nobody knows whether the notice “{event.occasion}” arrived {how}"
+    lifecycle.note(story, event.notice_id, SIGNALBOX, text)
+    return None

@@ -1,0 +1,712 @@
+"""The steps of a ticket's life, each a straight line: what changes, and what is told of it."""
+
+from datetime import datetime
+from typing import Any, Final, Literal, NamedTuple
+
+from msgspec import structs
+
+from schemas import ids
+from schemas import tickets as wire
+from schemas.messages import MessageReceived, MessageRevised
+from schemas.payload import Payload
+from schemas.routing import WorkRequested, WorkWithdrawn
+from services.router.core.assignment import requirement as requirements
+from services.router.core.assignment.requirement import Requirement
+from services.router.core.policy import rules
+from services.router.core.policy.policy import Policy
+from services.router.core.policy.rules import Rule
+from services.router.core.tickets.known_agent import KnownAgent
+from services.router.core.tickets.state import (
+    Contact,
+    Delegation,
+    OnHold,
+    Past,
+    Pending,
+    Queued,
+    Snoozed,
+    Solved,
+    Spam,
+    Standing,
+    Ticket,
+)
+
+SIGNALBOX = "signalbox"
+"""Who writes a note that no person wrote."""
+
+
+class MessageRow(NamedTuple):
+    """What became of a message: `outcome` is opened, followed_up, added, reopened, carried, or why it was set aside."""
+
+    message_id: str
+    input_id: str
+    ticket_id: str | None
+    conversation_id: str
+    kind: str
+    outcome: str
+    at: datetime
+    text: str
+
+
+class ErasedRow(NamedTuple):
+    """What is kept of `members` in a conversation is to be removed: their messages, and all of their tickets.
+
+    So is what the conversation's ticket took over from the cases of `sources`.
+    """
+
+    conversation_id: str
+    members: tuple[str, ...]
+    message_ids: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+
+class MovedRow(NamedTuple):
+    """Messages that belong to another ticket than it was said: carried to it, or come back from it."""
+
+    message_ids: tuple[str, ...]
+    ticket_id: str
+
+
+class RevisedRow(NamedTuple):
+    """What a message says now; empty where its writer took it back."""
+
+    message_id: str
+    text: str
+
+
+ELSEWHERE: Final = "elsewhere"
+"""Who answered, where nobody of the roster did: somebody at the channel itself."""
+
+
+class Story:
+    """One ticket within one decision: it changes step by step, and what is told is numbered on the way."""
+
+    def __init__(self, conversation_id: str, ticket: Ticket, now: datetime) -> None:
+        self.conversation_id = conversation_id
+        self.ticket = ticket
+        self.now = now
+        self.events: list[Payload] = []
+        self.command_id: str | None = None
+        """The command that is being obeyed, if one is."""
+
+    def change(self, **fields: Any) -> None:
+        """Replace fields of the ticket. Whoever becomes its last agent has to do with it now."""
+        if fields.get("last_agent_id", self.ticket.last_agent_id) != self.ticket.last_agent_id:
+            fields.setdefault("last_agent_at", self.now)
+        standing = fields.get("standing")
+        if standing is not None and standing.status != self.ticket.standing.status:
+            fields.setdefault("moved_at", self.now)
+        self.ticket = structs.replace(self.ticket, **fields)
+
+    def tell(self, kind: type[wire.TicketEvent], /, **fields: Any) -> None:
+        """Tell a fact about the ticket, under its next version."""
+        self.change(version=self.ticket.version + 1, updated_at=self.now)
+        self.events.append(
+            kind(
+                ticket_id=self.ticket.ticket_id,
+                conversation_id=self.conversation_id,
+                version=self.ticket.version,
+                at=self.now,
+                **fields,
+            )
+        )
+
+    def move(
+        self, standing: Standing, reason: str, agent_id: str | None = None, **more: Any
+    ) -> None:
+        """Move the ticket on and say so; `more` are further fields of the event."""
+        before = self.ticket.standing.status
+        self.change(standing=standing)
+        self.tell(
+            wire.TicketStatusChanged,
+            before=before,
+            status=standing.status,
+            reason=reason,
+            agent_id=agent_id,
+            queue=self.ticket.queue,
+            command_id=self.command_id,
+            **more,
+        )
+
+    def request_work(
+        self,
+        reason: str,
+        policy: Policy,
+        *,
+        relax_from: datetime | None = None,
+        preferred: str | None = None,
+        preferred_at: datetime | None = None,
+        excluded: tuple[str, ...] = (),
+        transfer: Literal["", "direct", "forced"] = "",
+    ) -> None:
+        """Ask for a person: the ticket stands queued under a new work id, in the domain that its queue has now.
+
+        `relax_from` is when the patience of what it asks begins (None: when it entered). The longer ago the preferred
+        agent had to do with the customer, at `preferred_at` or as the ticket knows, the less they are waited for. `transfer`
+        gives it to them without an offer.
+        """
+        work_id = next_work_id(self.ticket)
+        queue = policy.queue(self.ticket.queue)
+        self.change(
+            works=self.ticket.works + 1,
+            standing=Queued(work_id),
+            domain=self.ticket.domain if queue is None else queue.domain,
+            relax_from=relax_from,
+        )
+        if policy.routing.assignment.on_policy_change == "reevaluate":
+            self._ask_as_now(policy)
+        if preferred_at is None and preferred == self.ticket.last_agent_id:
+            preferred_at = self.ticket.last_agent_at
+        known = policy.known_agent_of(self.ticket.rule)
+        self._ask(work_id, reason, preferred, excluded, known, preferred_at, transfer)
+
+    def _ask_as_now(self, policy: Policy) -> None:
+        """Ask what the ticket's rule asks by the present policy, where both still are in the rule's queue."""
+        ticket = self.ticket
+        rule = policy.by_name.get(ticket.rule)
+        if rule is None or rule.queue != ticket.queue or ticket.policy_version == policy.version:
+            return
+        spoken = ticket.requirement.language or ticket.contact.language
+        own = own_requirement(rule, spoken, policy)
+        self.change(policy_version=policy.version, **asked_in(ticket.queue, own, rule.name, policy))
+
+    def repeat_work(self, work_id: str, reason: str) -> None:
+        """Tell assignment of a new priority or deadline of the request that stands: its place changes, and nothing else."""
+        self._ask(work_id, reason, None, ())
+
+    def _ask(
+        self,
+        work_id: str,
+        reason: str,
+        preferred: str | None,
+        excluded: tuple[str, ...],
+        known: KnownAgent | None = None,
+        preferred_at: datetime | None = None,
+        transfer: Literal["", "direct", "forced"] = "",
+    ) -> None:
+        self.change(asked_due_at=self.ticket.due_at)
+        ticket = self.ticket
+        hold = None if known is None or preferred is None else known.hold(preferred_at, self.now)
+        self.events.append(
+            WorkRequested(
+                domain=ticket.domain,
+                work_id=work_id,
+                ticket_id=ticket.ticket_id,
+                conversation_id=self.conversation_id,
+                queue=ticket.queue,
+                priority=ticket.priority,
+                cost=ticket.cost,
+                requirement=requirements.to_wire(ticket.requirement),
+                entered_at=ticket.entered_at,
+                relax_from=ticket.relax_from,
+                preferred_agent_id=preferred,
+                excluded_agent_ids=excluded,
+                channel=ticket.contact.channel,
+                hold_seconds=hold,
+                due_at=ticket.due_at,
+                transfer=transfer,
+                customer_id=ticket.contact.customer_id,
+                known_patience_seconds=0 if known is None else known.patience.total_seconds(),
+                known_half_life_seconds=0 if known is None else known.half_life.total_seconds(),
+                reason=reason,
+                rule=ticket.rule,
+                policy_version=ticket.policy_version,
+            )
+        )
+
+    def withdraw_work(self, reason: str) -> None:
+        """Tell assignment that nobody is needed any more, if somebody was."""
+        work_id = self.ticket.work_id
+        if work_id is not None:
+            self.events.append(
+                WorkWithdrawn(
+                    domain=self.ticket.domain,
+                    work_id=work_id,
+                    ticket_id=self.ticket.ticket_id,
+                    conversation_id=self.conversation_id,
+                    reason=reason,
+                )
+            )
+
+
+def next_work_id(ticket: Ticket) -> str:
+    """Name the ticket's next request for a person."""
+    return ids.derive("work", ticket.ticket_id, str(ticket.works + 1))
+
+
+def contact_of(message: MessageReceived) -> Contact:
+    """Return where the writer of a message can be answered."""
+    content = message.content
+    return Contact(
+        message.customer_id,
+        content.sender.name,
+        content.sender.address,
+        content.sender.kind,
+        content.channel,
+        content.account,
+        content.language,
+        message.verified,
+        message.origin_customer_id or "",
+    )
+
+
+def _contact_for(message: MessageReceived, follows: Past | None) -> Contact:
+    """Return where a new case is answered. A message whose place is doubted leaves that where it was."""
+    if message.suspicion and follows is not None and follows.contact is not None:
+        return follows.contact
+    return contact_of(message)
+
+
+def what_is_new(message: MessageReceived) -> str:
+    """Return what the writer added this time, or all of it where that cannot be told."""
+    return message.content.text_new or message.content.text
+
+
+def open_ticket(
+    message: MessageReceived, number: int, follows: Past | None, now: datetime, policy: Policy
+) -> Story:
+    """Open the conversation's `number`-th case, as the first rule that fits decides."""
+    content = message.content
+    facts = rules.of_message(
+        message,
+        what_is_new(message),
+        previous_tickets=number - 1,
+        reopens=0 if follows is None else follows.reopen_count,
+        now=now,
+        lengths=policy.lengths,
+    )
+    rule, matched, observed = rules.match(policy.rules, facts)
+    own = own_requirement(rule, content.language, policy)
+    cost = rule.cost_on(content.channel)
+    queue = policy.routing.queues[rule.queue]
+    ticket_id = ids.ticket_id(message.conversation_id, number)
+    work_id = ids.derive("work", ticket_id, "1")
+    ticket = Ticket(
+        ticket_id=ticket_id,
+        number=number,
+        reference=ids.ticket_reference(ticket_id),
+        version=0,
+        standing=Queued(work_id),
+        queue=rule.queue,
+        desk=queue.desk,
+        domain=queue.domain,
+        priority=rule.priority,
+        sla_policy=rule.sla_policy,
+        rule=rule.name,
+        policy_version=policy.version,
+        cost=policy.cost(content.channel) if cost is None else cost,
+        contact=_contact_for(message, follows),
+        subject=content.subject,
+        opened_at=now,
+        entered_at=now,
+        updated_at=now,
+        customer_wrote_at=content.occurred_at,
+        tags=rule.tags,
+        **asked_in(rule.queue, own, rule.name, policy),
+    )
+    story = Story(message.conversation_id, ticket, now)
+    story.tell(
+        wire.TicketOpened,
+        number=number,
+        reference=ticket.reference,
+        message_id=message.message_id,
+        contact=ticket.contact.to_wire(),
+        subject=ticket.subject,
+        desk=ticket.desk,
+        queue=ticket.queue,
+        priority=ticket.priority,
+        sla_policy=ticket.sla_policy,
+        rule=ticket.rule,
+        policy_version=ticket.policy_version,
+        occurred_at=content.occurred_at,
+        follows=follows.ticket_id if follows is not None else None,
+        vendor_message_id=content.vendor_message_id,
+        vendor_thread=content.thread or "",
+        suspicion=message.suspicion,
+        context=message.context,
+        matched=matched,
+        observed=observed,
+        tags=ticket.tags,
+    )
+    if follows is None:
+        story.request_work("opened", policy)
+    else:
+        story.request_work(
+            "follow_up",
+            policy,
+            preferred=follows.last_agent_id,
+            preferred_at=follows.last_agent_at or follows.closed_at,
+        )
+    return story
+
+
+def own_requirement(rule: Rule, language: str | None, policy: Policy) -> Requirement:
+    """Return what a rule itself asks for a customer of a language."""
+    spoken = policy.language(language) if rule.is_language_asked else None
+    return structs.replace(rule.requirement, language=spoken)
+
+
+def asked_in(queue: str, own: Requirement, rule: str, policy: Policy) -> dict[str, Any]:
+    """Return the fields of a ticket that say what it asks in a queue: all of it, and its own part where that is less."""
+    asked = policy.asked_in(queue, own, rule)
+    return {"requirement": asked, "asked": None if asked == own else own}
+
+
+def add_message(
+    story: Story,
+    message: MessageReceived,
+    *,
+    is_automatic: bool,
+    from_conversation_id: str | None = None,
+) -> None:
+    """Add a message to the case. One whose place is doubted, or that was carried, does not change where answers go."""
+    content = message.content
+    keeps = is_automatic or message.suspicion or from_conversation_id is not None
+    contact = None if keeps else contact_of(message)
+    if contact is not None:
+        language = contact.language or story.ticket.contact.language
+        story.change(contact=structs.replace(contact, language=language))
+    if not is_automatic:
+        ticket = story.ticket
+        wrote_at = content.occurred_at
+        story.change(
+            customer_wrote_at=max(ticket.customer_wrote_at or wrote_at, wrote_at),
+            waiting_since=min(ticket.waiting_since or wrote_at, wrote_at),
+            unanswered=ticket.unanswered + 1,
+        )
+    story.tell(
+        wire.TicketMessageAdded,
+        message_id=message.message_id,
+        kind=content.kind,
+        is_automatic=is_automatic,
+        occurred_at=content.occurred_at,
+        status=story.ticket.standing.status,
+        vendor_message_id=content.vendor_message_id,
+        contact=None if contact is None else story.ticket.contact.to_wire(),
+        from_conversation_id=from_conversation_id,
+    )
+
+
+def resume(story: Story, policy: Policy) -> None:
+    """The customer answered what we waited for: back to the queue, to whoever answered last if they are free."""
+    story.change(entered_at=story.now)
+    wake(story, policy, "customer_replied")
+
+
+def wake(story: Story, policy: Policy, reason: str, agent_id: str | None = None) -> None:
+    """A ticket that rested waits for us again, at its age. Whoever had it is asked first, if they have room for it."""
+    preferred = story.ticket.assignee_id or story.ticket.last_agent_id
+    story.move(Queued(next_work_id(story.ticket)), reason, agent_id)
+    story.request_work(reason, policy, relax_from=story.now, preferred=preferred)
+
+
+def hold(story: Story, agent_id: str, reason: str, waiting_on: str, until: datetime | None) -> None:
+    """A third party has to act first; nobody's capacity is taken meanwhile."""
+    ticket = story.ticket
+    story.withdraw_work("on_hold")
+    keeper = ticket.assignee_id or agent_id
+    story.change(last_agent_id=keeper)
+    story.move(
+        OnHold(keeper, waiting_on, until),
+        "on_hold",
+        keeper,
+        waiting_on=waiting_on,
+        until=until,
+        detail=reason,
+    )
+
+
+def snooze(story: Story, agent_id: str, until: datetime) -> None:
+    """Put the ticket away until an instant; the clocks run on."""
+    story.withdraw_work("snoozed")
+    story.change(last_agent_id=agent_id)
+    story.move(Snoozed(agent_id, until), "snoozed", agent_id, until=until)
+
+
+def set_aside_as_spam(story: Story, agent_id: str, reason: str, policy: Policy) -> None:
+    """It is no customer's. It can be restored as long as a solved ticket can be reopened."""
+    story.withdraw_work("spam")
+    # What was owed to a customer is owed to nobody.
+    story.change(delegation=None, waiting_since=None, unanswered=0, dues={}, paged=())
+    story.move(Spam(agent_id, story.now + policy.reopen_window), "spam", agent_id, detail=reason)
+
+
+def restore(story: Story, agent_id: str, policy: Policy) -> None:
+    """It was a customer after all: the ticket waits again, at its age, and answers what it had."""
+    story.change(waiting_since=story.ticket.customer_wrote_at)
+    story.move(Queued(next_work_id(story.ticket)), "restored", agent_id)
+    story.request_work(
+        "restored", policy, relax_from=story.now, preferred=story.ticket.last_agent_id
+    )
+
+
+def delegate(
+    story: Story, command_id: str, owner_id: str, to_agent_id: str, task: str, policy: Policy
+) -> None:
+    """A colleague does a part; the owner stays responsible, and does not get it back by chance."""
+    story.withdraw_work("delegated")
+    story.change(delegation=Delegation(owner_id, to_agent_id, task), last_agent_id=owner_id)
+    story.tell(
+        wire.TicketDelegated,
+        command_id=command_id,
+        owner_id=owner_id,
+        to_agent_id=to_agent_id,
+        task=task,
+    )
+    story.move(Queued(next_work_id(story.ticket)), "delegated", owner_id)
+    story.request_work(
+        "delegated",
+        policy,
+        relax_from=story.ticket.relax_from,
+        preferred=to_agent_id,
+        excluded=(owner_id,),
+    )
+
+
+def give_back(
+    story: Story,
+    command_id: str,
+    agent_id: str,
+    reason: str,
+    delegation: Delegation,
+    policy: Policy,
+) -> None:
+    """What was delegated goes back to its owner, through assignment: they are asked first, if they have room."""
+    owner_id = delegation.owner_id
+    queue = story.ticket.queue
+    story.withdraw_work("returned")
+    story.change(delegation=None, last_agent_id=owner_id)
+    story.tell(
+        wire.TicketReturned,
+        command_id=command_id,
+        agent_id=agent_id,
+        to_agent_id=owner_id,
+        from_queue=queue,
+        to_queue=queue,
+        what="delegation",
+        reason=reason,
+        returns=story.ticket.returns,
+    )
+    if not isinstance(story.ticket.standing, Queued):
+        story.move(Queued(next_work_id(story.ticket)), "returned", agent_id)
+    story.request_work("returned", policy, relax_from=story.ticket.relax_from, preferred=owner_id)
+
+
+def set_due(story: Story, target: str, due_at: datetime | None) -> None:
+    """A response clock runs until `due_at`, or runs no more. A ticket that waits takes its new place by it."""
+    dues = {kind: at for kind, at in story.ticket.dues.items() if kind != target}
+    if due_at is not None:
+        dues[target] = due_at
+    if dues != story.ticket.dues:
+        story.change(dues=dues)
+    take_place(story)
+
+
+def take_place(story: Story) -> None:
+    """Tell assignment the deadline of a ticket that waits, where that is another than it was told with the request."""
+    ticket = story.ticket
+    if isinstance(ticket.standing, Queued) and ticket.due_at not in (None, ticket.asked_due_at):
+        story.repeat_work(ticket.standing.work_id, "due_changed")
+
+
+def reopen(
+    story: Story,
+    message: MessageReceived,
+    policy: Policy,
+) -> None:
+    """The customer wrote in a solved case: it waits again, from now."""
+    story.change(
+        reopen_count=story.ticket.reopen_count + 1,
+        entered_at=story.now,
+        standing=Queued(next_work_id(story.ticket)),
+    )
+    story.tell(
+        wire.TicketReopened,
+        message_id=message.message_id,
+        queue=story.ticket.queue,
+        reopen_count=story.ticket.reopen_count,
+        occurred_at=message.content.occurred_at,
+    )
+    story.request_work(
+        "reopened", policy, relax_from=story.now, preferred=story.ticket.last_agent_id
+    )
+
+
+def close(story: Story) -> Past:
+    """The reopen window is over."""
+    story.tell(wire.TicketClosed)
+    ticket = story.ticket
+    return Past(
+        ticket.ticket_id,
+        ticket.number,
+        ticket.last_agent_id,
+        story.now,
+        ticket.contact,
+        ticket.last_agent_at,
+        ticket.reopen_count,
+    )
+
+
+def answer(
+    story: Story,
+    command_id: str,
+    agent_id: str,
+    text: str,
+    language: str,
+    name: str,
+    occurred_at: datetime,
+) -> None:
+    """The assignee answers the customer."""
+    story.change(
+        answers=story.ticket.answers + 1,
+        last_agent_id=agent_id,
+        last_agent_at=story.now,
+        waiting_since=None,
+        unanswered=0,
+    )
+    story.tell(
+        wire.TicketAnswered,
+        command_id=command_id,
+        agent_id=agent_id,
+        agent_name=name,
+        text=text,
+        language=language,
+        occurred_at=occurred_at,
+        is_first=story.ticket.answers == 1,
+    )
+
+
+def answered_elsewhere(story: Story, message: MessageReceived) -> None:
+    """Our side answered by the channel's own means: until the customer writes, nobody is to be bothered.
+
+    An answer that is older than the customer's latest words (channels promise no order) leaves the case where it is.
+    """
+    story.tell(
+        wire.TicketAnsweredElsewhere,
+        message_id=message.message_id,
+        channel=message.content.channel,
+        author=message.content.sender.name,
+        occurred_at=message.content.occurred_at,
+    )
+    wrote_at = story.ticket.customer_wrote_at
+    if wrote_at is None or message.content.occurred_at >= wrote_at:
+        story.change(waiting_since=None, unanswered=0)
+        ticket = story.ticket
+        wait_for_customer(story, ticket.assignee_id or ticket.last_agent_id or ELSEWHERE)
+
+
+def message_revised(story: Story, message: MessageRevised) -> None:
+    """A message of the case was edited or removed."""
+    story.tell(
+        wire.TicketMessageRevised,
+        message_id=message.message_id,
+        change=message.content.change,
+        occurred_at=message.content.occurred_at,
+    )
+
+
+def wait_for_customer(story: Story, agent_id: str) -> None:
+    """An answer is out: until the customer writes, nobody's capacity is taken. What waits for a third party goes on to."""
+    if isinstance(story.ticket.standing, Pending | OnHold):
+        return
+    story.withdraw_work("pending")
+    story.move(Pending(agent_id), "answered", agent_id)
+
+
+def solve(
+    story: Story,
+    command_id: str,
+    agent_id: str,
+    cause: str | None,
+    occurred_at: datetime,
+    policy: Policy,
+    *,
+    with_answer: bool,
+) -> None:
+    """The case is done, and closes when the reopen window ends. It is its owner's, whoever did a part of it."""
+    story.withdraw_work("solved")
+    delegation = story.ticket.delegation
+    owner_id = agent_id if delegation is None else delegation.owner_id
+    story.change(
+        standing=Solved(agent_id, story.now, story.now + policy.reopen_window),
+        last_agent_id=owner_id,
+        delegation=None,
+        waiting_since=None,
+        unanswered=0,
+        dues={},
+        paged=(),
+        last_agent_at=story.now,
+        cause=cause or story.ticket.cause,
+    )
+    story.tell(
+        wire.TicketSolved,
+        command_id=command_id,
+        agent_id=agent_id,
+        cause=cause,
+        occurred_at=occurred_at,
+        with_answer=with_answer,
+    )
+
+
+def note(story: Story, command_id: str, agent_id: str, text: str) -> None:
+    """Write something down for colleagues."""
+    story.tell(wire.TicketNoteAdded, command_id=command_id, agent_id=agent_id, text=text)
+
+
+def move_to_queue(story: Story, name: str, policy: Policy) -> None:
+    """Put the ticket into another queue, with the desk that queue belongs to. The next request names its domain.
+
+    What its rule asks goes with it; what the old queue asked beside that gives way to what the new one does.
+    """
+    ticket = story.ticket
+    story.change(queue=name, desk=policy.routing.queues[name].desk)
+    if name != ticket.queue:
+        story.change(**asked_in(name, ticket.asked or ticket.requirement, ticket.rule, policy))
+
+
+def renamed(contact: Contact, members: tuple[str, ...], customer_id: str) -> Contact:
+    """Return a contact under the id that its customer has now, if they are one of `members`."""
+    if contact.own_id not in members or contact.customer_id == customer_id:
+        return contact
+    return structs.replace(contact, customer_id=customer_id, origin_id=contact.own_id)
+
+
+def change_customer(
+    story: Story,
+    members: tuple[str, ...],
+    customer_id: str,
+    reason: Literal["merged", "unmerged"],
+    merge_id: str,
+    by: str,
+) -> None:
+    """The ticket's customer turned out to be another's self, or not to be; where answers go stays."""
+    before = story.ticket.contact
+    after = renamed(before, members, customer_id)
+    if after == before:
+        return
+    story.change(contact=after)
+    story.tell(
+        wire.TicketCustomerChanged,
+        before=before.customer_id,
+        customer_id=customer_id,
+        reason=reason,
+        merge_id=merge_id,
+        by=by,
+    )
+
+
+def without_person(ticket: Ticket) -> Ticket:
+    """Return a ticket whose customer is forgotten: it can be worked on, and nobody can be answered."""
+    kept = structs.replace(ticket, contact=nobody(ticket.contact), subject="", facts={})
+    # What is on its way to a merge is the customer's own words, and what a colleague was asked may name them.
+    if kept.merging is not None:
+        kept = structs.replace(kept, merging=structs.replace(kept.merging, messages=()))
+    if kept.delegation is not None:
+        kept = structs.replace(kept, delegation=structs.replace(kept.delegation, task=""))
+    if isinstance(kept.standing, OnHold):
+        kept = structs.replace(kept, standing=structs.replace(kept.standing, waiting_on=""))
+    return kept
+
+
+def nobody(contact: Contact) -> Contact:
+    """Return a contact without name and address."""
+    return structs.replace(contact, name="", address="", address_kind="none", is_verified=False)

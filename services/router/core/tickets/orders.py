@@ -1,0 +1,451 @@
+"""What people want done with a ticket: done, or refused with a named reason and nothing changed.
+
+First what rules a command out by where the ticket stands (`objection`), then what each command asks for (`obey`). Between
+them every command has an outcome in every standing.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final
+
+from msgspec import structs
+
+from schemas import tickets as wire
+from schemas.commands import (
+    AddNote,
+    AnyCommand,
+    Command,
+    DelegateTicket,
+    EscalateTicket,
+    HoldTicket,
+    MarkTicketAsSpam,
+    MergeTicket,
+    PrioritiseTicket,
+    ReassignTicket,
+    ReplyToCustomer,
+    RestoreTicket,
+    ResumeTicket,
+    ReturnTicket,
+    SnoozeTicket,
+    SolveTicket,
+    TagTicket,
+    UnmergeTicket,
+)
+from services.router.core.policy.policy import Policy
+from services.router.core.tickets import (
+    escalation,
+    lifecycle,
+    merge,
+)
+from services.router.core.tickets.lifecycle import Story
+from services.router.core.tickets.state import (
+    Conversation,
+    Merged,
+    Past,
+    Queued,
+    Resting,
+    Solved,
+    Spam,
+    Ticket,
+)
+
+UNTIL_MAX: Final = timedelta(days=366)
+"""How far ahead a ticket may be put away."""
+
+
+def refused(
+    command: Command, reason: str, about: Ticket | Past | None, now: datetime
+) -> wire.CommandRefused:
+    """Say that a command does not fit, and where the ticket stands, as far as that is known."""
+    stands: dict[str, object] = {"state": "unknown"}
+    match about:
+        case Past():
+            stands = {
+                "state": "closed",
+                "since": about.closed_at,
+                "assignee_id": about.last_agent_id,
+            }
+        case Ticket(standing=standing):
+            stands = {
+                "state": standing.status,
+                "version": about.version,
+                "since": about.moved_at,
+                "assignee_id": about.assignee_id,
+            }
+            if isinstance(standing, Merged):
+                stands["into_conversation_id"] = standing.into_conversation_id
+                stands["into_ticket_id"] = standing.into_ticket_id
+        case None:
+            pass
+    return wire.CommandRefused.model_validate(
+        {
+            "command_id": command.command_id,
+            "command": command.TYPE,
+            "ticket_id": command.ticket_id,
+            "conversation_id": command.conversation_id,
+            "agent_id": command.agent_id,
+            "reason": reason,
+            "at": now,
+            **stands,
+        }
+    )
+
+
+def objection(ticket: Ticket, command: AnyCommand) -> str | None:
+    """Return why where the ticket stands rules the command out, whoever gives it."""
+    match command, ticket.standing:
+        case UnmergeTicket(), Merged():
+            return None
+        case _, Merged():
+            return "merged"
+        case (AddNote() | TagTicket(), _) | (RestoreTicket(), Spam()):
+            return None
+        case _, Spam():
+            return "is_spam"
+        case RestoreTicket(), _:
+            return "not_spam"
+        case UnmergeTicket(), _:
+            return "not_merged"
+        case _, Solved():
+            return "already_solved"
+        case PrioritiseTicket(), _:
+            return None
+        case _ if ticket.merging is not None:
+            return "merge_underway"
+        case _:
+            return None
+
+
+def obey(
+    story: Story,
+    state: Conversation,
+    command: AnyCommand,
+    policy: Policy,
+    occurred_at: datetime,
+) -> str | None:
+    """Do what is asked; return why not, if not."""
+    story.command_id = command.command_id
+    match command:
+        case AddNote():
+            lifecycle.note(story, command.command_id, command.agent_id, command.text)
+            return None
+        case TagTicket():
+            return _tag(story, command, policy)
+        case ReplyToCustomer():
+            return _reply(story, command, policy, occurred_at)
+        case SolveTicket():
+            return _solve(story, command, policy, occurred_at)
+        case EscalateTicket():
+            return _escalate(story, command, policy)
+        case ReassignTicket():
+            return _reassign(story, command, policy)
+        case _:
+            return _obey_further(story, state, command, policy)
+
+
+def _obey_further(
+    story: Story,
+    state: Conversation,
+    command: HoldTicket
+    | SnoozeTicket
+    | ResumeTicket
+    | DelegateTicket
+    | ReturnTicket
+    | MarkTicketAsSpam
+    | RestoreTicket
+    | MergeTicket
+    | UnmergeTicket
+    | PrioritiseTicket,
+    policy: Policy,
+) -> str | None:
+    match command:
+        case HoldTicket():
+            return _hold(story, command)
+        case SnoozeTicket():
+            return _snooze(story, command)
+        case ResumeTicket():
+            return _resume(story, command, policy)
+        case DelegateTicket():
+            return _delegate(story, command, policy)
+        case ReturnTicket():
+            return _return(story, command, policy)
+        case MarkTicketAsSpam():
+            return _spam(story, command, policy)
+        case RestoreTicket():
+            lifecycle.restore(story, command.agent_id, policy)
+            return None
+        case MergeTicket():
+            return _merge(story, state, command)
+        case UnmergeTicket():
+            return _unmerge(story, command, policy)
+        case PrioritiseTicket():
+            return _prioritise(story, command)
+
+
+def _may_act(ticket: Ticket, agent_id: str) -> bool:
+    """Whoever has the ticket acts on it, and whoever delegated it; while nobody has it, anyone may."""
+    delegation = ticket.delegation
+    is_owner = delegation is not None and delegation.owner_id == agent_id
+    return is_owner or ticket.assignee_id in (None, agent_id)
+
+
+def _reply(
+    story: Story, command: ReplyToCustomer, policy: Policy, occurred_at: datetime
+) -> str | None:
+    ticket = story.ticket
+    if ticket.assignee_id is None and ticket.delegation is None:
+        return "not_assignee"
+    if not _may_act(ticket, command.agent_id):
+        return "not_assignee"
+    refusal = _cause_refusal(ticket, command.cause, policy) if command.solves else None
+    if refusal is not None:
+        return refusal
+    lifecycle.answer(
+        story,
+        command.command_id,
+        command.agent_id,
+        command.text,
+        command.language or policy.language(ticket.contact.language),
+        policy.agent_name(command.agent_id),
+        occurred_at,
+    )
+    if command.solves:
+        lifecycle.solve(
+            story,
+            command.command_id,
+            command.agent_id,
+            command.cause,
+            occurred_at,
+            policy,
+            with_answer=True,
+        )
+    else:
+        lifecycle.wait_for_customer(story, command.agent_id)
+    return None
+
+
+def _solve(story: Story, command: SolveTicket, policy: Policy, occurred_at: datetime) -> str | None:
+    if not _may_act(story.ticket, command.agent_id):
+        return "not_assignee"
+    refusal = _cause_refusal(story.ticket, command.cause, policy)
+    if refusal is not None:
+        return refusal
+    lifecycle.solve(
+        story,
+        command.command_id,
+        command.agent_id,
+        command.cause,
+        occurred_at,
+        policy,
+        with_answer=False,
+    )
+    return None
+
+
+def _escalate(story: Story, command: EscalateTicket, policy: Policy) -> str | None:
+    if not _may_act(story.ticket, command.agent_id):
+        return "not_assignee"
+    refusal = escalation.refusal(story.ticket, command, policy)
+    if refusal is not None:
+        return refusal
+    escalation.hand_over(
+        story,
+        policy,
+        reason=command.reason,
+        to_queue=command.queue,
+        command_id=command.command_id,
+        agent_id=command.agent_id,
+        facts=command.facts,
+    )
+    return None
+
+
+def _cause_refusal(ticket: Ticket, cause: str | None, policy: Policy) -> str | None:
+    """Return why a ticket cannot be solved with this cause, or None. One that was named earlier counts."""
+    causes = policy.causes
+    if causes is None:
+        return None
+    if cause is not None:
+        return causes.unknown_cause(cause)
+    known = ticket.cause is not None or any(map(causes.is_cause, ticket.tags))
+    return "cause_required" if causes.is_required and not known else None
+
+
+def _reassign(story: Story, command: ReassignTicket, policy: Policy) -> str | None:
+    """Put the ticket elsewhere. Agents are not known here, so any `to_agent_id` goes on to assignment."""
+    ticket = story.ticket
+    queue = command.queue or ticket.queue
+    refusal = _reassign_refusal(ticket, command, queue, policy)
+    if refusal is not None:
+        return refusal
+    if isinstance(ticket.standing, Resting):
+        _change_desk(story, queue, command.agent_id, policy)
+        story.change(delegation=None)
+        heir = command.to_agent_id or ticket.standing.agent_id
+        story.change(last_agent_id=heir)
+        story.move(structs.replace(ticket.standing, agent_id=heir), "reassigned", heir)
+        return None
+    # Whoever gives a ticket away within a queue must not be the one it comes back to.
+    giver = ticket.assignee_id
+    excluded = (giver,) if giver is not None and queue == ticket.queue else ()
+    story.withdraw_work("reassigned")
+    _change_desk(story, queue, command.agent_id, policy)
+    story.change(delegation=None)
+    story.move(Queued(lifecycle.next_work_id(ticket)), "reassigned", command.agent_id)
+    # A colleague in the same queue is asked for the same: what fell away stays away.
+    relax_from = ticket.relax_from if queue == ticket.queue else story.now
+    story.request_work(
+        "reassigned",
+        policy,
+        relax_from=relax_from,
+        preferred=command.to_agent_id,
+        excluded=excluded,
+        transfer="" if command.transfer == "ask" else command.transfer,
+    )
+    return None
+
+
+def _reassign_refusal(
+    ticket: Ticket, command: ReassignTicket, queue: str, policy: Policy
+) -> str | None:
+    known = policy.queue(queue)
+    if command.queue is None and command.to_agent_id is None:
+        return "nothing_asked"
+    if command.transfer != "ask" and command.to_agent_id is None:
+        return "agent_missing"
+    if known is None:
+        return f"queue_unknown: {queue}"
+    if queue == ticket.queue and command.to_agent_id in (None, ticket.assignee_id):
+        return "already_there"
+    if ticket.forced_owner_id is not None and known.desk == "service":
+        return "owner_forced"
+    return None
+
+
+def _change_desk(story: Story, queue: str, agent_id: str, policy: Policy) -> None:
+    """Move to another queue. From desk to desk that is a way up or back like the others, and remembered as one."""
+    before = story.ticket
+    lifecycle.move_to_queue(story, queue, policy)
+    match before.desk, story.ticket.desk:
+        case "service", "technical":
+            story.change(front_queue=before.queue, front_agent_id=before.keeper_id)
+        case "technical", "service":
+            holder = before.assignee_id or agent_id
+            story.change(technical_agent_id=holder, returns=before.returns + 1)
+        case _:
+            pass
+
+
+def _until_refusal(until: datetime | None, now: datetime) -> str | None:
+    if until is None:
+        return None
+    if until <= now:
+        return "until_past"
+    return "until_too_far" if until > now + UNTIL_MAX else None
+
+
+def _hold(story: Story, command: HoldTicket) -> str | None:
+    if not _may_act(story.ticket, command.agent_id):
+        return "not_assignee"
+    refusal = _until_refusal(command.until, story.now)
+    if refusal is None:
+        lifecycle.hold(story, command.agent_id, command.reason, command.waiting_on, command.until)
+    return refusal
+
+
+def _snooze(story: Story, command: SnoozeTicket) -> str | None:
+    if story.ticket.assignee_id != command.agent_id:
+        return "not_assignee"
+    refusal = _until_refusal(command.until, story.now)
+    if refusal is None:
+        lifecycle.snooze(story, command.agent_id, command.until)
+    return refusal
+
+
+def _resume(story: Story, command: ResumeTicket, policy: Policy) -> str | None:
+    """Anyone may: nothing is taken from whoever has it, since it is offered to them first."""
+    if not isinstance(story.ticket.standing, Resting):
+        return "not_resting"
+    lifecycle.wake(story, policy, "resumed", command.agent_id)
+    return None
+
+
+def _delegate(story: Story, command: DelegateTicket, policy: Policy) -> str | None:
+    ticket = story.ticket
+    if ticket.assignee_id != command.agent_id:
+        return "not_assignee"
+    if ticket.delegation is not None:
+        return "already_delegated"
+    if command.to_agent_id == command.agent_id:
+        return "already_there"
+    lifecycle.delegate(
+        story, command.command_id, command.agent_id, command.to_agent_id, command.task, policy
+    )
+    return None
+
+
+def _return(story: Story, command: ReturnTicket, policy: Policy) -> str | None:
+    ticket = story.ticket
+    if not _may_act(ticket, command.agent_id):
+        return "not_assignee"
+    if ticket.delegation is not None:
+        lifecycle.give_back(
+            story, command.command_id, command.agent_id, command.reason, ticket.delegation, policy
+        )
+        return None
+    refusal = escalation.return_refusal(ticket, policy)
+    if refusal is None:
+        escalation.give_back(story, command.command_id, command.agent_id, command.reason, policy)
+    return refusal
+
+
+def _spam(story: Story, command: MarkTicketAsSpam, policy: Policy) -> str | None:
+    if not _may_act(story.ticket, command.agent_id):
+        return "not_assignee"
+    lifecycle.set_aside_as_spam(story, command.agent_id, command.reason, policy)
+    return None
+
+
+def _merge(story: Story, state: Conversation, command: MergeTicket) -> str | None:
+    if not _may_act(story.ticket, command.agent_id):
+        return "not_assignee"
+    refusal = merge.refusal(story.ticket, state, command)
+    if refusal is None:
+        merge.ask(story, command)
+    return refusal
+
+
+def _unmerge(story: Story, command: UnmergeTicket, policy: Policy) -> str | None:
+    standing = story.ticket.standing
+    assert isinstance(standing, Merged), "_objection has seen to it"
+    merge.undo(story, command, standing, policy)
+    return None
+
+
+def _prioritise(story: Story, command: PrioritiseTicket) -> str | None:
+    if story.ticket.priority == command.priority:
+        return "priority_unchanged"
+    escalation.set_priority(
+        story,
+        command.priority,
+        command.reason,
+        command_id=command.command_id,
+        agent_id=command.agent_id,
+    )
+    return None
+
+
+def _tag(story: Story, command: TagTicket, policy: Policy) -> str | None:
+    before = story.ticket.tags
+    if policy.causes is not None:
+        refusal = policy.causes.unknown_tags(tag for tag in command.add if tag not in before)
+        if refusal is not None:
+            return refusal
+    after = tuple(sorted((set(before) | set(command.add)) - set(command.remove)))
+    if after != before:
+        story.change(tags=after)
+        story.tell(
+            wire.TicketTagged, command_id=command.command_id, agent_id=command.agent_id, tags=after
+        )
+        if not isinstance(story.ticket.standing, Solved | Spam):
+            escalation.by_tags(story, [tag for tag in after if tag not in before], policy)
+    return None
