@@ -799,7 +799,7 @@ class _Turn:
         """After a change of the roster: name the work that nobody can ever take any more (or that
         somebody can again), and the work that all who are left have declined.
         """
-        for key in self.domain.turned_buckets():
+        for key in self.domain.turned_works():
             self._tell_queued(self.domain.works[key.work_id])
         for work in self.domain.thinned_works():
             self._look_for_exhaustion(work)

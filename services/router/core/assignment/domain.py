@@ -221,7 +221,8 @@ class Domain:
         self._of_ever_queue: dict[str, Bits] = {}
         self._of_hard: dict[int, Bits] = {}
         self._hopeless: Bits = 0
-        self._turned: list[Bucket] = []
+        self._turned: set[str] = set()
+        """Work whose bucket turned, wherever it has gone since."""
         self._n_waiting: dict[str, int] = {}
         self._thinned: Bits = 0
         self._slots: dict[int, _Slots] = {}
@@ -331,7 +332,7 @@ class Domain:
         if before is None or before.lending != terms.lending:
             for bucket in self.buckets:
                 if self._look_at_hope(bucket) and before is not None:
-                    self._turned.append(bucket)
+                    self._turned.update(key.work_id for key in bucket.keys)
         self._watch_targets(before)
         if before is None or _times(before) != _times(terms):
             self._expect_all()
@@ -615,7 +616,7 @@ class Domain:
         for number in members(buckets):
             bucket = self.bucket_at(number)
             if self._look_at_hope(bucket):
-                self._turned.append(bucket)
+                self._turned.update(key.work_id for key in bucket.keys)
 
     def thinned_works(self) -> list[Work]:
         """Return the declined work that may have lost somebody who could take it, by id. Each time it is returned once."""
@@ -628,14 +629,14 @@ class Domain:
             if _has(thinned, self._where[work_id][0].number)
         ]
 
-    def turned_buckets(self) -> list[WorkKey]:
+    def turned_works(self) -> list[WorkKey]:
         """Return the waiting work, in order, that somebody could ever take and nobody can any more, or the reverse.
 
         Each turn is returned once. Call it after a change of the roster.
         """
-        turned = {bucket.number: bucket for bucket in self._turned}
+        turned = sorted(self._where[name][1] for name in self._turned if name in self._where)
         self._turned.clear()
-        return sorted(key for bucket in turned.values() for key in bucket.keys)
+        return turned
 
     # ------------------------------------------------------------------------------------------ work
 
