@@ -18,7 +18,7 @@ from aiokafka.errors import CommitFailedError, IllegalStateError, KafkaError
 from chassis import logs, metrics
 from chassis.assignment import Assignment
 from chassis.batch import Task, TaskState
-from chassis.bus import SafeConsumer
+from chassis.bus import KAFKA_SECONDS, SafeConsumer
 from chassis.clock import Clock, monotonic
 from chassis.effects import Effects
 from chassis.errors import Fenced
@@ -43,18 +43,17 @@ from chassis.timers import HORIZON
 
 S = TypeVar("S")
 
-KAFKA_SECONDS = 3.0
-"""How long Kafka may take to answer a question of ours."""
-
-REVOKE_COMMIT_SECONDS = 2.0
 OUTBOX_PAGE = 4_000
 CLOCK_SKEW_MAX = 0.1
 SUPERSEDED_SECONDS = 5.0
 """How long a process of an older release waits before it asks for a lease again."""
 
+ACQUIRE_AGAIN_SECONDS = 1.0
+"""After a lease was taken and could not be made use of."""
+
 HALT_LOOK_SECONDS = 1.0
 
-log = logs.get("task")
+log = logs.get("acquisition")
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +114,7 @@ class Acquisition(Generic[S]):
             except (CommitFailedError, IllegalStateError):
                 metrics.PROBE_REFUSED.labels(self._stage.name).inc()
                 return  # Kafka says that it is not ours: the callbacks follow.
-            except (*DATABASE_ERRORS, KafkaError) as error:
+            except (*DATABASE_ERRORS, KafkaError, Fenced) as error:
                 log.warning(
                     "acquire_failed",
                     stage=self._stage.name,
@@ -132,6 +131,10 @@ class Acquisition(Generic[S]):
                     error=type(error).__name__,
                     wait_seconds=backoff,
                 )
+            if task.epoch:
+                # It holds a lease, and a relay that publishes: a task is never filled twice.
+                self.lose(task, "acquire", ACQUIRE_AGAIN_SECONDS)
+                return
             await asyncio.sleep(backoff)
             backoff = min(backoff * 2, 1.0)
 
@@ -284,13 +287,25 @@ class Acquisition(Generic[S]):
         self._assignment.spawn(self._await_resume(task), f"halted {self._stage.name}/{task.number}")
 
     async def _await_resume(self, task: Task[S]) -> None:
-        """Stand still until somebody has looked (`signalbox ledger resume`), then acquire anew."""
+        """Stand still until somebody has looked (`signalbox ledger resume`), then acquire anew.
+
+        Meanwhile what it has told before goes on being published, the part that is still in the table too.
+        """
         while self._assignment.is_current(task):
             await asyncio.sleep(HALT_LOOK_SECONDS)
             try:
+                async with task.lock:
+                    if task.relay is not None:
+                        await task.relay.page()
                 if await self._ledger.is_halted(task.number):
                     continue
-            except DATABASE_ERRORS:
+            except DATABASE_ERRORS as error:
+                log.info(
+                    "halted_unseen",
+                    stage=self._stage.name,
+                    task=task.number,
+                    error=type(error).__name__,
+                )
                 continue
             self.lose(task, "resumed", 0.0)
             return
@@ -298,18 +313,21 @@ class Acquisition(Generic[S]):
     # -- letting go --------------------------------------------------------------------------------------------------
 
     def lose(self, task: Task[S], reason: str, delay: float) -> None:
-        """Forget the task's memory and acquire again in `delay` seconds, while Kafka still gives it to us."""
+        """Leave a task to itself and acquire again in `delay` seconds, while Kafka still gives it to us.
+
+        Its memory is nobody's any more, but it is not emptied: a decision that waits for the database goes on with what
+        it began with. Whatever comes of that is fenced, or was stored before the lease was taken anew.
+        """
         metrics.LOST.labels(self._stage.name, reason).inc()
         log.warning(
             "task_lost", stage=self._stage.name, task=task.number, epoch=task.epoch, reason=reason
         )
         if self._assignment.is_current(task):
             self._assignment.pause(task)
+            metrics.OWNED.labels(self._stage.name, str(task.number)).set(0)
             self.begin(Task(task.number, task.generation, task.partitions), after_seconds=delay)
         task.state = TaskState.LOST
         relay, task.relay = task.relay, None
-        metrics.OWNED.labels(self._stage.name, str(task.number)).set(0)
-        task.states.clear()
         if relay is not None:
             # The other tasks of this process need not wait until a producer has been put down: all it can do is repeat.
             self._assignment.spawn(relay.stop(), f"retire {self._stage.name}/{task.number}")
@@ -334,18 +352,26 @@ class Acquisition(Generic[S]):
         """A heartbeat and more: who was expelled in its sleep has to hear of it before it takes the epoch back."""
         return self._settings.session_timeout_seconds / 6
 
-    async def close_all(self, relay_seconds: float) -> None:
-        """Drop all tasks; wait a little for what is in flight. The epoch makes the rest harmless."""
-        tasks = self._assignment.drop()
-        await asyncio.gather(*(self._close(task, relay_seconds) for task in tasks))
+    async def close_all(self, deadline: float) -> None:
+        """Drop all tasks; wait for what is in flight, at most until `deadline` (of `chassis.clock.monotonic`).
 
-    async def _close(self, task: Task[S], relay_seconds: float) -> None:
+        The epoch makes the rest harmless.
+        """
+        tasks = self._assignment.drop()
+        for task in tasks:
+            forget(self._stage.name, task.number, self._assignment.topics)
+        await asyncio.gather(*(self._close(task, deadline) for task in tasks))
+
+    async def _close(self, task: Task[S], deadline: float) -> None:
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(REVOKE_COMMIT_SECONDS):
+            async with asyncio.timeout(deadline - monotonic()):
                 async with task.lock:
                     pass  # What was in flight has ended.
-        if task.relay is not None:
-            relay, task.relay = task.relay, None
-            await relay.stop(relay_seconds)
-        forget(self._stage.name, task.number, self._assignment.topics)
-        task.states.clear()
+        relay, task.relay = task.relay, None
+        if relay is not None:
+            ending = self._assignment.spawn(
+                relay.stop(max(0.0, deadline - monotonic())),
+                f"retire {self._stage.name}/{task.number}",
+            )
+            # A producer that will not be put down in time is put down behind our back: all it can do is repeat.
+            await asyncio.wait({ending}, timeout=max(0.0, deadline - monotonic()))

@@ -54,15 +54,20 @@ class Admission(Generic[S]):
         skipped = notes.skipped
         for record in records:
             topic = self._plain(record.topic)
-            if topic in skipped and record.offset >= skipped[topic]:
-                continue
             expected = position.offsets.get(topic, 0)
+            if topic in skipped and record.offset >= skipped[topic]:
+                hole = notes.holes.get(topic)
+                if hole == (topic, expected, record.offset):
+                    batch.hole = hole  # The batch that was to have it looked at came to nothing.
+                continue
             if record.offset < expected:
                 continue
             if record.offset > expected and not self._accepts_hole(
                 batch, topic, expected, record.offset
             ):
                 skipped[topic] = record.offset
+                if batch.hole is not None and batch.hole[0] == topic:
+                    notes.holes[topic] = batch.hole
                 if batch.halt is not None:
                     break
                 continue
@@ -285,7 +290,7 @@ class Admission(Generic[S]):
         self.park_record(batch, topic, bare, Reason.UNREADABLE_RECORD, detail, None)
 
     def readmit(self, batch: Batch[S], parked: ParkedRecord) -> None:
-        """Let a parked record in again, by the same ways as the first time."""
+        """Let a parked record in again, by the same ways as the first time; what surprises us in it parks it again."""
         try:
             if parked.is_cut:
                 raise InvalidEvent(
@@ -297,9 +302,20 @@ class Admission(Generic[S]):
             if not self.stage.understands_type(parked.topic, envelope.type):
                 raise InvalidEvent(Reason.UNKNOWN_TYPE, f"type: {envelope.type[:100]}")
             event, key = self._read(envelope, data)
-        except (EnvelopeError, InvalidEvent) as error:
-            reason = error.reason if isinstance(error, InvalidEvent) else Reason.INVALID_ENVELOPE
-            detail = error.detail if isinstance(error, InvalidEvent) else str(error)
+        except Exception as error:
+            reason: str = Reason.UNREADABLE_RECORD
+            detail = f"it could not be read: {type(error).__name__}"
+            if isinstance(error, InvalidEvent):
+                reason, detail = error.reason, error.detail
+            elif isinstance(error, EnvelopeError):
+                reason, detail = Reason.INVALID_ENVELOPE, str(error)
+            else:
+                log.exception(
+                    "replay_surprise",
+                    stage=self.stage.name,
+                    dead_letter=parked.id,
+                    error=type(error).__name__,
+                )
             again = deadletters.park_again(parked, reason, detail, self._clock.now())
             self._emission.park(batch, again)
             return

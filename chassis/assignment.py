@@ -135,6 +135,18 @@ class Assignment(Generic[S]):
         task.is_held = True
         self.pause(task)
 
+    def rest(self, task: Task[S], seconds: float) -> None:
+        """Have the client hand out nothing of a task for a while; what is no record goes on."""
+        self.pause(task)
+        self.spawn(self._rest(task, seconds), f"rest {self._stage.name}/{task.number}")
+
+    async def _rest(self, task: Task[S], seconds: float) -> None:
+        await asyncio.sleep(seconds)
+        consumer = self.consumer
+        if consumer is None or not self.is_at_work(task) or task.is_held or task.is_throttled:
+            return
+        consumer.resume(*(p for p in task.partitions if p in consumer.assignment()))
+
     def throttle(self, task: Task[S]) -> None:
         """Pause a task's input while its outbox is long; resume when it is short again."""
         consumer, relay = self.consumer, task.relay
@@ -156,11 +168,12 @@ class Assignment(Generic[S]):
 
     # -- what goes on behind -----------------------------------------------------------------------------------------
 
-    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> None:
-        """Have something done in the background; whatever it raises is told."""
+    def spawn(self, work: Coroutine[Any, Any, None], name: str) -> asyncio.Task[None]:
+        """Have something done in the background; whatever it raises is told. Return it, for who wants to wait."""
         running = asyncio.create_task(self._watched(work, name), name=name)
         self.background.add(running)
         running.add_done_callback(self.background.discard)
+        return running
 
     async def _watched(self, work: Coroutine[Any, Any, None], name: str) -> None:
         try:

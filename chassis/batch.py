@@ -95,6 +95,8 @@ class Notes:
     decoded: dict[Place, tuple[Payload, str] | InvalidEvent] = field(default_factory=dict)
     skipped: dict[str, int] = field(default_factory=dict)
     """Topics with an offset missing, and the first one behind it: it is being asked for again."""
+    holes: dict[str, tuple[str, int, int]] = field(default_factory=dict)
+    """Of those, the ones that were asked for again in vain: the log itself is to be looked at."""
     bare: set[Place] = field(default_factory=set)
     """Records that not even a dead letter can hold: only where they lie is written down."""
 
@@ -136,3 +138,5 @@ class Batch(Generic[S]):
     """Keys with a record set aside in this very batch: the first input behind it, and the dead letter's id."""
     resolves: dict[int, str] = field(default_factory=dict)
     started: list[Effect] = field(default_factory=list)
+    n_after_parked: int = 0
+    """Inputs whose events follow a record set aside; counted for good once the batch is stored."""

@@ -45,6 +45,9 @@ BROKEN_SECONDS = 10.0
 
 STOP_SECONDS = 5.0
 
+KAFKA_SECONDS = 3.0
+"""How long Kafka may take to answer a question of ours."""
+
 log = logs.get("bus")
 
 

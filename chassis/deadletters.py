@@ -149,13 +149,15 @@ def park(
 
 
 def _storable(text: str, length: int) -> str:
-    """Return text that a row and a header can hold, whatever a record said: no U+0000, and short enough."""
-    return text[:length].replace("\x00", "\ufffd")
+    """Return text that a row and a header can hold, whatever a record said: no U+0000, valid UTF-8, short enough."""
+    return text[:length].replace("\x00", "\ufffd").encode(errors="replace").decode()
 
 
 def park_again(parked: ParkedRecord, reason: str, error: str, now: datetime) -> ParkedRecord:
     """Return a parked record whose replay failed: the same one, with what was wrong this time."""
-    return replace(parked, reason=str(reason), error=error[:ERROR_LENGTH_MAX], parked_at=now)
+    return replace(
+        parked, reason=str(reason), error=_storable(error, ERROR_LENGTH_MAX), parked_at=now
+    )
 
 
 INSERT = """

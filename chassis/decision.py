@@ -1,10 +1,10 @@
 """Deciding: the inputs of a batch, one after the other, against the states as the earlier ones left them."""
 
-from collections import defaultdict
-from datetime import datetime
+from collections.abc import Set
+from datetime import datetime, timedelta
 from typing import Any, Generic, TypeVar
 
-from chassis import deadletters, logs, metrics
+from chassis import deadletters, logs
 from chassis.admission import Admission
 from chassis.batch import Batch
 from chassis.deadletters import ParkedRecord, Reason
@@ -18,7 +18,13 @@ ATTEMPTS_MAX = 3
 
 REFUSALS_MAX = 2
 """An input whose decision cannot be stored, though it stands alone, is tried this often: its batch has shown it before.
-One that meets conflicts is tried more often (`chassis.cutting`), and then counts as refused this often."""
+One that meets conflicts is tried longer (`chassis.cutting`), and then counts as refused this often."""
+
+TIMER_AGAIN = timedelta(minutes=5)
+"""A timer whose decision is given up is set again this much later: its key may have nothing else to wake it. Each time
+that it is given up once more doubles the wait, up to `TIMER_AGAIN_MAX`."""
+
+TIMER_AGAIN_MAX = timedelta(hours=1)
 
 log = logs.get("decision")
 
@@ -41,9 +47,12 @@ class Deciding(Generic[S]):
         self.stage = stage
         self._admission = admission
         self._emission = emission
-        self._suspects: dict[str, int] = defaultdict(int)
+        self._suspects: dict[tuple[int, str], int] = {}
+        """By task and cause: how often the decision has failed."""
         self._refused: dict[tuple[int, str], tuple[int, str]] = {}
         """By task and cause: how often, and what was said the last time."""
+        self._timers_given_up: dict[tuple[int, str, str], int] = {}
+        """By task, key and name: how often one behind the other."""
 
     def refused(self, batch: Batch[S], why: str = "", times: int = 1) -> None:
         """Count that nothing could be read or stored for the one input of a batch, and `why`: never with its contents."""
@@ -57,25 +66,53 @@ class Deciding(Generic[S]):
         many of the inputs were given up, and parked for that.
         """
         given_up = 0
-        if self._suspects or self._refused:
-            for item, _ in batch.inputs:
-                is_given_up = self._suspects.pop(item.cause, 0) >= ATTEMPTS_MAX
-                is_given_up |= self._is_given_up(batch.task.number, item)
-                self._refused.pop((batch.task.number, item.cause), None)
-                given_up += is_given_up
+        if not (self._suspects or self._refused or self._timers_given_up):
+            return given_up
+        number = batch.task.number
+        for item, _ in batch.inputs:
+            is_given_up = self._why_given_up(number, item) is not None
+            given_up += is_given_up
+            self._suspects.pop((number, item.cause), None)
+            self._refused.pop((number, item.cause), None)
+            if isinstance(item, Tick):
+                timer = (number, item.key, item.name)
+                times = self._timers_given_up.pop(timer, 0)
+                if is_given_up:
+                    self._timers_given_up[timer] = times + 1
         return given_up
+
+    def keep_only(self, numbers: Set[int]) -> None:
+        """Forget the failures of tasks that are another process' now."""
+        self._suspects = {at: n for at, n in self._suspects.items() if at[0] in numbers}
+        self._refused = {at: n for at, n in self._refused.items() if at[0] in numbers}
+        self._timers_given_up = {
+            at: n for at, n in self._timers_given_up.items() if at[0] in numbers
+        }
 
     def worth_loading(self, batch: Batch[S]) -> list[Input]:
         """Return the inputs that will be decided; the others are parked as they are."""
         if not self._refused:
             return [item for item, _ in batch.inputs]
         number = batch.task.number
-        return [item for item, _ in batch.inputs if not self._is_given_up(number, item)]
+        return [item for item, _ in batch.inputs if self._why_given_up(number, item) is None]
 
-    def _is_given_up(self, number: int, item: Input) -> bool:
-        return self._refused.get((number, item.cause), (0, ""))[0] >= REFUSALS_MAX
+    def _why_given_up(self, number: int, item: Input) -> str | None:
+        """Return why an input is to be parked undecided; None where it is to be decided."""
+        if self._suspects.get((number, item.cause), 0) >= ATTEMPTS_MAX:
+            return f"the handler failed {ATTEMPTS_MAX} times"
+        times, why = self._refused.get((number, item.cause), (0, ""))
+        if times < REFUSALS_MAX:
+            return None
+        told = f": {why}" if why else ""
+        return f"what was decided could not be stored {times} times{told}"
 
     def decide(self, batch: Batch[S], loaded: dict[str, S], now: datetime) -> None:
+        """Decide the inputs of a batch in order, each on what the earlier ones left.
+
+        Raises:
+            Suspect: one of them cannot be decided, or what was decided cannot be told: nothing of the batch may be
+                stored. After a few times it is parked instead.
+        """
         task, overlay = batch.task, batch.overlay
         for index, (item, origin) in enumerate(batch.inputs):
             batch.deciding = index
@@ -84,42 +121,36 @@ class Deciding(Generic[S]):
                 if (item.key, item.name) in overlay.timers:
                     continue  # An earlier input of this batch has set or cleared it.
                 overlay.fired[item.key, item.name] = origin
+            if isinstance(item, EffectDone):
+                overlay.effects_settled.append(item.effect.id)
+            if self._suspects or self._refused:
+                why = self._why_given_up(task.number, item)
+                if why is not None:
+                    # Not among what may fail and be tried again: that would never end.
+                    self._give_up(batch, item, origin, why, now)
+                    continue
             key = item.key
             if key in overlay.states:
                 state = overlay.states[key]
             else:
                 found = task.states.get(key)
                 state = found if found is not None else loaded.get(key)
-            if self._suspects and self._suspects.get(item.cause, 0) >= ATTEMPTS_MAX:
-                outcome: Outcome[S] = Outcome(
-                    is_changed=False,
-                    park=(Reason.HANDLER_FAILED, f"the handler failed {ATTEMPTS_MAX} times"),
-                )
-            elif self._refused and self._is_given_up(task.number, item):
-                outcome = Outcome(
-                    is_changed=False,
-                    park=(Reason.HANDLER_FAILED, self._why_given_up(task.number, item)),
-                )
-            else:
-                outcome = self._decide_one(index, state, item, now)
-            self._apply(batch, index, item, origin, outcome, now)
-            if outcome.is_changed and outcome.park is None:
-                overlay.states[key] = outcome.state
-                if not self.stage.keeps_state and outcome.state is not None:
-                    loaded[key] = outcome.state
+            try:
+                outcome = self.stage.decide(state, item, now)
+                self._apply(batch, index, item, origin, outcome, now)
+                if outcome.is_changed and outcome.park is None:
+                    overlay.states[key] = outcome.state
+            except Exception as error:
+                place = (task.number, item.cause)
+                self._suspects[place] = times = self._suspects.get(place, 0) + 1
+                raise Suspect(index, item.cause, times, type(error).__name__) from error
 
-    def _why_given_up(self, number: int, item: Input) -> str:
-        times, why = self._refused[number, item.cause]
-        return f"what was decided could not be stored {times} times" + (f": {why}" if why else "")
-
-    def _decide_one(self, index: int, state: S | None, item: Input, now: datetime) -> Outcome[S]:
-        try:
-            return self.stage.decide(state, item, now)
-        except Exception as error:
-            self._suspects[item.cause] += 1
-            raise Suspect(
-                index, item.cause, self._suspects[item.cause], type(error).__name__
-            ) from error
+    def _give_up(self, batch: Batch[S], item: Input, origin: Any, why: str, now: datetime) -> None:
+        self._park_outcome(batch, item, origin, (Reason.HANDLER_FAILED, why), now)
+        if isinstance(item, Tick):
+            times = self._timers_given_up.get((batch.task.number, item.key, item.name), 0)
+            wait = min(TIMER_AGAIN * 2 ** min(times, 10), TIMER_AGAIN_MAX)
+            self._emission.set_timer(batch, item.key, item.name, now + wait)
 
     def _apply(
         self,
@@ -132,13 +163,10 @@ class Deciding(Generic[S]):
     ) -> None:
         overlay = batch.overlay
         position = overlay.position
-        replayed = batch.resolves.get(index)
-        if isinstance(item, EffectDone):
-            overlay.effects_settled.append(item.effect.id)
-            metrics.EFFECTS.labels(self.stage.name, item.result.status).inc()
         if outcome.park is not None:
-            self._park_outcome(batch, item, origin, outcome.park, replayed is not None, now)
+            self._park_outcome(batch, item, origin, outcome.park, now)
             return
+        replayed = batch.resolves.get(index)
         if isinstance(item, Received):
             if replayed is not None:
                 overlay.resolved.append((replayed, "replayed"))
@@ -162,7 +190,6 @@ class Deciding(Generic[S]):
         item: Input,
         origin: Any,
         park: tuple[str, str],
-        is_replay: bool,
         now: datetime,
     ) -> None:
         reason, detail = park
@@ -170,7 +197,6 @@ class Deciding(Generic[S]):
             self._emission.park(batch, deadletters.park_again(origin, reason, detail, now))
         elif isinstance(item, Received):
             assert origin is not None
-            assert not is_replay
             self._admission.park_record(
                 batch, item.topic, origin, reason, detail, item.envelope, item.key
             )

@@ -6,7 +6,8 @@ begun a second time: its result is kept until it has been recorded.
 
 import asyncio
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
+from dataclasses import dataclass
 from typing import Generic, TypeVar
 
 from chassis import logs
@@ -14,12 +15,24 @@ from chassis.assignment import Assignment
 from chassis.batch import Task
 from chassis.clock import monotonic
 from chassis.failpoints import Failpoints
-from chassis.stage import Effect, EffectDone, EffectResult, Input, Stage
+from chassis.stage import Effect, EffectDone, EffectResult, Stage
 
 S = TypeVar("S")
 EFFECTS_AT_ONCE = 8
 
+PERFORMED_SECONDS = 600.0
+"""How long a result that nobody records is kept once its task is another process': it may come back."""
+
 log = logs.get("effects")
+
+
+@dataclass(frozen=True, slots=True)
+class _Performed:
+    """What came of an effect, and when it did."""
+
+    task: int
+    result: EffectResult
+    ended: float
 
 
 class Effects(Generic[S]):
@@ -36,7 +49,7 @@ class Effects(Generic[S]):
         self._assignment = assignment
         self._failpoints = failpoints
         self._wake = wake
-        self._performed: dict[str, EffectResult] = {}
+        self._performed: dict[str, _Performed] = {}
         self.performing: dict[str, asyncio.Task[None]] = {}
         self.is_closed = False
         """No new ones are begun: this process is stopping, or losing its tasks."""
@@ -81,7 +94,7 @@ class Effects(Generic[S]):
                 log.exception("effect_failed", stage=self._stage.name, error=type(error).__name__)
                 result = EffectResult("unknown", f"the provider failed: {type(error).__name__}")
             self._failpoints.hit("effect_done")
-            self._performed[name] = result
+            self._performed[name] = _Performed(number, result, monotonic())
         finally:
             self.performing.pop(name, None)
         task = self._assignment.tasks.get(number)
@@ -94,7 +107,7 @@ class Effects(Generic[S]):
         """Take up an effect that the table holds: new, under way in this process, settled here, or nobody knows."""
         name = _name(effect)
         if name in self._performed:
-            task.results.append(EffectDone(effect, self._performed[name]))
+            task.results.append(EffectDone(effect, self._performed[name].result))
         elif name in self.performing:
             task.effects_running[effect.key] = effect.id
         elif was_begun and not self._stage.is_repeatable(effect):
@@ -102,15 +115,25 @@ class Effects(Generic[S]):
         else:
             task.effects.append(effect)
 
-    def recorded(self, item: Input) -> None:
+    def recorded(self, item: EffectDone) -> None:
         """Forget a result that is stored."""
-        if isinstance(item, EffectDone):
-            self._performed.pop(_name(item.effect), None)
+        self._performed.pop(_name(item.effect), None)
 
-    async def drain(self, seconds: float) -> None:
-        """Begin no more, and let those under way end and be recorded: another owner could only call them unknown."""
+    def keep_only(self, numbers: Set[int]) -> None:
+        """Forget old results of tasks that are another process' now."""
+        oldest = monotonic() - PERFORMED_SECONDS
+        self._performed = {
+            name: one
+            for name, one in self._performed.items()
+            if one.task in numbers or one.ended > oldest
+        }
+
+    async def drain(self, deadline: float) -> None:
+        """Begin no more, and let those under way end and be recorded: another owner could only call them unknown.
+
+        Returns when all have, and at `deadline` (of `chassis.clock.monotonic`) in any case.
+        """
         self.is_closed = True
-        deadline = monotonic() + seconds
         while monotonic() < deadline and any(  # noqa: ASYNC110 - bounded, and rare
             task.effects_running or task.results or task.lock.locked()
             for task in self._assignment.owned()

@@ -48,7 +48,9 @@ class Emission(Generic[S]):
         )
 
     def tell_parked(self, batch: Batch[S]) -> None:
-        """Count and name what a batch has set aside, once that is stored."""
+        """Count and name what a batch has set aside, and what followed such a record, once that is stored."""
+        if batch.n_after_parked:
+            metrics.AFTER_PARKED.labels(self.stage.name).inc(batch.n_after_parked)
         for parked in batch.overlay.parked:
             metrics.PARKED.labels(self.stage.name, parked.reason).inc()
             log.warning(
@@ -73,7 +75,7 @@ class Emission(Generic[S]):
             parent, causation, correlation = None, item.cause, item.key
         after_parked = _parked_before(batch, item.key)
         if after_parked is not None:
-            metrics.AFTER_PARKED.labels(self.stage.name).inc()
+            batch.n_after_parked += 1
         with (
             self._tracing.handling(f"{self.stage.name} {type(item).__name__}", parent, item.key)
             if self._tracing.is_on

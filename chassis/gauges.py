@@ -13,10 +13,10 @@ from aiokafka.errors import IllegalStateError, KafkaError
 from chassis import metrics
 from chassis.assignment import Assignment
 from chassis.batch import TaskState
+from chassis.bus import KAFKA_SECONDS
 
 S = TypeVar("S")
 LAG_COMMIT_SECONDS = 1.5
-KAFKA_SECONDS = 3.0
 
 
 class Gauges(Generic[S]):

@@ -17,7 +17,8 @@ from aiokafka.errors import KafkaError
 from chassis import metrics
 from chassis.batch import TaskState
 from chassis.clock import monotonic
-from chassis.task import DATABASE_ERRORS, Worker
+from chassis.ledger import DATABASE_ERRORS
+from chassis.task import Worker
 from chassis.web import Receive, Scope, Send, respond
 
 LOOP_SECONDS = 30.0

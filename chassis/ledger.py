@@ -40,6 +40,9 @@ PAGE_BYTES = 8 * 1024 * 1024
 """Bytes that one statement or transaction reads or writes, about: what passes through within `transaction_timeout` on a
 slow day. One row may be more; then it goes alone."""
 
+REPLAYS_MAX = 200
+"""Parked records that one look for replays brings, at most."""
+
 
 @dataclass(frozen=True, slots=True)
 class OutboxRow:
@@ -228,7 +231,20 @@ DELETE FROM effect AS e USING unnest($2::int[], $3::text[]) AS u(task, id)
 
 RESOLVE_PARKED = """
 UPDATE parked AS p SET resolved_at = clock_timestamp(), resolution = u.resolution
-  FROM unnest($1::text[], $2::text[]) AS u(id, resolution) WHERE p.id = u.id
+  FROM unnest($1::text[], $2::text[]) AS u(id, resolution) WHERE p.id = u.id AND p.resolved_at IS NULL
+"""
+
+LOAD_REPLAYS = """
+SELECT *
+  FROM (SELECT *, sum(size) OVER (ORDER BY parked_at, log_offset, id) - size AS bytes_before
+          FROM (SELECT *, octet_length(headers) + coalesce(octet_length(key), 0) + coalesce(octet_length(value), 0)
+                          AS size
+                  FROM parked
+                 WHERE stage = $1 AND task = ANY($2::int[]) AND resolved_at IS NULL
+                   AND replay_requested_at IS NOT NULL
+                 ORDER BY parked_at, log_offset, id LIMIT $3) AS page) AS counted
+ WHERE bytes_before < $4
+ ORDER BY parked_at, log_offset, id
 """
 
 
@@ -246,6 +262,10 @@ class TimerMissing(Exception):
     """A fired timer's row is gone: memory and table differ, so memory is dropped and read again."""
 
 
+class AlreadyResolved(Exception):
+    """A dead letter that was replayed is resolved by somebody else: nothing of the replay may count."""
+
+
 DATABASE_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
@@ -255,6 +275,7 @@ DATABASE_ERRORS = (
     Conflict,
     Refused,
     TimerMissing,
+    AlreadyResolved,
     FailpointError,
 )
 """What reading and committing may raise. But for `Conflict` and `Refused` a commit's outcome may be unknown after them:
@@ -394,13 +415,10 @@ class Ledger(Generic[S]):
         return {row["id"] for row in rows}
 
     async def load_replays(self, tasks: Sequence[int]) -> list[ParkedRecord]:
-        """Return the parked records of `tasks` that someone asked to try again, oldest first."""
+        """Return parked records of `tasks` that someone asked to try again, oldest first: about `PAGE_BYTES` at most."""
         async with self.reading() as connection:
             rows = await connection.fetch(
-                "SELECT * FROM parked WHERE stage = $1 AND task = ANY($2::int[]) AND resolved_at IS NULL"
-                " AND replay_requested_at IS NOT NULL ORDER BY parked_at, log_offset LIMIT 200",
-                self._stage,
-                list(tasks),
+                LOAD_REPLAYS, self._stage, list(tasks), REPLAYS_MAX, PAGE_BYTES
             )
         return [
             ParkedRecord(
@@ -447,6 +465,7 @@ class Ledger(Generic[S]):
         Raises:
             Fenced: no task was ours.
             TimerMissing: a fired timer had no row.
+            AlreadyResolved: a replayed record was no open dead letter any more.
             Conflict: a shared row was claimed elsewhere; nothing was written.
             Refused: what the batches hold cannot be stored; nothing was written.
             asyncpg.PostgresError, OSError, TimeoutError: the outcome may be unknown; never retry, acquire again.
@@ -526,9 +545,11 @@ class Ledger(Generic[S]):
                 [i for _, i in superseded],
             )
         if resolved:
-            await connection.execute(
+            status = await connection.execute(
                 RESOLVE_PARKED, [i for i, _ in resolved], [r for _, r in resolved]
             )
+            if int(status.rpartition(" ")[2]) != len(resolved):
+                raise AlreadyResolved(f"{len(resolved)} records replayed, {status} were open")
 
     async def _write_timers(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
         fired = [(w.task, row) for w in writes for row in w.overlay.fired.values()]

@@ -29,7 +29,7 @@ PUMP_SECONDS = 0.02
 
 REPLAY_SECONDS = 1.0
 
-log = logs.get("task")
+log = logs.get("pump")
 
 
 class Pump(Generic[S]):

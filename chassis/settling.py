@@ -5,7 +5,7 @@ change a state in place. So whatever comes to nothing leaves the states it was d
 """
 
 import asyncio
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Generic, TypeVar
@@ -47,7 +47,7 @@ GIVEN_UP_MAX = 16
 GIVEN_UP_SECONDS = 1.0
 """How long the task then rests, after each of them."""
 
-log = logs.get("task")
+log = logs.get("settling")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,12 +101,31 @@ class Settling(Generic[S]):
     async def attempt(self, parcels: Sequence[Parcel[S]]) -> list[Refusal[S]]:
         """Load, decide, commit, take over: all in one transaction. Return those of which nothing is stored, for certain.
 
-        A task whose outcome is not certain is lost, and says so by its state.
+        A task whose outcome is not certain is lost, and says so by its state. Parcels of tasks that are not at work any
+        more are left alone: whoever has the lease now reads all of it again.
         """
-        made = [(parcel, self._build(parcel)) for parcel in parcels]
+        made = [
+            (parcel, self._build(parcel))
+            for parcel in parcels
+            if self._assignment.is_at_work(parcel.task)
+        ]
         live = [(parcel, batch) for parcel, batch in made if _has_work(batch)]
         if not live:
             return []
+        try:
+            return await self._settle(live)
+        except asyncio.CancelledError:
+            # Decided upon in place, or stored and not known to be: neither memory is any good.
+            for _, batch in live:
+                batch.task.state = TaskState.LOST
+            raise
+
+    def keep_only(self, numbers: Set[int]) -> None:
+        """Forget what is remembered of the inputs of tasks that are another process' now."""
+        self.deciding.keep_only(numbers)
+        self._given_up = {n: count for n, count in self._given_up.items() if n in numbers}
+
+    async def _settle(self, live: Sequence[tuple[Parcel[S], Batch[S]]]) -> list[Refusal[S]]:
         began = monotonic()
         now = self._clock.now()
         loaded = await self._load_or_refuse(live)
@@ -134,6 +153,8 @@ class Settling(Generic[S]):
         for item in parcel.items:
             match item:
                 case TimerRow():
+                    if parcel.task.timers.get(item.key, item.name) != item:
+                        continue  # A piece before this one has set or cleared it.
                     batch.inputs.append((Tick(item.key, item.name, item.due_at), item))
                 case EffectDone():
                     batch.inputs.append((item, None))
@@ -241,10 +262,6 @@ class Settling(Generic[S]):
             return await self._ledger.commit(
                 [Write(batch.task.number, batch.task.epoch, batch.overlay) for _, batch in decided]
             )
-        except asyncio.CancelledError:
-            for _, batch in decided:
-                batch.task.state = TaskState.LOST
-            raise
         except (Refused, Conflict) as error:
             return await self._refuse(decided, error)
         except (*DATABASE_ERRORS, Fenced) as error:
@@ -313,7 +330,9 @@ class Settling(Generic[S]):
         if overlay.effects:
             self._wake.set()
         for item, _ in batch.inputs:
-            self._effects.recorded(item)
+            if isinstance(item, EffectDone):
+                metrics.EFFECTS.labels(self._stage.name, item.result.status).inc()
+                self._effects.recorded(item)
         if task.relay is not None:
             task.relay.append(overlay.outbox)
             task.relay.ack_noted(overlay.acked_oid)

@@ -27,6 +27,7 @@ from chassis.errors import Conflict, Fenced, InvalidEvent, Unavailable
 from chassis.failpoints import Failpoints
 from chassis.ledger import (
     ACQUIRE_SECONDS,
+    DATABASE_ERRORS,
     PAGE_BYTES,
     Ledger,
     OutboxRow,
@@ -38,7 +39,6 @@ from chassis.ledger import (
 from chassis.relay import Relay
 from chassis.settings import Settings
 from chassis.stage import Change, Connection
-from chassis.task import DATABASE_ERRORS
 from schemas.envelope import Envelope
 from schemas.topics import Topic
 

@@ -41,7 +41,10 @@ class Received:
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """A timer is due. `due_at` is when it was meant to fire; `now` of the decision may be later, never earlier."""
+    """A timer is due. `due_at` is when it was meant to fire; `now` of the decision may be later, never earlier.
+
+    One whose decision was given up comes again with a later `due_at`, unless its key has set or cleared it meanwhile.
+    """
 
     key: str
     name: str

@@ -10,9 +10,10 @@ from typing import Any, Generic, TypeVar
 from aiokafka.errors import KafkaError
 
 from chassis import logs
-from chassis.acquisition import KAFKA_SECONDS, Acquisition
+from chassis.acquisition import Acquisition
 from chassis.assignment import Assignment
 from chassis.batch import Batch, Reread, Task
+from chassis.bus import KAFKA_SECONDS
 from chassis.errors import Fenced
 from chassis.ledger import DATABASE_ERRORS, Ledger, Overlay, Write
 from chassis.restore import forgotten_ids
@@ -22,7 +23,7 @@ from chassis.stage import Stage
 S = TypeVar("S")
 RESTORE_RETRY_SECONDS = 5.0
 
-log = logs.get("task")
+log = logs.get("standstill")
 
 
 class Standstill(Generic[S]):

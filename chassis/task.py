@@ -28,17 +28,17 @@ from aiokafka import TopicPartition
 from aiokafka.errors import IllegalStateError
 
 from chassis import logs, metrics
-from chassis.acquisition import REVOKE_COMMIT_SECONDS, Acquisition
+from chassis.acquisition import Acquisition
 from chassis.assignment import Assignment
 from chassis.batch import Parcel, Task, TaskState
 from chassis.bus import Bus, Record, SafeConsumer, group_id
-from chassis.clock import Clock
+from chassis.clock import Clock, monotonic
 from chassis.cutting import Cutting
 from chassis.effects import Effects
 from chassis.emission import Emission
 from chassis.failpoints import Failpoints
 from chassis.gauges import Gauges
-from chassis.ledger import DATABASE_ERRORS, Ledger
+from chassis.ledger import Ledger
 from chassis.pump import Pump
 from chassis.settings import Settings
 from chassis.settling import Settling
@@ -46,13 +46,17 @@ from chassis.stage import Stage
 from chassis.standstill import Standstill
 from chassis.tracing import Tracing
 
-__all__ = ["DATABASE_ERRORS", "Worker"]
-
 S = TypeVar("S")
 
-REVOKE_RELAY_SECONDS = 1.0
-STOP_RELAY_SECONDS = 3.0
+REVOKE_SHARE = 0.5
+"""The part of a session that giving up the tasks may take in all: the whole group waits for it."""
+
+REVOKE_EFFECTS_SHARE = 2 / 3
+"""The part of that which effects under way are given; the rest is for commits in flight and acknowledgements."""
+
 STOP_EFFECTS_SECONDS = 5.0
+STOP_RELAY_SECONDS = 5.0
+STOP_BACKGROUND_SECONDS = 2.0
 OUT_OF_RANGE_SECONDS = 0.5
 BUG_SECONDS = 1.0
 
@@ -73,6 +77,9 @@ class Worker(Generic[S]):
         tracing: Tracing | None = None,
     ) -> None:
         self.stage = stage
+        self._session_seconds = settings.session_timeout_seconds
+        self._is_ending = False
+        """Told to stop: no effect is begun any more, whatever the group does meanwhile."""
         self._failpoints = failpoints or Failpoints()
         owner = f"{socket.gethostname()}:{os.getpid()}"
         names = [topic.name for topic in stage.topics]
@@ -149,28 +156,35 @@ class Worker(Generic[S]):
         """
         await self.on_revoked(set())
         await self.bus.stop()
-        await self._acquisition.close_all(
-            relay_seconds=0.0
-        )  # What the old client was given meanwhile.
+        await self._acquisition.close_all(monotonic())  # What the old client was given meanwhile.
         await self.bus.start()
 
     async def stop(self) -> None:
         """Stop intake, finish what is in hand, flush, leave the group."""
-        self.effects.is_closed = True
-        consumer = self.bus.consumer
-        if consumer is not None and consumer.assignment():
-            with contextlib.suppress(IllegalStateError):
-                consumer.pause(*consumer.assignment())
-        await self.effects.drain(STOP_EFFECTS_SECONDS)
+        self._is_ending = True
+        self._close_intake()
+        await self.effects.drain(monotonic() + STOP_EFFECTS_SECONDS)
         self.assignment.is_stopping = True
-        await self._acquisition.close_all(relay_seconds=STOP_RELAY_SECONDS)
+        await self._acquisition.close_all(monotonic() + STOP_RELAY_SECONDS)
         for runner in self.runners:
             runner.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await runner
-        for background in [*self.assignment.background, *self.effects.performing.values()]:
-            background.cancel()
+        behind = [*self.assignment.background, *self.effects.performing.values()]
+        for one in behind:
+            one.cancel()
+        if behind:
+            await asyncio.wait(behind, timeout=STOP_BACKGROUND_SECONDS)
         await self.bus.stop()
+
+    def _close_intake(self) -> None:
+        """Have the client hand out no more records of ours, and keep it so until the tasks are gone."""
+        with contextlib.suppress(IllegalStateError):
+            for task in self.assignment.owned():
+                self.assignment.hold(task)
+            consumer = self.bus.consumer
+            if consumer is not None and consumer.assignment():
+                consumer.pause(*consumer.assignment())
 
     # -- what the bus says -------------------------------------------------------------------------------------------
 
@@ -180,16 +194,25 @@ class Worker(Generic[S]):
 
     def on_assigned(self, partitions: set[TopicPartition]) -> None:
         """Make a task of each number that has all its topics, and acquire it in the background."""
-        for task in self.assignment.take(partitions):
+        tasks = self.assignment.take(partitions)
+        numbers = {task.number for task in tasks}
+        self.cutting.keep_only(numbers)
+        self.effects.keep_only(numbers)
+        for task in tasks:
             self._acquisition.begin(task)
         self._failpoints.hit("in_assign")
 
     async def on_revoked(self, partitions: set[TopicPartition]) -> None:
-        """Drop all tasks; wait a little for what is in flight. The epoch makes the rest harmless."""
+        """Drop all tasks; wait a little for what is in flight, half a session in all.
+
+        The epoch makes the rest harmless.
+        """
         del partitions
-        await self.effects.drain(REVOKE_COMMIT_SECONDS)
-        await self._acquisition.close_all(relay_seconds=REVOKE_RELAY_SECONDS)
-        self.effects.is_closed = False
+        began, seconds = monotonic(), self._session_seconds * REVOKE_SHARE
+        self._close_intake()
+        await self.effects.drain(began + seconds * REVOKE_EFFECTS_SHARE)
+        await self._acquisition.close_all(began + seconds)
+        self.effects.is_closed = self._is_ending
 
     def on_out_of_range(self, partitions: Iterable[TopicPartition]) -> None:
         """The log does not reach to where we are: acquire anew, which looks at its range and halts."""

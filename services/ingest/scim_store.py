@@ -7,6 +7,7 @@ between, whoever looks next goes on.
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ from services.ingest.core.scim import (
     Meaning,
     ScimRefused,
     agent_of,
+    emails_of,
     folded,
     is_active,
     meaning_of,
@@ -38,8 +40,15 @@ from services.ingest.core.scim_query import Condition, Equal, Every, Never, Quer
 
 TOLD_AT_ONCE: Final = 200
 """Agents that the roster is told of in one transaction."""
+CONNECTIONS_MAX: Final = 2
+"""Connections of the pool that SCIM takes at a time: the rest is for everybody else, however much is provisioned."""
+TURN_SECONDS: Final = 10.0
+"""How long a request waits for its turn before it is told to come again; the longest answer in front of it is a matter of
+some seconds."""
 
-_LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('scim/' || $1 || '/' || $2, 0))"
+LOCK: Final = "SELECT pg_advisory_xact_lock(hashtextextended('scim/' || $1 || '/' || $2, 0))"
+"""Makes the transaction the only one, in any process, that changes a workspace's domain."""
+
 _USER_COLUMNS: Final = "scim_id, agent_id, external_id, document, version, created_at, updated_at, told IS NOT NULL AS is_told"
 _GROUP_COLUMNS: Final = "scim_id, display_name, external_id, version, created_at, updated_at"
 _USERS: Final = "FROM scim_user AS u WHERE u.workspace = $1 AND u.domain = $2"
@@ -50,12 +59,13 @@ SELECT user_name = $3 AS by_name FROM scim_user
  ORDER BY 1 DESC LIMIT 1
 """
 _ADD_USER: Final = """
-INSERT INTO scim_user (workspace, domain, scim_id, agent_id, user_name, external_id, is_active, document, version,
+INSERT INTO scim_user (workspace, domain, scim_id, agent_id, user_name, external_id, is_active, document, emails, version,
                        created_at, updated_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, 1, $9, $9)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $10, 1, $9, $9)
 """
 _SET_USER: Final = """
-UPDATE scim_user SET user_name = $4, external_id = $5, is_active = $6, document = $7, version = version + 1, updated_at = $8
+UPDATE scim_user SET user_name = $4, external_id = $5, is_active = $6, document = $7, emails = $9, version = version + 1,
+       updated_at = $8
  WHERE workspace = $1 AND domain = $2 AND scim_id = $3
 """
 _ADD_GROUP: Final = """
@@ -106,6 +116,9 @@ _NOT_DUE: Final = "UPDATE scim_user SET is_due = false WHERE is_due AND scim_id 
 _DUE: Final = (
     "SELECT scim_id FROM scim_user WHERE workspace = $1 AND domain = $2 AND is_due LIMIT $3"
 )
+_IS_THEIRS: Final = """
+SELECT EXISTS (SELECT FROM scim_user WHERE workspace = $1 AND domain = $2 AND agent_id = $3 AND (told IS NOT NULL OR NOT $4))
+"""
 _PAGE_OF_IDS: Final = """
 SELECT scim_id FROM scim_user WHERE workspace = $1 AND domain = $2 AND scim_id > $3 ORDER BY scim_id LIMIT $4
 """
@@ -176,7 +189,7 @@ class Reading:
 
     async def users(self, query: Query) -> tuple[int, list[UserRow]]:
         """Return how many users fit, and a page of them, the oldest first."""
-        total, rows = await self._page(_USER_COLUMNS, _USERS, _USER_SQL, query)
+        total, rows = await self._page(_USER_COLUMNS, user_source, query)
         return total, [_user(row) for row in rows]
 
     async def group(self, scim_id: str) -> GroupRow | None:
@@ -190,7 +203,7 @@ class Reading:
 
     async def groups(self, query: Query) -> tuple[int, list[GroupRow]]:
         """Return how many groups fit, and a page of them, the oldest first."""
-        total, rows = await self._page(_GROUP_COLUMNS, _GROUPS, _GROUP_SQL, query)
+        total, rows = await self._page(_GROUP_COLUMNS, group_source, query)
         return total, [GroupRow(**row) for row in rows]
 
     async def members(self, group_ids: Sequence[str]) -> dict[str, list[Named]]:
@@ -217,17 +230,17 @@ class Reading:
         return found
 
     async def _page(
-        self, columns: str, source: str, known: Mapping[str, "_Compare"], query: Query
+        self, columns: str, source: "_Source", query: Query
     ) -> tuple[int, list[asyncpg.Record]]:
-        values: list[Any] = [*self._of]
-        where = (
-            f"{source} AND {_sql(query.condition, known, values)}" if query.condition else source
-        )
+        where, values = source(self._of, query.condition)
         total = await self._connection.fetchval(f"SELECT count(*) {where}", *values)
         if not query.count or query.start > total:
             return int(total), []
+        # Which rows is asked of an index; whole rows, which are wide, are read for the page alone.
+        table = where.split(" AS ", 1)[0]
         rows = await self._connection.fetch(
-            f"SELECT {columns} {where} ORDER BY created_at, scim_id LIMIT {query.count:d} OFFSET {query.start - 1:d}",
+            f"SELECT {columns} {table} WHERE scim_id = ANY (ARRAY(SELECT scim_id {where} ORDER BY created_at, scim_id"
+            f" LIMIT {query.count:d} OFFSET {query.start - 1:d})) ORDER BY created_at, scim_id",
             *values,
         )
         return int(total), rows
@@ -270,6 +283,7 @@ class Writing(Reading):
             is_active(document),
             _json(document),
             self._now,
+            emails_of(document),
         )
         await self.tell([scim_id])
 
@@ -291,6 +305,7 @@ class Writing(Reading):
             is_active(document),
             _json(document),
             self._now,
+            emails_of(document),
         )
         await self.tell([row.scim_id])
 
@@ -484,12 +499,27 @@ class Writing(Reading):
 
 
 class ScimStore:
-    """The door to SCIM's tables."""
+    """The door to SCIM's tables.
+
+    Who waits, waits without a connection: of one domain's writers of this process one at a time asks the database for the
+    domain's lock.
+    """
 
     def __init__(self, pool: asyncpg.Pool, spool: SpoolWithin, workspace: str) -> None:
         self._pool = pool
         self._spool = spool
         self._workspace = workspace
+        self._turns = asyncio.Semaphore(CONNECTIONS_MAX)
+        self._writers: defaultdict[str, asyncio.Lock] = defaultdict(asyncio.Lock)
+        """By domain, of which there are as many as channels.yaml names."""
+
+    @asynccontextmanager
+    async def _connected(self) -> AsyncIterator[Connection]:
+        async with (
+            _turn(self._turns),
+            self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
+        ):
+            yield connection
 
     @asynccontextmanager
     async def reading(self, domain: str) -> AsyncIterator[Reading]:
@@ -499,7 +529,7 @@ class ScimStore:
             Unavailable: the database does not answer.
         """
         with _translated():
-            async with self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
+            async with self._connected() as connection:
                 yield Reading(connection, self._workspace, domain)
 
     @asynccontextmanager
@@ -537,14 +567,28 @@ class ScimStore:
     ) -> AsyncIterator[Writing]:
         with _translated():
             async with (
-                self._pool.acquire(timeout=ACQUIRE_SECONDS) as connection,
+                _turn(self._writers[domain]),
+                self._connected() as connection,
                 connection.transaction(),
             ):
-                await connection.execute(_LOCK, self._workspace, domain)
+                await connection.execute(LOCK, self._workspace, domain)
                 work = Writing(connection, self._workspace, domain, self._spool, rules, now)
                 yield work
         if work.has_told:
             self._spool.stored.set()
+
+    async def is_theirs(self, domain: str, agent_id: str, *, is_in: bool) -> bool:
+        """Return whether an identity provider looks after an agent; with `is_in`, whether it also has them in the roster.
+
+        Raises:
+            Unavailable: the database does not answer.
+        """
+        with _translated():
+            return bool(
+                await self._pool.fetchval(
+                    _IS_THEIRS, self._workspace, domain, agent_id, is_in, timeout=ACQUIRE_SECONDS
+                )
+            )
 
     async def has_due(self, domain: str) -> bool:
         """Return whether the roster is to be told of anybody.
@@ -565,6 +609,17 @@ class ScimStore:
             if len(user_ids) < TOLD_AT_ONCE:
                 return
             after = user_ids[-1]
+
+
+@asynccontextmanager
+async def _turn(of: asyncio.Lock | asyncio.Semaphore) -> AsyncIterator[None]:
+    """Wait for one's turn; a TimeoutError says that it did not come."""
+    async with asyncio.timeout(TURN_SECONDS):
+        await of.acquire()
+    try:
+        yield
+    finally:
+        of.release()
 
 
 @contextmanager
@@ -611,9 +666,7 @@ _USER_SQL: Final[Mapping[str, _Compare]] = {
     "externalId": _plainly("u.external_id = {}"),
     "active": _plainly("u.is_active = {}"),
     "displayName": _plainly("lower(u.document ->> 'displayName') = lower({})"),
-    "emails.value": _plainly(
-        "EXISTS (SELECT FROM jsonb_array_elements(u.document -> 'emails') AS e WHERE lower(e ->> 'value') = lower({}))"
-    ),
+    "emails.value": _without_case("u.emails @> ARRAY[{}::text]"),
 }
 _GROUP_SQL: Final[Mapping[str, _Compare]] = {
     "id": _plainly("g.scim_id = {}"),
@@ -626,16 +679,44 @@ _GROUP_SQL: Final[Mapping[str, _Compare]] = {
 
 
 def _sql(condition: Condition, known: Mapping[str, _Compare], values: list[Any]) -> str:
-    """Return a condition in SQL; its values are added to `values`. What has no value equals nothing."""
+    """Return a condition in SQL; its values are added to `values`. What has no value equals nothing.
+
+    SQL has a third answer, null, for that. As long as it is not turned round it leaves a row out as well as false does,
+    and a bare comparison is one that an index knows; so only what stands under NOT is made to be one of the two.
+    """
     match condition:
         case Equal(field=field, value=value):
             comparison, become = known[field](f"${len(values) + 1}")
             values.append(become(value))
-            return f"coalesce({comparison}, false)"
+            return comparison
         case Every(terms=terms, any=is_any):
             joined = f" {'OR' if is_any else 'AND'} ".join(
                 _sql(term, known, values) for term in terms
             )
             return f"({joined})"
         case Never(term=term):
-            return f"NOT {_sql(term, known, values)}"
+            return f"NOT coalesce({_sql(term, known, values)}, false)"
+
+
+_Source = Callable[[tuple[str, str], Condition | None], tuple[str, list[Any]]]
+
+
+def user_source(of: tuple[str, str], condition: Condition | None = None) -> tuple[str, list[Any]]:
+    """Return which users fit, of a workspace and a domain: a statement from FROM on, and its values."""
+    return _source(_USERS, _USER_SQL, of, condition)
+
+
+def group_source(of: tuple[str, str], condition: Condition | None = None) -> tuple[str, list[Any]]:
+    """Return which groups fit, of a workspace and a domain: a statement from FROM on, and its values."""
+    return _source(_GROUPS, _GROUP_SQL, of, condition)
+
+
+def _source(
+    base: str,
+    known: Mapping[str, _Compare],
+    of: tuple[str, str],
+    condition: Condition | None,
+) -> tuple[str, list[Any]]:
+    values: list[Any] = [*of]
+    where = f"{base} AND {_sql(condition, known, values)}" if condition is not None else base
+    return where, values

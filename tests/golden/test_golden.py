@@ -20,7 +20,7 @@ from services.ingest.adapters.channel import Delivery, ParseError
 from services.ingest.core.state import Parsed
 from services.notifier.core.render import OCCASIONS, SAMPLE
 from services.notifier.handlers import POLICY as NOTIFIER_POLICY
-from services.router.core.rules import facts, first_match
+from services.router.core.policy.rules import facts, first_match
 from services.router.handlers import POLICY as ROUTER_POLICY
 
 HERE = Path(__file__).parent

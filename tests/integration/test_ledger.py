@@ -9,10 +9,13 @@ from typing import Any
 import asyncpg
 import pytest
 
+import chassis.ledger
 from chassis import deadletters
 from chassis.clock import SystemClock
 from chassis.errors import Fenced
 from chassis.ledger import (
+    DATABASE_ERRORS,
+    AlreadyResolved,
     Ledger,
     OutboxRow,
     Overlay,
@@ -24,7 +27,6 @@ from chassis.ledger import (
     resume,
 )
 from chassis.stage import Effect
-from chassis.task import DATABASE_ERRORS
 from chassis.testing import at
 from tests.faults.pipeline import Applied, Tally, TallyStore
 from tests.integration.kit import Database, looking
@@ -325,3 +327,48 @@ async def test_what_commits_at_once_is_decided_by_the_epoch_and_one_of_two_loses
     )
     assert [type(result) for result in results] == [Fenced, Fenced, set]
     assert await db.value("SELECT array_agg(name) FROM history") == ["input 3"]
+
+
+async def ask_for_replays(db: Database) -> None:
+    await db.connection.execute("UPDATE parked SET replay_requested_at = clock_timestamp()")
+
+
+async def test_replays_are_read_by_their_bytes_as_well_as_by_their_number(
+    ledger: Ledger[Tally], db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    records = [replace(parked(n, task=n % 2), value=b"x" * 1_000) for n in range(1, 6)]
+    await deadletters.insert(db.connection, records)
+    await ask_for_replays(db)
+
+    async def read() -> list[int]:
+        return [record.offset for record in await ledger.load_replays([0, 1])]
+
+    assert await read() == [1, 2, 3, 4, 5]
+    monkeypatch.setattr(chassis.ledger, "PAGE_BYTES", 2_500)
+    assert await read() == [1, 2, 3]
+    monkeypatch.setattr(chassis.ledger, "PAGE_BYTES", 10)
+    assert await read() == [1], "one that is larger than a page goes alone"
+    monkeypatch.setattr(chassis.ledger, "PAGE_BYTES", 1_000_000)
+    monkeypatch.setattr(chassis.ledger, "REPLAYS_MAX", 2)
+    assert await read() == [1, 2]
+
+
+async def test_a_replay_counts_only_while_the_dead_letter_is_open(
+    ledger: Ledger[Tally], db: Database
+) -> None:
+    lease = await take(ledger)
+    await deadletters.insert(db.connection, [parked(1), parked(2)])
+    await db.connection.execute(
+        "UPDATE parked SET resolved_at = clock_timestamp(), resolution = 'dropped' WHERE log_offset = 2"
+    )
+    before = await everything(db)
+    late = overlay(
+        lease.position, 7, parked=[], resolved=[(parked(n).id, "replayed") for n in (1, 2)]
+    )
+    with pytest.raises(AlreadyResolved):
+        await ledger.commit([Write(0, lease.epoch, late)])
+    assert await everything(db) == before
+    open_one = overlay(lease.position, 7, parked=[], resolved=[(parked(1).id, "replayed")])
+    await ledger.commit([Write(0, lease.epoch, open_one)])
+    found = await db.rows("SELECT resolution FROM parked ORDER BY log_offset")
+    assert [row["resolution"] for row in found] == ["replayed", "dropped"]

@@ -7,14 +7,16 @@ import signal
 import subprocess
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+import structlog
 
+import chassis.cutting
 import chassis.pump
 import chassis.relay
 import chassis.task
@@ -58,6 +60,17 @@ from tests.integration.kit import (
 @pytest.fixture(autouse=True)
 def quick_replays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(chassis.pump, "REPLAY_SECONDS", 0.05)
+
+
+@pytest.fixture(autouse=True)
+def plain_tracebacks() -> Iterator[None]:
+    """Drawn with all their variables they would hold up the event loop for seconds, and heartbeats with it."""
+    renderer = structlog.dev.ConsoleRenderer(
+        colors=False, exception_formatter=structlog.dev.plain_traceback
+    )
+    structlog.configure(processors=[structlog.processors.add_log_level, renderer])
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture
@@ -398,15 +411,16 @@ def foreign(identity: str) -> Envelope:
 
 
 class Contended(TallyStore):
-    """Input 3 meets a conflict each time: in the store's words, or in the server's own."""
+    """Input 3 meets a conflict until it is free: in the store's words, or in the server's own."""
 
     def __init__(self, sqlstate: str | None) -> None:
         super().__init__("pipeline_a", Tally)
         self.sqlstate = sqlstate
+        self.is_free = False
         self.tries = 0
 
     async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Any]]) -> None:
-        if any(row.name == "input 3" for _, row in rows):
+        if not self.is_free and any(row.name == "input 3" for _, row in rows):
             self.tries += 1
             if self.sqlstate is None:
                 raise Conflict("two tasks want one row")
@@ -421,8 +435,14 @@ class Contended(TallyStore):
     [(None, "Conflict"), ("40001", "SerializationError"), ("40P01", "DeadlockDetectedError")],
 )
 async def test_a_record_that_conflicts_for_ever_is_parked_and_the_task_keeps_its_lease(
-    settings: Settings, driver: Driver, a: Database, sqlstate: str | None, said: str
+    settings: Settings,
+    driver: Driver,
+    a: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    sqlstate: str | None,
+    said: str,
 ) -> None:
+    monkeypatch.setattr(chassis.cutting, "CONTEST_SECONDS", 1.0)
     stage = StageA()
     stage.store = Contended(sqlstate)
     async with running(stage, settings) as worker:
@@ -433,6 +453,32 @@ async def test_a_record_that_conflicts_for_ever_is_parked_and_the_task_keeps_its
     assert await a.counts() == {"applied": 5, "duplicate": 0, "ignored": 0, "parked": 1}
     assert said in await a.value("SELECT error FROM parked")
     assert stage.store.tries <= 20
+
+
+async def test_a_record_that_meets_conflicts_for_a_second_and_more_is_applied_in_its_place(
+    settings: Settings, driver: Driver, a: Database
+) -> None:
+    stage = StageA()
+    store = stage.store = Contended(None)
+    home = partition_of("k1", PARTITIONS)
+    other = next(f"k{n}" for n in range(9) if partition_of(f"k{n}", PARTITIONS) != home)
+    async with running(stage, settings) as worker:
+        for n in range(1, 5):
+            await driver.given(n)
+        await driver.given(9, other)
+
+        async def is_other_done() -> bool:
+            done = await a.value("SELECT count(*) FROM history WHERE key = $1", other)
+            return bool(done and store.tries >= 6)
+
+        await until("the other task has gone on", is_other_done)
+        assert not await a.value("SELECT count(*) FROM history WHERE name = 'input 3'")
+        store.is_free = True
+        await settled(a, 5)
+        assert worker.tasks[home].epoch == 1
+    assert await a.counts() == {"applied": 5, "duplicate": 0, "ignored": 0, "parked": 0}
+    told = [e for _, e, _ in await read_topic(settings, "messages") if isinstance(e, Counted)]
+    assert [event.n for event in told if event.key == "k1"] == [1, 2, 3, 4]
 
 
 async def test_each_of_two_parked_records_of_one_key_can_be_replayed(

@@ -15,11 +15,13 @@ from pydantic import SecretStr
 from structlog.testing import capture_logs
 
 import chassis.cutting
+from chassis import metrics
 from chassis.acquisition import Acquisition
 from chassis.assignment import Assignment
 from chassis.batch import Item, Parcel, Task, TaskState
-from chassis.cutting import CONFLICTS_ALONE_MAX, Cutting
-from chassis.decision import ATTEMPTS_MAX, REFUSALS_MAX
+from chassis.cutting import CONFLICTS_MAX, CONTEST_SECONDS, CONTEST_TRIES_MIN, Cutting
+from chassis.deadletters import ParkedRecord, Reason, park
+from chassis.decision import ATTEMPTS_MAX, REFUSALS_MAX, TIMER_AGAIN, TIMER_AGAIN_MAX
 from chassis.effects import Effects
 from chassis.emission import Emission
 from chassis.errors import Conflict, Refused
@@ -107,14 +109,16 @@ class Loop:
         self.table = Table()
         self.stage = make_stage(self.table)
         self.sought: list[int] = []
+        self.paused: list[int] = []
         consumer = SimpleNamespace(
             assignment=lambda: {TopicPartition("inbound", 0), TopicPartition("inbound", 1)},
-            pause=lambda *_: None,
+            pause=lambda *partitions: self.paused.extend(p.partition for p in partitions),
             seek=lambda partition, offset: self.sought.append(offset),
             resume=lambda *_: None,
         )
         bus: Any = SimpleNamespace(consumer=consumer)
-        clock, wake, failpoints = FakeClock(NOW), asyncio.Event(), Failpoints()
+        self.clock = clock = FakeClock(NOW)
+        wake, failpoints = asyncio.Event(), Failpoints()
         ledger: Any = self.table
         self.assignment: Assignment[Tally] = Assignment(self.stage, SETTINGS, bus)
         self.effects: Effects[Tally] = Effects(self.stage, self.assignment, failpoints, wake)
@@ -129,6 +133,8 @@ class Loop:
             wake,
             "o",
         )
+        self.acquisition = acquisition
+        self.really_lose = acquisition.lose
         self.lost: list[str] = []
 
         def lose(task: Task[Tally], reason: str, delay: float) -> None:
@@ -156,9 +162,22 @@ class Loop:
             self.assignment.tasks[number] = known
         return known
 
+    def set_timers(self, *rows: TimerRow) -> None:
+        """Have the first task know of timers."""
+        self.task().timers.apply(((row.key, row.name), row) for row in rows)
+
     async def settle(self, *items: Item) -> None:
         """Settle a parcel of the first task."""
         await self.cutting.settle([Parcel(self.task(), items)])
+
+    async def settle_due(self) -> None:
+        """Settle the timers of the first task that are due."""
+        await self.settle(*self.task().timers.due(self.clock.now()))
+
+    async def poll(self, *offsets: int) -> None:
+        """Settle those of these records that are not behind the first task, as the client hands them out after a seek."""
+        position = self.task().position.offsets["inbound"]
+        await self.settle(*(given(offset) for offset in offsets if offset >= position))
 
 
 @pytest.fixture(autouse=True)
@@ -310,14 +329,126 @@ async def test_a_conflict_that_passes_is_tried_again_whole_and_nothing_is_parked
     assert (loop.table.tries, loop.table.parked, loop.lost) == (3, [], [])
 
 
-async def test_an_input_that_conflicts_with_itself_for_ever_is_parked_with_its_cause() -> None:
-    loop = Loop()
+class Stopwatch:
+    """What the cutting takes for the time that passes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.seconds = 100.0
+        monkeypatch.setattr(chassis.cutting, "monotonic", lambda: self.seconds)
+
+
+async def test_an_input_that_meets_conflicts_is_put_back_and_parked_only_after_they_have_lasted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, loop = Stopwatch(monkeypatch), Loop()
     loop.table.refuse = lambda write: Conflict("two want one") if holds(write, 3) else None
-    await loop.settle(*(given(offset) for offset in range(10)))
+    began = watch.seconds
+    await loop.poll(*range(10))
+    assert loop.table.rows == names(0, 1, 2)
+    assert (loop.sought, loop.paused, loop.table.parked) == ([3], [0], [])
+    polls = 0
+    while not loop.table.parked:
+        watch.seconds += 1.0
+        before = loop.table.tries
+        await loop.poll(*range(3, 10))
+        assert (
+            loop.table.tries - before <= 3
+        )  # It alone; at the end its dead letter and what is behind it.
+        polls += 1
+    assert watch.seconds - began >= CONTEST_SECONDS
+    assert polls == CONTEST_SECONDS
     assert loop.table.rows == names(0, 1, 2, 4, 5, 6, 7, 8, 9)
     (parked,) = loop.table.parked
     assert parked.offset == 3
-    assert parked.error.endswith(f"could not be stored {CONFLICTS_ALONE_MAX} times: Conflict")
+    tries = CONFLICTS_MAX + polls
+    assert tries >= CONTEST_TRIES_MIN
+    assert parked.error.endswith(f"could not be stored {tries} times: Conflict")
+    assert loop.lost == []
+
+
+async def test_a_conflict_that_passes_after_seconds_costs_no_input_and_starts_from_zero(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, loop = Stopwatch(monkeypatch), Loop()
+    is_held = True
+    loop.table.refuse = lambda write: Conflict("held") if is_held and holds(write, 1) else None
+    for _ in range(9):
+        await loop.poll(0, 1, 2)
+        watch.seconds += 1.0
+    is_held = False
+    watch.seconds += 60.0
+    await loop.poll(0, 1, 2)
+    assert loop.table.rows == names(0, 1, 2)
+    assert (loop.table.parked, loop.lost) == ([], [])
+    assert loop.cutting._contests == {}
+
+
+async def test_while_an_input_rests_it_is_not_tried_and_other_tasks_go_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    Stopwatch(monkeypatch)
+    loop = Loop()
+    loop.table.refuse = lambda write: Conflict("held") if holds(write, 0) else None
+    await loop.poll(0)
+    before = loop.table.tries
+    await loop.cutting.settle(
+        [Parcel(loop.task(0), [given(0), given(1)]), Parcel(loop.task(1), [given(0, n=100)])]
+    )
+    assert loop.table.rows == names(100)
+    assert loop.table.tries == before + 1
+
+
+async def test_a_timer_that_meets_conflicts_holds_up_none_but_those_of_its_key(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, loop = Stopwatch(monkeypatch), Loop()
+    is_held = True
+    loop.table.refuse = lambda write: (
+        Conflict("held")
+        if is_held and "timer 1" in [row.name for row in write.overlay.rows]
+        else None
+    )
+    keys = {1: "k1", 2: "k2", 3: "k1", 4: "k4"}
+    loop.set_timers(*(TimerRow(key, f"fire-{n}", n, NOW) for n, key in keys.items()))
+    await loop.settle_due()
+    assert loop.table.rows == ["timer 2", "timer 4"]
+    is_held = False
+    watch.seconds += 1.0
+    await loop.settle_due()
+    assert loop.table.rows == ["timer 2", "timer 4", "timer 1", "timer 3"]
+    assert (loop.table.parked, loop.lost) == ([], [])
+
+
+async def test_conflicts_all_over_end_with_the_turn_and_hold_the_locks_no_longer(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(chassis.cutting, "CUTTING_SECONDS", -1.0)
+    loop = Loop()
+    loop.table.refuse = lambda write: Conflict("held")
+    loop.set_timers(*(TimerRow(f"k{n}", f"fire-{n}", n, NOW) for n in range(64)))
+    await loop.settle_due()
+    # The whole, a piece, a piece of that which is one input: it is known now, whatever the next turn finds time for.
+    assert loop.table.tries == CONFLICTS_MAX + 2
+    assert len(loop.cutting._contests) == 1
+    assert (loop.table.parked, loop.lost) == ([], [])
+
+
+async def test_one_that_conflicts_for_ever_is_found_and_parked_though_each_try_takes_the_whole_turn(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    watch, loop = Stopwatch(monkeypatch), Loop()
+    monkeypatch.setattr(chassis.cutting, "CUTTING_SECONDS", 0.5)
+
+    def refuse(write: Write[Tally]) -> Exception | None:
+        watch.seconds += 0.6
+        return Conflict("held") if holds(write, 40) else None
+
+    loop.table.refuse = refuse
+    for _ in range(100):
+        await loop.poll(*range(64))
+        watch.seconds += 0.1
+    assert loop.table.rows == names(*(n for n in range(64) if n != 40))
+    assert [parked.offset for parked in loop.table.parked] == [40]
     assert loop.lost == []
 
 
@@ -400,7 +531,8 @@ async def test_a_timer_whose_decision_cannot_be_stored_is_set_aside() -> None:
     loop.table.refuse = lambda write: (
         refused(ValueError()) if any(row.name == "timer 5" for row in write.overlay.rows) else None
     )
-    await loop.settle(TimerRow("k1", "fire-5", 1, NOW), TimerRow("k1", "fire-6", 2, NOW))
+    loop.set_timers(TimerRow("k1", "fire-5", 1, NOW), TimerRow("k1", "fire-6", 2, NOW))
+    await loop.settle_due()
     assert loop.table.rows == ["timer 6"]
     (parked,) = loop.table.parked
     assert (parked.topic, parked.state_key) == ("tick", "k1")
@@ -441,3 +573,304 @@ def test_admitting_in_pieces_ends_in_the_same_position_as_admitting_whole() -> N
         batch = loop.settling._build(parcel.part(start, start + 2))
         task.position = batch.overlay.position
     assert task.position == whole.overlay.position
+
+
+# -- a task that is lost under a decision ----------------------------------------------------------------------------
+
+
+class Waiting(Counting):
+    """Something happens while it loads."""
+
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self.meanwhile: Callable[[], Any] = lambda: None
+
+    async def load(
+        self, connection: Any, task: int, inputs: Sequence[Input], missing: Sequence[str]
+    ) -> dict[str, Tally]:
+        self.meanwhile()
+        await asyncio.sleep(0)
+        return await super().load(connection, task, inputs, missing)
+
+
+@pytest.mark.parametrize("end", ["lost", "revoked"])
+async def test_a_decision_that_waits_for_the_database_keeps_its_states_whatever_becomes_of_the_task(
+    end: str,
+) -> None:
+    loop = Loop(Waiting)
+    stage, task = loop.stage, loop.task()
+    assert isinstance(stage, Waiting)
+    await loop.settle(*(given(offset) for offset in range(5)))
+    assert loop.table.states["k1"].count == 5
+
+    def meanwhile() -> None:
+        if end == "lost":
+            loop.really_lose(task, "out_of_range", 60.0)
+        else:
+            loop.assignment.spawn(loop.acquisition.close_all(0.0), "revoked")
+
+    stage.meanwhile = meanwhile
+    await loop.settle(given(5), given(6, key="k2"))
+    # Its lease is nobody else's yet, so what it commits counts: then it must be right.
+    assert loop.table.states["k1"].count == 6
+    await asyncio.sleep(0)
+    assert task.states, "nobody empties what another may be looking at"
+
+
+async def test_parcels_of_a_task_that_is_not_at_work_any_more_are_left_alone() -> None:
+    class Whole(Counting):
+        loads_all = True
+
+    loop = Loop(Whole)
+    task = loop.task()
+    task.state = TaskState.LOST
+    await loop.settle(given(0))
+    assert (loop.table.tries, loop.stage.decided) == (0, 0)
+    assert loop.task().position.offsets == {"inbound": 0}
+
+
+async def test_a_task_that_is_lost_while_another_is_cut_is_not_cut_itself() -> None:
+    loop = Loop()
+    first, second = loop.task(0), loop.task(1)
+
+    def refuse(write: Write[Tally]) -> Exception | None:
+        if loop.table.tries > 3:  # Both together, and each for itself.
+            second.state = TaskState.LOST
+            return None
+        return refused(ValueError())
+
+    loop.table.refuse = refuse
+    await loop.cutting.settle(
+        [Parcel(first, [given(0), given(1)]), Parcel(second, [given(0, n=100)])]
+    )
+    assert loop.table.rows == names(0, 1)
+    assert second.position.offsets == {"inbound": 0}
+    assert loop.settling.deciding._refused == {}
+
+
+async def test_a_task_whose_states_are_read_anew_is_lost_where_that_is_cut_off() -> None:
+    class Whole(Counting):
+        loads_all = True
+
+        async def load(self, *_: Any) -> dict[str, Tally]:
+            raise asyncio.CancelledError
+
+    loop = Loop(Whole)
+    loop.table.refuse = lambda write: refused(ValueError())
+    with pytest.raises(asyncio.CancelledError):
+        await loop.settle(given(0))
+    assert loop.task().state is TaskState.LOST
+
+
+# -- what fails behind a decision ------------------------------------------------------------------------------------
+
+
+class Untold(Counting):
+    """What input 1 decides cannot be told."""
+
+    fault = ""
+
+    def partition_key(self, event: Any) -> str:
+        if event.n == 1 and self.fault == "partition_key":
+            raise AttributeError("no such field")
+        return super().partition_key(event)
+
+    def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
+        outcome = super().decide(state, item, now)
+        if isinstance(item, Received) and isinstance(item.event, Given) and item.event.n == 1:
+            if self.fault == "outcome":
+                return None  # type: ignore[return-value]
+            if self.fault == "events":
+                outcome.events = ("not an event",)  # type: ignore[assignment]
+            if self.fault == "park":
+                outcome.park = ("only a reason",)  # type: ignore[assignment]
+        return outcome
+
+
+@pytest.mark.parametrize("fault", ["partition_key", "outcome", "events", "park"])
+async def test_what_fails_behind_a_decision_is_parked_as_a_failing_decision_is(fault: str) -> None:
+    loop = Loop(Untold)
+    assert isinstance(loop.stage, Untold)
+    loop.stage.fault = fault
+    await loop.settle(*(given(offset) for offset in range(4)))
+    assert loop.table.rows == names(0, 2, 3)
+    (parked,) = loop.table.parked
+    assert (parked.offset, parked.reason) == (1, Reason.HANDLER_FAILED)
+    assert loop.lost == []
+    assert loop.settling.deciding._suspects == {}
+
+
+def replay(record: Any, value: bytes | None = None) -> ParkedRecord:
+    """A record that was parked, and that somebody wants tried again."""
+    return park(
+        stage="pipeline_a",
+        task=0,
+        topic="inbound",
+        partition=0,
+        offset=record.offset,
+        key=record.key,
+        headers=record.headers,
+        value=record.value if value is None else value,
+        reason=Reason.HANDLER_FAILED,
+        error="the handler failed",
+        state_key="k1",
+        now=NOW,
+    )
+
+
+async def test_a_replay_that_surprises_us_is_parked_again_and_its_neighbours_are_replayed() -> None:
+    class Surprised(Counting):
+        def key(self, envelope: Envelope, event: Any) -> str:
+            if event.n == 7:
+                raise KeyError("nobody thought of this")
+            return super().key(envelope, event)
+
+    loop = Loop(Surprised)
+    await loop.settle(replay(given(7)), replay(given(8)))
+    assert loop.table.rows == names(8)
+    (again,) = loop.table.parked
+    assert (again.offset, again.reason) == (7, Reason.UNREADABLE_RECORD)
+    assert again.error == "it could not be read: KeyError"
+    assert loop.lost == []
+
+
+async def test_a_dead_letter_is_told_in_words_that_the_database_can_hold() -> None:
+    class Odd(Counting):
+        def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
+            return Outcome(park=("odd", "a\x00b\ud800c"))
+
+    loop = Loop(Odd)
+    await loop.settle(replay(given(7)))
+    (again,) = loop.table.parked
+    assert again.error == "a\ufffdb?c"
+
+
+# -- timers ----------------------------------------------------------------------------------------------------------
+
+DUE = "due"
+
+
+class Domain(Counting):
+    """Loaded whole, and woken by one timer, which it sets again itself only while its decisions go well."""
+
+    loads_all = True
+    is_broken = True
+
+    def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
+        if isinstance(item, Tick):
+            if self.is_broken:
+                raise RuntimeError("not mended yet")
+            return Outcome(is_changed=False, timers={DUE: now + TIMER_AGAIN / 10})
+        return Outcome(is_changed=False)
+
+
+async def test_a_timer_that_is_given_up_comes_back_later_and_later_and_fires_once_it_is_mended() -> (
+    None
+):
+    loop = Loop(Domain)
+    assert isinstance(loop.stage, Domain)
+    timers = loop.task().timers
+    loop.set_timers(TimerRow("billing", DUE, 0, NOW))
+    waits = []
+    for _ in range(6):
+        before = loop.clock.now()
+        await loop.settle_due()
+        known = timers.get("billing", DUE)
+        assert known is not None
+        waits.append(known.due_at - before)
+        loop.clock.move(to=known.due_at)
+    assert waits[:3] == [TIMER_AGAIN, 2 * TIMER_AGAIN, 4 * TIMER_AGAIN]
+    assert waits[-1] == TIMER_AGAIN_MAX
+    assert len({parked.id for parked in loop.table.parked}) == 6
+    loop.stage.is_broken = False
+    await loop.settle_due()
+    known = timers.get("billing", DUE)
+    assert known is not None
+    assert known.due_at == loop.clock.now() + TIMER_AGAIN / 10
+    assert loop.settling.deciding._timers_given_up == {}
+    assert loop.lost == []
+
+
+async def test_a_timer_that_a_piece_before_has_set_anew_does_not_fire_as_it_was() -> None:
+    class Setting(Counting):
+        def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
+            outcome = super().decide(state, item, now)
+            if isinstance(item, Tick) and item.name == "fire-1":
+                outcome.timers = {"fire-9": now + TIMER_AGAIN}
+            return outcome
+
+    loop = Loop(Setting)
+    fired: list[int] = []
+
+    def refuse(write: Write[Tally]) -> Exception | None:
+        if len(write.overlay.rows) > 1:
+            return refused(ValueError())
+        fired.extend(row.id for row in write.overlay.fired.values())
+        return None
+
+    loop.table.refuse = refuse
+    loop.set_timers(*(TimerRow("k1", f"fire-{n}", n, NOW) for n in (1, 9, 2)))
+    rows = loop.task().timers.due(NOW)
+    await loop.settle(*sorted(rows, key=lambda row: (1, 9, 2).index(row.id)))
+    assert fired == [1, 2]
+    known = loop.task().timers.get("k1", "fire-9")
+    assert known is not None
+    assert known.due_at == NOW + TIMER_AGAIN
+
+
+# -- holes -----------------------------------------------------------------------------------------------------------
+
+
+async def test_a_hole_that_was_looked_for_in_vain_is_looked_at_although_its_batch_was_refused(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    loop = Loop()
+    looked: list[tuple[str, int, int]] = []
+    monkeypatch.setattr(
+        Standstill, "see_to", lambda _, batch: looked.append(batch.hole) if batch.hole else None
+    )
+    loop.task().looked_again["inbound"] = 3
+    loop.table.refuse = lambda write: refused(ValueError()) if holds(write, 1) else None
+    await loop.settle(*(given(offset) for offset in (0, 1, 2, 7, 8, 9)))
+    assert loop.table.rows == names(0, 2)
+    assert looked == [("inbound", 3, 7)]
+
+
+# -- what is counted and kept ----------------------------------------------------------------------------------------
+
+
+async def test_a_result_is_counted_once_however_often_its_batch_was_refused() -> None:
+    def value() -> float:
+        return float(metrics.EFFECTS.labels("pipeline_a", "done")._value.get())
+
+    loop = Loop()
+    before, left = value(), [refused(ValueError()), refused(ValueError())]
+    loop.table.refuse = lambda write: left.pop() if left else None
+    await loop.settle(EffectDone(Effect("e1", "k1", {}), EffectResult("done")), given(0))
+    assert value() == before + 1
+
+
+async def test_what_follows_a_dead_letter_is_counted_once_however_often_it_was_refused() -> None:
+    def value() -> float:
+        return float(metrics.AFTER_PARKED.labels("pipeline_a")._value.get())
+
+    loop = Loop()
+    loop.task().parked_keys["k1"] = ["d1"]
+    before, left = value(), [refused(ValueError())]
+    loop.table.refuse = lambda write: left.pop() if left else None
+    await loop.settle(given(0), given(1))
+    assert value() == before + 2
+
+
+async def test_of_tasks_that_moved_away_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    Stopwatch(monkeypatch)
+    loop = Loop()
+    loop.table.refuse = lambda write: Conflict("held")
+    await loop.poll(0)
+    deciding = loop.settling.deciding
+    deciding._suspects[0, "a"] = deciding._suspects[1, "a"] = 1
+    deciding._refused[0, "b"] = deciding._refused[1, "b"] = (1, "")
+    loop.cutting.keep_only({1})
+    assert loop.cutting._contests == {}
+    assert set(deciding._suspects) == {(1, "a")}
+    assert set(deciding._refused) == {(1, "b")}
