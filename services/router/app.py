@@ -19,13 +19,13 @@ def application(settings: Settings) -> Application:
     """
     policies = PolicyHolder(settings.policy, POLICY)
     lengths = Lengths(policies)
-    told_elsewhere, close_client = elsewhere.stage(policies, settings.vendor_seconds)
+    told_elsewhere, follower = elsewhere.stages(policies, settings.vendor_seconds)
     return Application(
         service="router",
         sql=Path(__file__).with_name("sql"),
-        stages=(TicketsStage(policies, lengths), AssignmentStage(policies), told_elsewhere),
+        stages=(TicketsStage(policies, lengths), AssignmentStage(policies), *told_elsewhere),
         policies=policies,
-        background=(close_client, lengths.keep),
+        background=(follower, lengths.keep),
     )
 
 

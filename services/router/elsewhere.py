@@ -1,9 +1,11 @@
 """The stage that tells other places who has a ticket: glue between its core, the loop and the vendors. No rules."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, Final
 
+import asyncpg
 import httpx
 import msgspec
 
@@ -33,10 +35,21 @@ from services.router.core.elsewhere.decide import (
 from services.router.core.elsewhere.policy import Place, Places
 from services.router.core.elsewhere.state import Calling, Conversation, Reason
 from services.router.core.policy.policy import Policy
-from services.router.elsewhere_store import STAGE, ElsewhereStore, ItemRow, SupersededRow
+from services.router.elsewhere_store import (
+    STAGE,
+    ElsewhereStore,
+    ItemRow,
+    LetGoRow,
+    SupersededRow,
+    sweep,
+)
 from services.router.metrics import ELSEWHERE_SECONDS
 
 TIMER: Final = "retry"
+FOLLOW_SECONDS: Final = 2.0
+"""How often the policy is looked at for places that left it, and for a first one."""
+SWEEP_SECONDS: Final = 3600.0
+"""How often rows of tickets that were closed long ago are looked for."""
 
 UNDERSTOOD: Final[tuple[type[Payload], ...]] = (
     tickets.TicketOpened,
@@ -63,7 +76,8 @@ class ElsewhereStage(Stage[Conversation]):
     """Tells places; the state's key is the conversation.
 
     Beside its documents it remembers, in this process only, which calls a newer saying has overtaken: such a call is not
-    begun any more. Forgetting that costs a call and nothing else.
+    begun any more. Forgetting that costs a call and nothing else. `clients` makes a client for each place; one is closed
+    when its place has left the policy or the service stops, and then only when the last call has ended.
     """
 
     name: ClassVar[str] = STAGE
@@ -73,18 +87,21 @@ class ElsewhereStage(Stage[Conversation]):
     def __init__(
         self,
         policies: PolicyHolder[Policy],
-        client: httpx.AsyncClient,
+        clients: Callable[[], httpx.AsyncClient],
         *,
+        seconds: float = 20.0,
         vendors: Mapping[str, Vendor] = VENDORS,
         secrets: Secrets | None = None,
     ) -> None:
         self.store = ElsewhereStore()
         self._policies = policies
-        self._client = client
+        self._clients = clients
+        self._seconds = seconds
         self._vendors = vendors
         self._secrets = secrets or Secrets()
         self._apis: dict[str, PlaceApi] = {}
         self._overtaken: dict[str, int] = {}
+        self._is_stopping = False
 
     @property
     def places(self) -> Places:
@@ -141,11 +158,15 @@ class ElsewhereStage(Stage[Conversation]):
             return _result(NotDone(Reason.PLACE_GONE, is_recoverable=False))
         began = monotonic()
         try:
-            outcome: Done | NotDone | Unknown = await vendor.tell(
-                self._api(name, place), _call_of(effect)
+            api = await self.api(name, place)
+            outcome: Done | NotDone | Unknown = await api.told(
+                vendor, _call_of(effect), is_last=self._is_stopping
             )
         except Problem as problem:
             outcome = problem.outcome
+        if isinstance(outcome, NotDone) and not outcome.is_begun:
+            log.debug("place_left_alone", place=name, vendor=vendor.name, call=effect.id)
+            return _result(outcome)
         ELSEWHERE_SECONDS.labels(vendor.name, _kind(outcome)).observe(monotonic() - began)
         log.info(
             "place_told",
@@ -158,30 +179,100 @@ class ElsewhereStage(Stage[Conversation]):
         )
         return _result(outcome)
 
-    def _api(self, name: str, place: Place) -> PlaceApi:
-        """The place's API; tokens and pauses go with a change of its settings."""
+    async def api(self, name: str, place: Place) -> PlaceApi:
+        """Return the place's API; tokens and pauses go with a change of its settings."""
         known = self._apis.get(name)
-        if known is None or known.settings != place.settings:
-            known = self._apis[name] = PlaceApi(place.settings, self._client, self._secrets)
+        if known is None or known.is_retired or known.settings != place.settings:
+            made = PlaceApi(place.settings, self._clients(), self._secrets, seconds=self._seconds)
+            if not self._is_stopping:
+                self._apis[name] = made
+            if known is not None:
+                await known.retire()
+            known = made
         return known
 
+    async def follow_policy(self) -> None:
+        """Keep no connection to a place that has left the policy."""
+        for name, api in list(self._apis.items()):
+            place = self.places.of(name)
+            if place is None or place.settings != api.settings:
+                del self._apis[name]
+                await api.retire()
 
-def stage(policies: PolicyHolder[Policy], seconds: float) -> "tuple[ElsewhereStage, CloseClient]":
-    """Return the stage, and the part that closes its connections at the end."""
-    client = new_client(seconds)
-    return ElsewhereStage(policies, client), CloseClient(client)
+    async def stop(self) -> None:
+        """Close every client, each when its last call has ended: those under way are finished and recorded first."""
+        self._is_stopping = True
+        apis, self._apis = list(self._apis.values()), {}
+        for api in apis:
+            await api.retire()
 
 
-class CloseClient:
-    """Keeps no connection to a vendor beyond the process' own end."""
+class Follower:
+    """Beside the stage: follows the policy, lets rows of old tickets go, and closes the connections at the end.
 
-    def __init__(self, client: httpx.AsyncClient) -> None:
-        self._client = client
+    Where the process began without places there is no stage (None), and it says so when a first place has come.
+    """
+
+    def __init__(self, policies: PolicyHolder[Policy], stage: ElsewhereStage | None) -> None:
+        self._policies = policies
+        self._stage = stage
+        self._has_said = False
 
     async def __call__(self, runtime: Runtime) -> None:
-        """Wait for the end, and close."""
-        await runtime.stopping.wait()
-        await self._client.aclose()
+        """Follow until the service stops."""
+        swept_at: float | None = None
+        if self._stage is None:
+            log.info("no_places", file="elsewhere.yaml", runs=False)
+        while not runtime.stopping.is_set():
+            await self.follow()
+            if self._stage is not None and (
+                swept_at is None or monotonic() - swept_at >= SWEEP_SECONDS
+            ):
+                swept_at = monotonic()
+                try:
+                    await sweep(runtime.pool, runtime.clock.now())
+                except (
+                    asyncpg.PostgresError,
+                    asyncpg.InterfaceError,
+                    OSError,
+                    TimeoutError,
+                ) as error:
+                    log.warning("elsewhere_not_swept", error=type(error).__name__)
+            try:
+                async with asyncio.timeout(FOLLOW_SECONDS):
+                    await runtime.stopping.wait()
+            except TimeoutError:
+                continue
+        if self._stage is not None:
+            await self._stage.stop()
+
+    async def follow(self) -> None:
+        """Look at the policy once."""
+        if self._stage is not None:
+            await self._stage.follow_policy()
+            return
+        has_places = bool(self._policies.current.elsewhere.places)
+        if has_places and not self._has_said:
+            log.warning(
+                "places_need_a_restart",
+                file="elsewhere.yaml",
+                places=sorted(self._policies.current.elsewhere.places),
+                cure="the router began without places; restart it to have them told",
+            )
+        self._has_said = has_places
+
+
+def stages(
+    policies: PolicyHolder[Policy], seconds: float
+) -> tuple[tuple[ElsewhereStage, ...], Follower]:
+    """Return the stage, or none where there is no place to tell, and what runs beside it.
+
+    A stage without a place would read two topics for nothing.
+    """
+    if not policies.current.elsewhere.places:
+        return (), Follower(policies, None)
+    made = ElsewhereStage(policies, lambda: new_client(seconds), seconds=seconds)
+    return (made,), Follower(policies, made)
 
 
 def _event(item: Input) -> Event:
@@ -220,6 +311,7 @@ class _Told(msgspec.Struct, frozen=True):
     detail: str = ""
     handle: str = ""
     is_changed: bool = True
+    is_begun: bool = True
 
 
 def _result(outcome: Done | NotDone | Unknown) -> EffectResult:
@@ -228,11 +320,16 @@ def _result(outcome: Done | NotDone | Unknown) -> EffectResult:
             said = _Told(handle=handle, is_changed=is_changed)
             return EffectResult("done", msgspec.json.encode(said).decode())
         case NotDone(reason=reason, detail=detail, retry_after=wish):
+            failed = _Told(reason, detail, is_begun=outcome.is_begun)
+            told = msgspec.json.encode(failed).decode()
+            return EffectResult("failed", told, outcome.is_recoverable, _seconds(wish))
+        case Unknown(reason=reason, detail=detail, retry_after=wish):
             told = msgspec.json.encode(_Told(reason, detail)).decode()
-            seconds = None if wish is None else wish.total_seconds()
-            return EffectResult("failed", told, outcome.is_recoverable, seconds)
-        case Unknown(reason=reason, detail=detail):
-            return EffectResult("unknown", msgspec.json.encode(_Told(reason, detail)).decode())
+            return EffectResult("unknown", told, retry_after=_seconds(wish))
+
+
+def _seconds(wish: timedelta | None) -> float | None:
+    return None if wish is None else wish.total_seconds()
 
 
 def _settled(item: EffectDone) -> CallSettled:
@@ -244,15 +341,15 @@ def _settled(item: EffectDone) -> CallSettled:
         is_cut = result.detail == "interrupted"
         told = _Told(Reason.INTERRUPTED if is_cut else Reason.BUG)
     outcome: Done | NotDone | Unknown
+    wish = None if result.retry_after is None else timedelta(seconds=result.retry_after)
     match result.status:
         case "done":
             outcome = Done(told.handle, told.is_changed)
         case "failed":
-            wish = None if result.retry_after is None else timedelta(seconds=result.retry_after)
             reason = told.reason or Reason.BUG
-            outcome = NotDone(reason, result.is_recoverable, wish, told.detail)
+            outcome = NotDone(reason, result.is_recoverable, wish, told.detail, told.is_begun)
         case _:
-            outcome = Unknown(told.reason or Reason.BUG, told.detail)
+            outcome = Unknown(told.reason or Reason.BUG, told.detail, wish)
     return CallSettled(str(payload["item"]), int(payload["serial"]), item.effect.attempt, outcome)
 
 
@@ -271,10 +368,15 @@ def _kind(outcome: Done | NotDone | Unknown) -> str:
 def _rows(
     conversation_id: str, before: Conversation, decision: Decision, now: datetime
 ) -> tuple[Any, ...]:
-    after = decision.state.items
+    after = (*decision.state.items.items(), *decision.ended)
     changed = [
         ItemRow(conversation_id, key, item, now)
-        for key, item in after.items()
+        for key, item in after
         if item != before.items.get(key)
     ]
-    return (*changed, *decision.events, *map(SupersededRow, decision.superseded))
+    return (
+        *changed,
+        *decision.events,
+        *map(SupersededRow, decision.superseded),
+        *(LetGoRow(ticket_id, now) for ticket_id in decision.let_go),
+    )

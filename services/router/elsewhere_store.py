@@ -1,9 +1,14 @@
-"""What other places are told: documents for deciding, rows for people, and events in the story of a ticket."""
+"""What other places are told: documents for deciding, rows for people, and events in the story of a ticket.
+
+Rows outlive the documents by `KEPT`, for whoever asks afterwards, and then go.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Final
+
+import asyncpg
 
 from chassis.ledger import DocumentStore
 from chassis.stage import Connection
@@ -12,6 +17,10 @@ from services.router.core.elsewhere.state import Calling, Conversation, Item, Re
 from services.router.metrics import ELSEWHERE, ELSEWHERE_FAILED
 
 STAGE: Final = "router.elsewhere"
+KEPT: Final = timedelta(days=7)
+"""How long rows of a ticket are kept after it was closed."""
+SLICE: Final = 1000
+"""Rows that are deleted in one statement: none holds locks for long."""
 
 _ITEMS: Final = """
 INSERT INTO elsewhere_item (item_id, conversation_id, ticket_id, place, vendor, slot, says, agent_id, status, reason,
@@ -21,6 +30,18 @@ SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::text[],
     ON CONFLICT (item_id) DO UPDATE
    SET says = excluded.says, agent_id = excluded.agent_id, status = excluded.status, reason = excluded.reason,
        attempt = excluded.attempt, retry_at = excluded.retry_at, handle = excluded.handle, changed_at = excluded.changed_at
+"""
+
+_LET_GO: Final = """
+UPDATE elsewhere_item AS item SET closed_at = gone.at
+  FROM unnest($1::text[], $2::timestamptz[]) AS gone (ticket_id, at)
+ WHERE item.ticket_id = gone.ticket_id
+"""
+
+_SWEEP: Final = """
+DELETE FROM elsewhere_item
+ WHERE item_id IN (SELECT item_id FROM elsewhere_item WHERE closed_at < $1 ORDER BY closed_at LIMIT $2
+                      FOR UPDATE SKIP LOCKED)
 """
 
 _STORY: Final = """
@@ -49,6 +70,14 @@ class SupersededRow:
     vendor: str
 
 
+@dataclass(frozen=True, slots=True)
+class LetGoRow:
+    """A closed ticket that no place is told anything about any more."""
+
+    ticket_id: str
+    at: datetime
+
+
 class ElsewhereStore(DocumentStore[Conversation]):
     """Writes items' rows and what became of them, in the transaction that publishes it."""
 
@@ -59,10 +88,15 @@ class ElsewhereStore(DocumentStore[Conversation]):
         """Write rows; of an item that changed more than once in a batch, the last."""
         items = {row.item_id: row for _, row in rows if isinstance(row, ItemRow)}
         events: list[AnyElsewhereEvent] = [
-            row for _, row in rows if not isinstance(row, ItemRow | SupersededRow)
+            row for _, row in rows if not isinstance(row, ItemRow | SupersededRow | LetGoRow)
         ]
+        let_go = [row for _, row in rows if isinstance(row, LetGoRow)]
         if items:
             await self._save_items(connection, list(items.values()))
+        if let_go:
+            await connection.execute(
+                _LET_GO, [row.ticket_id for row in let_go], [row.at for row in let_go]
+            )
         if events:
             await connection.execute(
                 _STORY,
@@ -93,6 +127,21 @@ class ElsewhereStore(DocumentStore[Conversation]):
             [item.handle or None for item in items],
             [row.changed_at for row in rows],
         )
+
+
+async def sweep(pool: asyncpg.Pool, now: datetime) -> int:
+    """Delete the rows of tickets that were closed longer ago than they are kept; return how many.
+
+    Raises:
+        asyncpg.PostgresError: the database refused. What was deleted by then stays deleted.
+    """
+    gone = 0
+    while True:
+        said = await pool.execute(_SWEEP, now - KEPT, SLICE)
+        deleted = int(said.rpartition(" ")[2])
+        gone += deleted
+        if deleted < SLICE:
+            return gone
 
 
 def _standing(item: Item) -> tuple[str, str | None, int, datetime | None]:

@@ -1,11 +1,13 @@
 """Adapters that tell other places who has a ticket, against fakes that check every call as their vendors do."""
 
+import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from starlette.responses import Response
 
 from services.router import metrics
 from services.router.adapters import (
@@ -20,7 +22,14 @@ from services.router.adapters import (
     trello,
     zendesk,
 )
-from services.router.adapters.api import PlaceApi, Problem, Secrets, retry_after
+from services.router.adapters.api import (
+    SLOTS,
+    PlaceApi,
+    Problem,
+    Secrets,
+    Vendor,
+    retry_after,
+)
 from services.router.core.elsewhere.calls import Assign, Call, Card, Message
 from services.router.core.elsewhere.decide import Done, NotDone, Unknown
 from services.router.core.elsewhere.policy import Lists
@@ -73,9 +82,10 @@ class Case:
     has_groups: bool = True
     time: Time = field(default_factory=Time)
 
-    def api(self, **secrets: str) -> PlaceApi:
-        known = KnownSecrets(self.secrets | secrets)
-        return PlaceApi(self.settings, desk.client(self.fake.server()), known, now=self.time)
+    def api(self, seconds: float = 20.0, secrets: dict[str, str] | None = None) -> PlaceApi:
+        known = KnownSecrets(self.secrets | (secrets or {}))
+        client = desk.client(self.fake.server())
+        return PlaceApi(self.settings, client, known, seconds=seconds, now=self.time)
 
     def assign(self, user: str | None, group: str | None = None) -> Assign:
         return Assign(self.thread, user, group if self.has_groups else None)
@@ -192,12 +202,20 @@ def case(request: pytest.FixtureRequest) -> Case:
     return made
 
 
+async def until(what: str, holds: Callable[[], bool]) -> None:
+    """Let others go on until a condition holds."""
+    for _ in range(1000):
+        if holds():
+            return
+        await asyncio.sleep(0)
+    raise AssertionError(f"still not: {what}")
+
+
 async def tell(api: PlaceApi, vendor: str, call: Call) -> Done | NotDone | Unknown:
     try:
-        done: Done = await VENDORS[vendor].tell(api, call)
+        return await api.told(VENDORS[vendor], call)
     except Problem as problem:
         return problem.outcome
-    return done
 
 
 # ------------------------------------------------------------------------------------- every helpdesk
@@ -317,7 +335,7 @@ async def test_a_wrong_credential_and_a_missing_one_are_told_apart_and_shown_to_
     case: Case, caplog: pytest.LogCaptureFixture
 ) -> None:
     (reference,) = case.secrets
-    wrong = await tell(case.api(**{reference: "not-it"}), case.vendor, case.assign(ADA))
+    wrong = await tell(case.api(secrets={reference: "not-it"}), case.vendor, case.assign(ADA))
     assert isinstance(wrong, NotDone)
     assert (wrong.reason, wrong.is_recoverable) == (Reason.UNAUTHORIZED, True)
     case.secrets.clear()
@@ -438,6 +456,123 @@ async def test_intercom_sets_the_team_before_the_admin_whom_the_team_would_take_
     assert [part["type"] for _, _, part in case.fake.wrote] == ["team", "admin"]
 
 
+# ------------------------------------------------------------------------------------- room and time
+
+
+async def test_a_call_that_is_never_answered_has_an_end_and_is_made_again(case: Case) -> None:
+    api = case.api(seconds=0.2)
+    case.fake.hang(is_done=True)
+    outcome = await tell(api, case.vendor, case.assign(ADA))
+    assert outcome == NotDone(Reason.TIMEOUT, is_recoverable=True)
+    assert await tell(api, case.vendor, case.assign(ADA)) == Done(is_changed=False)
+
+
+class Slow:
+    """A vendor whose calls end when they are let."""
+
+    def __init__(self) -> None:
+        self.is_let = asyncio.Event()
+        self.begun = 0
+
+    async def tell(self, api: PlaceApi, call: Call) -> Done:
+        del api, call
+        self.begun += 1
+        await self.is_let.wait()
+        return Done()
+
+
+def slow_place(seconds: float = 20.0) -> tuple[Slow, Vendor, PlaceApi, Time]:
+    slow, time = Slow(), Time()
+    settings = slack.Settings(token="env:TOKEN")
+    client = desk.client(slack_fake.Slack(members={}).server())
+    api = PlaceApi(settings, client, KnownSecrets({}), seconds=seconds, now=time)
+    return slow, Vendor("slack", slack.Settings, slow.tell), api, time
+
+
+@pytest.mark.parametrize(
+    ("call", "outcome"),
+    [
+        (Assign("5158", ADA, None), NotDone(Reason.TIMEOUT, True, detail="deadline")),
+        (Message("U0ADA", "x", "m", "D/1", None), NotDone(Reason.TIMEOUT, True, detail="deadline")),
+        (Message("U0ADA", "x", "m", "", None), Unknown(Reason.TIMEOUT, "deadline")),
+    ],
+)
+async def test_telling_a_place_once_has_an_end_however_many_calls_it_takes(
+    call: Call, outcome: NotDone | Unknown
+) -> None:
+    _, vendor, api, _ = slow_place(seconds=0.01)
+    with pytest.raises(Problem) as problem:
+        await api.told(vendor, call)
+    assert problem.value.outcome == outcome
+
+
+async def test_a_place_is_told_three_things_at_once_and_behind_quick_ones_the_next_waits() -> None:
+    slow, vendor, api, _ = slow_place()
+    calls = [asyncio.create_task(api.told(vendor, message())) for _ in range(SLOTS + 2)]
+    await until("three are under way", lambda: slow.begun == SLOTS)
+    slow.is_let.set()
+    assert [await one for one in calls] == [Done()] * (SLOTS + 2)
+
+
+async def test_behind_slow_ones_nobody_waits_and_nothing_is_begun() -> None:
+    slow, vendor, api, time = slow_place()
+    calls = [asyncio.create_task(api.told(vendor, message())) for _ in range(SLOTS)]
+    await until("three are under way", lambda: slow.begun == SLOTS)
+    time.seconds += 2
+    with pytest.raises(Problem) as problem:
+        await api.told(vendor, message())
+    assert problem.value.outcome == NotDone(Reason.THROTTLED, True, detail="busy", is_begun=False)
+    assert slow.begun == SLOTS
+    slow.is_let.set()
+    assert [await one for one in calls] == [Done()] * SLOTS
+    assert await api.told(vendor, message()) == Done()
+
+
+async def test_a_place_that_runs_out_of_time_three_times_in_a_row_is_left_alone_and_then_tried_by_one() -> (
+    None
+):
+    slow, vendor, api, time = slow_place(seconds=0.01)
+    for _ in range(3):
+        with pytest.raises(Problem):
+            await api.told(vendor, message())
+    with pytest.raises(Problem) as problem:
+        await api.told(vendor, message())
+    wish = timedelta(seconds=30)
+    assert problem.value.outcome == NotDone(Reason.TIMEOUT, True, wish, is_begun=False)
+    assert slow.begun == 3
+    time.seconds += 30
+    probe = asyncio.create_task(api.told(vendor, message()))
+    await until("it is tried again", lambda: slow.begun == 4)
+    time.seconds += 2
+    with pytest.raises(Problem) as problem:
+        await api.told(vendor, message())
+    assert isinstance(problem.value.outcome, NotDone)
+    assert problem.value.outcome.detail == "busy"
+    with pytest.raises(Problem):
+        await probe
+
+
+async def test_an_answer_ends_the_count_of_those_that_never_came() -> None:
+    case = zendesk_case()
+    api = case.api(seconds=0.2)
+    for _ in range(4):
+        case.fake.hang(is_done=False)
+        assert await tell(api, "zendesk", case.assign(ADA)) == NotDone(Reason.TIMEOUT, True)
+        case.fake.misbehave(500)
+        again = await tell(api, "zendesk", case.assign(ADA))
+        assert again == NotDone(Reason.FAILED, True, detail="500")
+
+
+async def test_an_address_is_looked_up_again_after_an_hour(case: Case) -> None:
+    api = case.api()
+    assert await tell(api, case.vendor, case.assign(ADDRESS)) == Done()
+    assert api.known(ADDRESS) == GRACE
+    case.time.seconds += 3599
+    assert api.known(ADDRESS) == GRACE
+    case.time.seconds += 1
+    assert api.known(ADDRESS) is None
+
+
 # ------------------------------------------------------------------------------------- Slack
 
 
@@ -487,6 +622,39 @@ async def test_slack_a_post_whose_answer_was_lost_is_looked_for_before_another(
     assert isinstance(found, Done)
     assert fake.posts() == posted
     assert [one["text"] for one in fake.messages()].count("ada has it") == 1
+
+
+@pytest.mark.parametrize("status", [408, 500, 502, 503, 504])
+async def test_slack_a_post_that_is_answered_with_later_may_have_been_made_all_the_same(
+    status: int,
+) -> None:
+    """Whoever says so may stand before the one that did it. The wish counts, and then it is looked for."""
+    fake, api = slack_place()
+    await tell(api, "slack", message("something else", marker="item-0"))
+    fake.after_write.append(Response("", status, {"retry-after": "7"}))
+    lost = await tell(api, "slack", message())
+    assert lost == Unknown(Reason.FAILED, str(status), timedelta(seconds=7))
+    posted = fake.posts()
+    assert isinstance(await tell(api, "slack", message(look_from=NOW)), Done)
+    assert fake.posts() == posted
+
+
+@pytest.mark.parametrize("body", ["", "[]", "null"])
+async def test_slack_a_post_whose_answer_makes_no_sense_may_have_been_made(body: str) -> None:
+    fake, api = slack_place()
+    await tell(api, "slack", message("something else", marker="item-0"))
+    fake.after_write.append(Response(body, 200))
+    assert await tell(api, "slack", message()) == Unknown(Reason.BAD_ANSWER, "200")
+
+
+async def test_slack_a_post_that_is_never_answered_may_have_been_made() -> None:
+    fake, api = slack_place()
+    await tell(api, "slack", message("something else", marker="item-0"))
+    api._seconds = 0.1
+    fake.hang(is_done=True)
+    assert await tell(api, "slack", message()) == Unknown(Reason.TIMEOUT)
+    assert isinstance(await tell(api, "slack", message(look_from=NOW)), Done)
+    assert len([one for one in fake.messages() if one["text"] == "Offered to ada"]) == 1
 
 
 async def test_slack_a_post_that_never_arrived_is_not_found_and_made() -> None:

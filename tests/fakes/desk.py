@@ -31,6 +31,7 @@ class Desk:
     write_trouble: deque[Response | Exception] = field(default_factory=deque)
     after_write: deque[Response | Exception] = field(default_factory=deque)
     hangs: bool | None = None
+    hangs_always: bool = False
     hung: asyncio.Event = field(default_factory=asyncio.Event)
 
     def misbehave(self, status: int, body: str = "", **headers: str) -> None:
@@ -77,7 +78,7 @@ class Desk:
 
     def _written(self, handler: Handler) -> Handler:
         async def answer(request: Request) -> Response:
-            if self.hangs is False:
+            if self.hangs is False or self.hangs_always:
                 await self._hang()
             if self.write_trouble:
                 return _or_raise(self.write_trouble.popleft())

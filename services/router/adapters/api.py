@@ -4,8 +4,12 @@ What matters to a writer is whether a call may have had an effect. A refusal and
 none; an answer that never came may have had one. Addresses are built from the place's settings and never from a vendor's
 answer, and redirects are not followed, so credentials go to no other host. TLS is verified by httpx' defaults; the proxy
 variables of the environment are not used. No answer's words are kept: they may quote what people wrote.
+
+Places share nothing: each has a client of its own, few calls at once, and a deadline for each call and for all that
+telling it once takes. One that lets several calls in a row run out of time is left alone for a while.
 """
 
+import asyncio
 import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -20,7 +24,7 @@ import msgspec
 from pydantic import BaseModel
 
 from chassis.clock import monotonic, now_seconds
-from services.router.core.elsewhere.calls import Call
+from services.router.core.elsewhere.calls import Assign, Call
 from services.router.core.elsewhere.decide import Done, NotDone, Unknown
 from services.router.core.elsewhere.policy import SECRET_REFERENCE, PlaceSettings
 from services.router.core.elsewhere.state import Reason
@@ -39,6 +43,18 @@ THROTTLED_SECONDS: Final = 30.0
 RETRY_AFTER_MAX: Final = 6 * 3600.0
 KNOWN_MAX: Final = 10_000
 """Looked-up names that are kept a place."""
+KNOWN_SECONDS: Final = 3600.0
+"""How long: an address may become somebody else's."""
+SLOTS: Final = 3
+"""How many things a place is told at once, so that one that hangs leaves the others room."""
+PATIENCE_SECONDS: Final = 2.0
+"""How old the calls under way may be for another to wait for their end; behind slower ones nobody waits."""
+BREAK_AFTER: Final = 3
+"""Calls in a row that run out of time until a place is left alone. The next is a single one."""
+BREAK_SECONDS: Final = 30.0
+"""For how long then."""
+TELL_SHARE: Final = 1.5
+"""How long telling a place once may take, its logging in and looking included, in waits for one answer."""
 
 _REFUSALS: Final = {
     401: Reason.UNAUTHORIZED,
@@ -79,13 +95,14 @@ def later(reason: Reason, detail: str = "", seconds: float | None = None) -> NoR
     raise Problem(NotDone(reason, is_recoverable=True, retry_after=wish, detail=detail))
 
 
-def unknown(reason: Reason, detail: str = "") -> NoReturn:
+def unknown(reason: Reason, detail: str = "", seconds: float | None = None) -> NoReturn:
     """End a call that may have had an effect.
 
     Raises:
         Problem: always.
     """
-    raise Problem(Unknown(reason, detail))
+    wish = None if seconds is None else timedelta(seconds=seconds)
+    raise Problem(Unknown(reason, detail, wish))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,12 +115,12 @@ class Answer:
 
 
 def new_client(seconds: float) -> httpx.AsyncClient:
-    """Return a client as vendors are called with; `seconds` bound the wait for an answer."""
+    """Return a client as one place is called with; `seconds` bound the wait for a part of an answer."""
     return httpx.AsyncClient(
         timeout=httpx.Timeout(seconds, connect=min(CONNECT_SECONDS, seconds)),
         follow_redirects=False,
         trust_env=False,
-        limits=httpx.Limits(max_connections=40, max_keepalive_connections=20),
+        limits=httpx.Limits(max_connections=SLOTS, max_keepalive_connections=SLOTS),
         headers={"User-Agent": "signalbox-router", "Accept": "application/json"},
     )
 
@@ -123,7 +140,10 @@ class Secrets:
 
 
 class PlaceApi:
-    """One place's API: its settings, its secrets, its tokens while they last, and when it asked to be left alone."""
+    """One place's API: its settings, its secrets, its tokens while they last, and when it asked to be left alone.
+
+    It owns `client`. `seconds` bound each call from its beginning to the last byte of its answer.
+    """
 
     def __init__(
         self,
@@ -131,15 +151,103 @@ class PlaceApi:
         client: httpx.AsyncClient,
         secrets: Secrets,
         *,
+        seconds: float = 20.0,
         now: Callable[[], float] = monotonic,
     ) -> None:
         self.settings = settings
         self._client = client
         self._secrets = secrets
+        self._seconds = seconds
         self._now = now
         self._tokens: dict[str, tuple[str, float]] = {}
-        self._known: dict[str, str] = {}
+        self._known: dict[str, tuple[str, float]] = {}
         self._free_at = 0.0
+        self._free_reason = Reason.THROTTLED
+        self._timeouts = 0
+        """Calls in a row that ran out of time."""
+        self._began: list[float] = []
+        """When what is being told now began."""
+        self._slot_freed = asyncio.Condition()
+        self._inside = 0
+        """Those being told and those who wait for a slot."""
+        self._is_retired = False
+
+    @property
+    def is_retired(self) -> bool:
+        """Whether nobody else may use it: its client closes with the last call."""
+        return self._is_retired
+
+    async def retire(self) -> None:
+        """Close the client as soon as no call needs it; new ones are for another object."""
+        self._is_retired = True
+        if not self._inside:
+            await self._client.aclose()
+
+    async def told(self, vendor: "Vendor", call: Call, *, is_last: bool = False) -> Done:
+        """Tell the place, if it has room and wants to hear, within the time that telling it once may take.
+
+        `is_last` retires it with this call.
+
+        Raises:
+            Problem: it could not be told, and what that means.
+        """
+        self._inside += 1
+        self._is_retired |= is_last
+        try:
+            await self._wait_for_slot()
+            began = self._now()
+            self._began.append(began)
+            try:
+                async with asyncio.timeout(self._seconds * TELL_SHARE):
+                    done: Done = await vendor.tell(self, call)
+            except TimeoutError:
+                self._ran_out()
+                is_making = not isinstance(call, Assign) and not call.handle
+                (unknown if is_making else later)(Reason.TIMEOUT, "deadline")
+            finally:
+                self._began.remove(began)
+                async with self._slot_freed:
+                    self._slot_freed.notify_all()
+            return done
+        finally:
+            self._inside -= 1
+            if self._is_retired and not self._inside:
+                await self._client.aclose()
+
+    async def _wait_for_slot(self) -> None:
+        """Come back with room for another call.
+
+        Raises:
+            Problem: there is none, and whoever has it is slow; or the place is left alone.
+        """
+        while True:
+            self._leave_alone(is_begun=False)
+            slots = 1 if self._timeouts >= BREAK_AFTER else SLOTS
+            if len(self._began) < slots:
+                return
+            patience = PATIENCE_SECONDS - (self._now() - min(self._began))
+            if patience <= 0:
+                raise Problem(
+                    NotDone(Reason.THROTTLED, is_recoverable=True, detail="busy", is_begun=False)
+                )
+            try:
+                async with asyncio.timeout(patience), self._slot_freed:
+                    await self._slot_freed.wait()
+            except TimeoutError:
+                continue
+
+    def _leave_alone(self, *, is_begun: bool) -> None:
+        wait = self._free_at - self._now()
+        if wait > 0:
+            wish = timedelta(seconds=wait)
+            raise Problem(NotDone(self._free_reason, True, wish, is_begun=is_begun))
+
+    def _ran_out(self) -> None:
+        """Count a call that ran out of time, and leave the place alone after several."""
+        self._timeouts += 1
+        if self._timeouts >= BREAK_AFTER:
+            self._free_at = max(self._free_at, self._now() + BREAK_SECONDS)
+            self._free_reason = Reason.TIMEOUT
 
     def secret(self, field: str) -> str:
         """Return the secret that a field of the settings refers to.
@@ -178,21 +286,27 @@ class PlaceApi:
         Raises:
             Problem: what else came of it.
         """
-        wait = self._free_at - self._now()
-        if wait > 0:
-            later(Reason.THROTTLED, seconds=wait)
+        self._leave_alone(is_begun=True)
         lost = unknown if is_making else later
         try:
-            async with self._client.stream(method, url, **options) as response:
+            async with (
+                asyncio.timeout(self._seconds),
+                self._client.stream(method, url, **options) as response,
+            ):
                 body = await self._body(response)
-        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout):
+        except httpx.ConnectTimeout:
+            self._ran_out()
+            later(Reason.UNREACHABLE)
+        except (httpx.ConnectError, httpx.PoolTimeout):
             later(Reason.UNREACHABLE)
         except httpx.InvalidURL:
             refuse(Reason.REFUSED, "address")
-        except httpx.TimeoutException:
+        except (httpx.TimeoutException, TimeoutError):
+            self._ran_out()
             lost(Reason.TIMEOUT)
         except httpx.HTTPError:
             lost(Reason.UNREACHABLE)
+        self._timeouts = 0
         status = response.status_code
         if status >= (400 if redirects else 300):
             self._refused(status, response.headers, lost)
@@ -221,11 +335,10 @@ class PlaceApi:
             self.forget_tokens()
         if status == 429:
             self.throttled(wish)
-        if status >= 500:
-            if wish is not None:
-                later(Reason.FAILED, detail, wish)
-            lost(Reason.FAILED, detail)
-        if status in (408, 423, 425):
+        if status >= 500 or status == 408:
+            # A gateway says "later" for a server behind it that may have done it: the wish is kept, the doubt as well.
+            lost(Reason.FAILED, detail, wish)
+        if status in (423, 425):
             later(Reason.FAILED, detail, wish)
         refuse(_REFUSALS.get(status, Reason.REFUSED), detail)
 
@@ -236,7 +349,8 @@ class PlaceApi:
             Problem: always.
         """
         wait = THROTTLED_SECONDS if seconds is None else seconds
-        self._free_at = self._now() + wait
+        self._free_at = max(self._free_at, self._now() + wait)
+        self._free_reason = Reason.THROTTLED
         later(Reason.THROTTLED, "429", wait)
 
     async def token(
@@ -271,14 +385,15 @@ class PlaceApi:
         self._tokens.clear()
 
     def known(self, name: str) -> str | None:
-        """Return what a name was found to stand for."""
-        return self._known.get(name)
+        """Return what a name was found to stand for, not too long ago."""
+        value, until = self._known.get(name, ("", 0.0))
+        return value if until > self._now() else None
 
     def learn(self, name: str, value: str) -> str:
         """Keep what a name stands for, and return it."""
         if len(self._known) >= KNOWN_MAX:
             self._known.clear()
-        self._known[name] = value
+        self._known[name] = (value, self._now() + KNOWN_SECONDS)
         return value
 
 

@@ -136,7 +136,12 @@ async def _ask(
     url = f"{setting(api, Settings).url}/{method}"
     headers = bearer(api.secret("token"))
     answer = await api.call(verb, url, is_making=is_making, headers=headers, **more)
-    said = shaped(answer, _Said)
+    try:
+        said = shaped(answer, _Said)
+    except Problem:
+        if is_making:
+            unknown(Reason.BAD_ANSWER, str(answer.status))
+        raise
     if not said.ok:
         _refused(api, said.error, is_making=is_making)
     return answer

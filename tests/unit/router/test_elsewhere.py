@@ -235,6 +235,9 @@ def test_the_vendors_wish_counts_where_it_is_longer_and_is_bounded() -> None:
         result = NotDone(Reason.FAILED, True, wish)
         story = desk_story().when(assigned(), at("09:01")).settle(result, at("09:01"))
         assert next_due(story.state) == due
+    lost = Unknown(Reason.FAILED, "503", timedelta(seconds=90))
+    story = desk_story().when(assigned(), at("09:01")).settle(lost, at("09:01"))
+    assert next_due(story.state) == at("09:02:30")
     endless = NotDone(Reason.THROTTLED, True, timedelta(days=365))
     policy = replace(places(desk=DESK), give_up_after=timedelta(days=7))
     story = Story(policy).when(opened(), at("09:00")).when(assigned(), at("09:01"))
@@ -262,6 +265,103 @@ def test_old_news_is_told_to_nobody(hours: int, is_told: bool) -> None:
     story = desk_story()
     now = at("09:01") + timedelta(hours=hours)
     assert bool(story.when(assigned(), now).calls()) is is_told
+
+
+def test_those_who_were_sent_away_together_do_not_come_back_together() -> None:
+    """The vendor's wish is stretched like our own delays are."""
+    dues = set()
+    for number in range(20):
+        policy = replace(places(desk=DESK), jitter=0.2)
+        ticket = f"ticket-{number}"
+        story = Story(policy).when(opened(ticket_id=ticket), at("09:00"))
+        story.when(assigned(ticket_id=ticket), at("09:01"))
+        story.settle(NotDone(Reason.THROTTLED, True, timedelta(seconds=100)), at("09:01"))
+        due = next_due(story.state)
+        assert due is not None
+        assert timedelta(seconds=100) <= due - at("09:01") <= timedelta(seconds=120)
+        dues.add(due)
+    assert len(dues) == 20
+
+
+def test_a_call_that_found_no_room_is_put_off_by_no_more_than_one_first_delay() -> None:
+    busy = NotDone(Reason.THROTTLED, True, detail="busy", is_begun=False)
+    story = desk_story().when(assigned(), at("09:01"))
+    now = at("09:01")
+    for _ in range(5):
+        due = next_due(story.settle(busy, now).state)
+        assert due == now + timedelta(seconds=2)
+        now = due
+        story.tick(now)
+    assert story.told == []
+
+
+def test_newer_news_does_not_press_a_place_that_has_no_room() -> None:
+    left_alone = NotDone(Reason.TIMEOUT, True, timedelta(seconds=30), is_begun=False)
+    story = desk_story().when(assigned("ada"), at("09:01"))
+    story.when(assigned("grace", "09:01:01"), at("09:01:01")).settle(left_alone, at("09:01:01"))
+    assert (story.calls(), next_due(story.state)) == ([], at("09:01:31"))
+    assert story.tick(at("09:01:31")).calls() == [Assign("5158", "257", None)]
+
+
+# ------------------------------------------------------------------------------------- the wrong person
+
+
+@pytest.mark.parametrize("status", ["pending", "on_hold", "snoozed"])
+def test_a_resting_ticket_that_is_given_to_a_colleague_is_theirs_in_every_place(
+    status: str,
+) -> None:
+    story = Story(places(desk=DESK, board=BOARD)).when(opened(), at("09:00"))
+    story.settle(Done("card-1"), at("09:00:01")).when(assigned(), at("09:01"))
+    for ask in story.asks[-2:]:
+        story.settle(Done("card-1" if ask.place == "board" else ""), at("09:01:01"), ask)
+    event = assigned(
+        "grace", "09:05", before=status, status=status, reason="reassigned", queue="technical"
+    )
+    board, desk = story.when(event, at("09:05")).calls()
+    assert desk == Assign("5158", "257", "31")
+    assert (board.list_id, board.member) == ("l-assigned", "gracehopper")
+
+
+def test_a_resting_ticket_that_is_nobodys_follows_its_queue() -> None:
+    story = desk_story().when(assigned(), at("09:01")).settle(Done(), at("09:01:01"))
+    event = queued(
+        "on_hold", when="09:05", status="on_hold", reason="reassigned", queue="technical"
+    )
+    assert story.when(event, at("09:05")).calls() == [Assign("5158", "", "31")]
+
+
+def test_a_helpdesk_does_not_go_on_showing_who_had_it_before_an_agent_without_a_user() -> None:
+    story = desk_story().when(assigned("ada"), at("09:01")).settle(Done(), at("09:01:01"))
+    story.when(assigned("olga", "09:02"), at("09:02"))
+    assert (story.calls(), story.decision.events) == ([Assign("5158", "", None)], ())
+    story.settle(LATER, at("09:02:01")).tick(at("09:02:03"))
+    assert story.calls() == [Assign("5158", "", None)]
+    (said,) = story.settle(Done(), at("09:02:04")).decision.events
+    assert isinstance(said, AssignmentElsewhereFailed)
+    assert (said.reason, said.agent_id) == ("agent_unmapped", "olga")
+    (item,) = story.state.items.values()
+    assert (item.standing, item.shown) == (Resting("agent_unmapped"), None)
+    story.when(assigned("ada", "09:03"), at("09:03"))
+    assert story.calls() == [Assign("5158", "256", None)]
+
+
+def test_without_unassign_an_agent_without_a_user_changes_nothing_there() -> None:
+    story = desk_story(unassign=False).when(assigned("ada"), at("09:01"))
+    story.settle(Done(), at("09:01:01")).when(assigned("olga", "09:02"), at("09:02"))
+    assert story.calls() == []
+    (said,) = story.decision.events
+    assert isinstance(said, AssignmentElsewhereFailed)
+    assert said.reason == "agent_unmapped"
+
+
+def test_a_card_loses_the_member_who_has_its_ticket_no_more() -> None:
+    story = board_story().settle(Done("card-1"), at("09:00:01"))
+    story.when(assigned("ada"), at("09:01")).settle(Done("card-1"), at("09:01:01"))
+    (call,) = story.when(assigned("olga", "09:02"), at("09:02")).calls()
+    assert (call.handle, call.list_id, call.member) == ("card-1", "l-assigned", "")
+    (said,) = story.settle(Done("card-1"), at("09:02:01")).decision.events
+    assert isinstance(said, AssignmentElsewhereFailed)
+    assert said.reason == "agent_unmapped"
 
 
 # ------------------------------------------------------------------------------------- messages
@@ -487,6 +587,7 @@ def test_a_closed_ticket_is_forgotten_when_nothing_is_under_way() -> None:
     assert TICKET in story.state.tickets
     story.settle(Done(), at("09:30:01"))
     assert story.state == Conversation()
+    assert story.decision.let_go == (TICKET,)
 
 
 def test_early_news_of_a_ticket_that_was_never_told_goes_with_its_end() -> None:
@@ -532,6 +633,8 @@ class World:
         call = ask.call
         if how == "refused":
             return LATER
+        if how == "busy":
+            return NotDone(Reason.THROTTLED, True, is_begun=False)
         is_there = ask.item_id in self.made
         if how == "lost":
             return Unknown(Reason.TIMEOUT)
@@ -546,14 +649,16 @@ class World:
 
 NEWS = st.sampled_from(
     [
-        assigned("ada"), assigned("grace"), queued(), escalated(), solved(), reopened(),
+        assigned("ada"), assigned("grace"), assigned("olga"), queued(), escalated(), solved(), reopened(),
         offered("ada", "r1"), offered("grace", "r2"), taken("ada", "r1"), taken("grace", "r2"),
         requeued("ada"), requeued("grace"), withdrawn("grace", "r2"), released("ada"),
     ]
 )  # fmt: skip
 STEP = st.one_of(
     st.tuples(st.just("news"), NEWS),
-    st.tuples(st.just("answer"), st.sampled_from(["done", "refused", "lost", "answer_lost"])),
+    st.tuples(
+        st.just("answer"), st.sampled_from(["done", "refused", "busy", "lost", "answer_lost"])
+    ),
     st.tuples(st.just("wait"), st.integers(min_value=1, max_value=20)),
 )
 

@@ -1,5 +1,6 @@
 """`elsewhere.yaml`: what is taken, and that every mistake is named by file, path, value and what is allowed."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +10,20 @@ from pydantic import BaseModel
 from chassis import policy
 from chassis.errors import PolicyError
 from chassis.policy import PolicyFiles
+from cli.policy import examine
 from services.router.adapters import KINDS
 from services.router.core.elsewhere import policy as elsewhere_policy
 from services.router.core.elsewhere.policy import (
     CHANNELS_FILE,
     ELSEWHERE_FILE,
+    SECRET_FIELD,
+    SECRET_REFERENCE,
     ChannelNamesModel,
     Desk,
     ElsewhereModel,
     Messenger,
     Places,
+    unlisted_agents,
 )
 from services.router.core.policy.policy_model import (
     AGENTS_FILE,
@@ -115,7 +120,6 @@ def test_a_place_is_read_with_its_vendors_settings(tmp_path: Path) -> None:
     ("text", "path", "allowed"),
     [
         (place("\n    vendor: jira\n"), "places.one.vendor", "must be one of freshdesk, gorgias"),
-        (place(ZENDESK, "    agents: {adda: '256'}\n"), "places.one.agents", "no such agent in agents.yaml; known: ada"),
         (place(ZENDESK, "    agents: {ada: 'Ada L'}\n"), "places.one.agents.ada", "String should match"),
         (place(ZENDESK, "    agents: {ada: 'U0ADA'}\n"), "places.one.agents.ada", "must be a user's id or mail address"),
         (place(ZENDESK, "    groups: {techical: '31'}\n"), "places.one.groups", "no such queue in routing.yaml"),
@@ -123,7 +127,7 @@ def test_a_place_is_read_with_its_vendors_settings(tmp_path: Path) -> None:
         (place(ZENDESK.replace("account: desk", "account: chat")), "places.one.account", "no such account of the channel zendesk in channels.yaml; known: desk"),
         (place(ZENDESK.replace("https://", "http://")), "places.one.url", "must be an https address"),
         (place(ZENDESK.replace("https://", "https://u:p@")), "places.one.url", "without user, password"),
-        (place(ZENDESK.replace("env:SIGNALBOX_ZENDESK", "s3cret")), "places.one.client_secret", "String should match"),
+        (place(ZENDESK.replace("env:SIGNALBOX_ZENDESK", "s3cret")), "places.one.client_secret", "such as env:ZENDESK_CLIENT_SECRET or file:/run/secrets/client_secret"),
         (place(ZENDESK.replace("    client_id: signalbox\n", "")), "places.one", "needs client_id and client_secret"),
         (place(ZENDESK, "    tags: x\n"), "places.one.tags", "is not known here; known: vendor, account"),
         (place("\n    vendor: slack\n"), "places.one.token", "is required"),
@@ -151,6 +155,66 @@ def test_a_mistake_is_refused_with_its_path_and_what_is_allowed(
     assert refused.value.file == ELSEWHERE_FILE
     assert refused.value.path == path
     assert allowed in refused.value.allowed
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        (place(ZENDESK.replace("env:SIGNALBOX_ZENDESK", "S3CRET")), "places.one.client_secret"),
+        (place(ZENDESK, "    api_token: S3CRET\n"), "places.one.api_token"),
+        (place(ZENDESK, "    apikey: S3CRET\n"), "places.one.apikey"),
+        (place(ZENDESK.replace("https://", "https://u:S3CRET@")), "places.one.url"),
+        (place(ZENDESK.replace("https://", "u:S3CRET@")), "places.one.url"),
+        (place(ZENDESK.replace(".com/", ".com/?key=S3CRET")), "places.one.url"),
+        (place(ZENDESK.replace("client_id: signalbox", "email: S3CRET")), "places.one"),
+        (place(TRELLO.replace("env:KEY", "S3CRET")), "places.one.key"),
+        (place(TRELLO.replace("env:TOKEN", "S3CRET")), "places.one.token"),
+        (place(TRELLO.replace("board: 5f0aa1bb22cc33dd44ee55ff", "key2: S3CRET")), "places.one.board"),
+    ],
+)  # fmt: skip
+def test_what_may_be_a_secret_is_repeated_in_no_refusal(
+    tmp_path: Path, text: str, path: str
+) -> None:
+    with pytest.raises(PolicyError) as refused:
+        read(tmp_path, text)
+    assert refused.value.path == path
+    error: BaseException | None = refused.value
+    while error is not None:
+        assert "S3CRET" not in f"{error}{getattr(error, 'value', '')}"
+        error = error.__cause__
+
+
+def test_every_field_that_refers_to_a_secret_has_a_name_that_says_so() -> None:
+    for vendor, kind in KINDS.items():
+        properties = kind.model_json_schema()["properties"]
+        found = {name for name, one in properties.items() if SECRET_REFERENCE.pattern in str(one)}
+        found |= {
+            name
+            for name, one in properties.items()
+            if any(SECRET_REFERENCE.pattern == part.get("pattern") for part in one.get("anyOf", ()))
+            or one.get("pattern") == SECRET_REFERENCE.pattern
+        }
+        assert found, vendor
+        assert {name for name in found if not SECRET_FIELD.search(name)} == set(), vendor
+
+
+def test_an_agent_who_is_known_from_elsewhere_than_the_file_may_have_a_user(tmp_path: Path) -> None:
+    found = read(tmp_path, place(ZENDESK, "    agents: {olga: '256', ada: '257'}\n"))
+    settings = found.places["one"].settings
+    assert settings.agents == {"olga": "256", "ada": "257"}
+    assert unlisted_agents(settings, {"ada", "grace"}) == ["olga"]
+
+
+def test_the_check_warns_of_users_of_agents_whom_the_file_does_not_name(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(EXAMPLE, tmp_path / "policy"))
+    slip = "    agents: {adda: U0ADA, 'f3b0': U0OLGA, ada: U0ADA2}\n"
+    (folder / ELSEWHERE_FILE).write_text(place(SLACK, slip), "utf-8")
+    _, findings = examine(folder)
+    assert [one for one in findings if one.level == "error"] == []
+    told = {one.path: one.message for one in findings if one.file == ELSEWHERE_FILE}
+    assert "Is 'ada' meant?" in told["places.one.agents.adda"]
+    assert "only right if the directory or a table brings them" in told["places.one.agents.f3b0"]
+    assert "places.one.agents.ada" not in told
 
 
 def test_an_account_has_one_helpdesk(tmp_path: Path) -> None:

@@ -1,11 +1,13 @@
 """The glue: events in, calls out, results back through the effect table, and which calls may simply be made again."""
 
+import asyncio
 import json
 from datetime import datetime, timedelta
 from typing import Any, cast
 
 import httpx
 import pytest
+from structlog.testing import capture_logs
 
 from chassis.policy import PolicyHolder
 from chassis.stage import Effect, EffectDone, EffectResult, Received, Tick
@@ -13,18 +15,21 @@ from chassis.testing.instants import at
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.tickets import TicketOpened
+from services.router import elsewhere
 from services.router.adapters.api import PlaceApi, Problem, Vendor
 from services.router.core.elsewhere.calls import Call
 from services.router.core.elsewhere.decide import Done, NotDone, Unknown
 from services.router.core.elsewhere.policy import Places
-from services.router.core.elsewhere.state import Conversation, Reason
+from services.router.core.elsewhere.state import Conversation, Reason, Resting
 from services.router.elsewhere import UNDERSTOOD, ElsewhereStage
-from services.router.elsewhere_store import ItemRow, SupersededRow
+from services.router.elsewhere_store import ItemRow, LetGoRow, SupersededRow
 from tests.unit.router.elsewhere_kit import (
     CONVERSATION,
     DESK,
     TEAM,
+    TICKET,
     assigned,
+    closed,
     offered,
     opened,
     places,
@@ -55,24 +60,43 @@ class Scripted:
         raise Problem(answer)
 
 
+class Waiting(Scripted):
+    """A vendor that answers when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.may_answer = asyncio.Event()
+        self.is_asked = asyncio.Event()
+
+    async def tell(self, api: PlaceApi, call: Call) -> Done:
+        self.is_asked.set()
+        await self.may_answer.wait()
+        return await super().tell(api, call)
+
+
 class Loop:
     """What the loop does with a stage, one input at a time."""
 
     def __init__(self, elsewhere: Places, vendor: Scripted) -> None:
         self.holder = Holder(elsewhere)
+        self.clients: list[httpx.AsyncClient] = []
         vendors = {
             name: Vendor(name, type(place.settings), vendor.tell)
             for place in elsewhere.places.values()
             for name in (place.vendor,)
         }
         self.stage = ElsewhereStage(
-            cast("PolicyHolder[Any]", self.holder), httpx.AsyncClient(), vendors=vendors
+            cast("PolicyHolder[Any]", self.holder), self._client, vendors=vendors
         )
         self.state: Conversation | None = None
         self.effects: list[Effect] = []
         self.rows: list[Any] = []
         self.events: list[Payload] = []
         self.timers: dict[str, datetime | None] = {}
+
+    def _client(self) -> httpx.AsyncClient:
+        self.clients.append(httpx.AsyncClient())
+        return self.clients[-1]
 
     def take(self, item: Any, now: datetime) -> Any:
         outcome = self.stage.decide(self.state, item, now)
@@ -206,7 +230,103 @@ async def test_a_place_that_left_the_policy_is_not_called() -> None:
     assert [said.reason for said in loop.events] == ["place_gone"]  # type: ignore[attr-defined]
 
 
-def test_without_places_no_event_is_even_read() -> None:
+async def test_the_row_of_a_call_that_ends_after_its_ticket_says_how_it_ended() -> None:
+    loop = Loop(places(desk=DESK), Scripted())
+    loop.hear(opened(), at("09:00"))
+    loop.hear(assigned(), at("09:01"))
+    loop.hear(closed(), at("09:30"))
+    loop.rows.clear()
+    await loop.perform(at("09:30:01"))
+    item, _, gone = loop.rows
+    assert item.item.standing == Resting()
+    assert item.item.shown.agent_id == "ada"
+    assert gone == LetGoRow(TICKET, at("09:30:01"))
+    assert loop.state is None
+
+
+async def test_a_wish_and_a_place_without_room_come_through_the_effect_table() -> None:
+    vendor = Scripted(
+        Unknown(Reason.FAILED, "503", timedelta(seconds=40)),
+        NotDone(Reason.TIMEOUT, True, timedelta(seconds=30), is_begun=False),
+    )
+    loop = Loop(places(desk=DESK), vendor)
+    loop.hear(opened(), at("09:00"))
+    loop.hear(assigned(), at("09:01"))
+    await loop.perform(at("09:01"))
+    assert loop.timers == {"retry": at("09:01:40")}
+    for now, due in (("09:01:40", "09:02:10"), ("09:02:10", None)):
+        loop.take(Tick(CONVERSATION, "retry", at(now)), at(now))
+        await loop.perform(at(now))
+        assert loop.timers == {"retry": due and at(due)}
+
+
+async def test_a_place_that_hangs_lets_another_be_told() -> None:
+    slow, quick = Waiting(), Scripted()
+    loop = Loop(places(desk=DESK, team=TEAM), quick)
+    loop.stage._vendors = {
+        "zendesk": Vendor("zendesk", type(DESK), slow.tell),
+        "slack": Vendor("slack", type(TEAM), quick.tell),
+    }
+    loop.hear(opened(), at("09:00"))
+    loop.hear(assigned(), at("09:01"))
+    hanging = [asyncio.create_task(loop.stage.perform(loop.effects[0])) for _ in range(3)]
+    await slow.is_asked.wait()
+    loop.hear(offered(), at("09:00:45"))
+    assert (await loop.stage.perform(loop.effects[1])).status == "done"
+    assert len(loop.clients) == 2, "each place has its own connections"
+    slow.may_answer.set()
+    assert {(await one).status for one in hanging} == {"done"}
+
+
+@pytest.mark.parametrize("how", ["stop", "leave"])
+async def test_a_client_is_closed_only_when_its_last_call_has_ended(how: str) -> None:
+    vendor = Waiting()
+    loop = Loop(places(desk=DESK), vendor)
+    loop.hear(opened(), at("09:00"))
+    loop.hear(assigned(), at("09:01"))
+    calling = asyncio.create_task(loop.stage.perform(loop.effects[0]))
+    await vendor.is_asked.wait()
+    (client,) = loop.clients
+    if how == "stop":
+        await loop.stage.stop()
+    else:
+        loop.holder.elsewhere = places(team=TEAM)
+        await loop.stage.follow_policy()
+    assert not client.is_closed
+    vendor.may_answer.set()
+    assert (await calling).status == "done"
+    assert client.is_closed
+
+
+async def test_a_call_that_begins_while_the_service_stops_is_made_and_leaves_no_connection() -> (
+    None
+):
+    loop = Loop(places(desk=DESK), Scripted())
+    loop.hear(opened(), at("09:00"))
+    loop.hear(assigned(), at("09:01"))
+    await loop.stage.stop()
+    assert (await loop.perform(at("09:01"))).status == "done"
+    assert [client.is_closed for client in loop.clients] == [True]
+
+
+async def test_without_places_there_is_no_stage_and_a_first_place_is_said_to_need_a_restart() -> (
+    None
+):
+    holder = Holder(Places())
+    none, follower = elsewhere.stages(cast("PolicyHolder[Any]", holder), 20.0)
+    assert none == ()
+    with capture_logs() as said:
+        await follower.follow()
+        assert said == []
+        holder.elsewhere = places(desk=DESK)
+        for _ in range(3):
+            await follower.follow()
+    assert [(one["event"], one["places"]) for one in said] == [("places_need_a_restart", ["desk"])]
+    (made,), _ = elsewhere.stages(cast("PolicyHolder[Any]", holder), 20.0)
+    assert made.name == "router.elsewhere"
+
+
+def test_when_its_last_place_is_gone_no_event_is_even_read() -> None:
     loop = Loop(places(desk=DESK), Scripted())
     assert loop.stage.understands_type("tickets", TicketOpened.TYPE)
     assert not loop.stage.understands_type("routing", "assignment_elsewhere.done.v1")

@@ -60,9 +60,10 @@ Call = Assign | Message | Card
 
 
 class Cannot(msgspec.Struct, frozen=True):
-    """There is no call that would say it."""
+    """There is no call that would say it. `instead` takes away what is shown, where that would be wrong now."""
 
     reason: Reason
+    instead: Call | None = None
 
 
 def call_for(
@@ -73,7 +74,7 @@ def call_for(
     look_from = item.made_from if item.is_doubtful else None
     match place:
         case Desk():
-            return _assign(place, ticket, saying)
+            return _assign(place, ticket, item)
         case Messenger():
             recipient = place.to if place.to != "agent" else place.agents.get(saying.agent_id, "")
             if not recipient:
@@ -86,15 +87,18 @@ def call_for(
             raise TypeError(f"{type(place).__name__} is no kind of place")
 
 
-def _assign(place: Desk, ticket: Ticket, saying: Saying) -> Assign | Cannot | None:
+def _assign(place: Desk, ticket: Ticket, item: Item) -> Assign | Cannot | None:
+    saying = item.wanted
     if not ticket.thread:
         return Cannot(Reason.NO_THREAD)
     group = place.groups.get(saying.queue)
     if saying.what == "assigned":
         user = place.agents.get(saying.agent_id)
-        if user is None:
-            return Cannot(Reason.AGENT_UNMAPPED)
-        return Assign(ticket.thread, user, group)
+        if user is not None:
+            return Assign(ticket.thread, user, group)
+        # Whoever had it before has it no more.
+        is_wrong = place.unassign and saying.serial > 1
+        return Cannot(Reason.AGENT_UNMAPPED, Assign(ticket.thread, "", group) if is_wrong else None)
     if not place.unassign and group is None:
         return None
     return Assign(ticket.thread, "" if place.unassign else None, group)
@@ -116,7 +120,8 @@ def _card(
     if saying.what == "solved":
         # Who solved it stays on the card.
         member = place.agents.get(saying.agent_id, "")
-    elif saying.what == "assigned" and not member:
+    is_unmapped = saying.what == "assigned" and not member
+    if is_unmapped and not (item.handle or item.is_doubtful):
         return Cannot(Reason.AGENT_UNMAPPED)
     subject = _subject(ticket) if place.show_subject else ""
     lines = [
@@ -125,7 +130,7 @@ def _card(
         "",
         f"signalbox:{item_id}",
     ]
-    return Card(
+    card = Card(
         list_id=list_id,
         member=member,
         ours=tuple(sorted(set(place.agents.values()))),
@@ -135,6 +140,7 @@ def _card(
         handle=item.handle,
         look_from=look_from,
     )
+    return Cannot(Reason.AGENT_UNMAPPED, card) if is_unmapped else card
 
 
 def message_text(

@@ -68,20 +68,26 @@ class Done:
 
 @dataclass(frozen=True, slots=True)
 class NotDone:
-    """The place certainly was not changed. `retry_after` is the vendor's own wish; `detail` its status or error code."""
+    """The place certainly was not changed. `retry_after` is the vendor's own wish; `detail` its status or error code.
+
+    With `is_begun` false nothing was even asked, because the place had no room or is left alone: that is no failure of
+    the call, and the next is not put off for longer than one first delay or the wish.
+    """
 
     reason: Reason
     is_recoverable: bool
     retry_after: timedelta | None = None
     detail: str = ""
+    is_begun: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Unknown:
-    """It may have been done: the answer never came, or made no sense."""
+    """It may have been done: the answer never came, or made no sense. `retry_after` is the vendor's own wish."""
 
     reason: Reason
     detail: str = ""
+    retry_after: timedelta | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +146,8 @@ Event = (
 class Decision(NamedTuple):
     """The conversation afterwards, the facts to publish, the calls to make; or why the event means nothing here.
 
-    `superseded` are the vendors of calls that a newer saying took the place of.
+    `superseded` are the vendors of calls that a newer saying took the place of, `let_go` the closed tickets of which
+    nothing is remembered any more, `ended` their items as they stood last.
     """
 
     state: Conversation
@@ -148,6 +155,8 @@ class Decision(NamedTuple):
     asks: tuple[Ask, ...] = ()
     superseded: tuple[str, ...] = ()
     ignored: str | None = None
+    let_go: tuple[str, ...] = ()
+    ended: tuple[tuple[str, Item], ...] = ()
 
 
 def decide(
@@ -193,6 +202,15 @@ def _follow(work: "_Work", event: Event) -> None:
         case TicketStatusChanged(status="assigned", agent_id=str(agent_id)):
             work.move(event.ticket_id, event.queue)
             work.show(event.ticket_id, "assigned", event.at, agent_id=agent_id)
+        case TicketStatusChanged(
+            status="pending" | "on_hold" | "snoozed", reason="reassigned", agent_id=agent_id
+        ):
+            # It goes on resting, and is somebody else's from now on, or of another queue.
+            work.move(event.ticket_id, event.queue)
+            if agent_id is not None:
+                work.show(event.ticket_id, "assigned", event.at, agent_id=agent_id)
+            else:
+                work.show(event.ticket_id, "waiting", event.at, why="reassigned", kinds=(Desk,))
         case TicketStatusChanged(status="queued", reason="escalated"):
             work.ignored = "told_by_the_escalation"
         case TicketStatusChanged(status="queued", before="assigned"):
@@ -294,6 +312,8 @@ class _Work:
     asks: list[Ask] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
     ignored: str | None = None
+    let_go: list[str] = field(default_factory=list)
+    ended: list[tuple[str, Item]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.tickets = dict(self.before.tickets)
@@ -308,8 +328,8 @@ class _Work:
                 isinstance(self.items[key].standing, Resting) for key in theirs
             ):
                 del self.tickets[ticket_id]
-                for key in theirs:
-                    del self.items[key]
+                self.let_go.append(ticket_id)
+                self.ended += [(key, self.items.pop(key)) for key in theirs]
         after = Conversation(self.tickets, self.items, self.early)
         is_idle = after == self.before and not self.events and not self.asks
         return Decision(
@@ -318,6 +338,8 @@ class _Work:
             tuple(self.asks),
             tuple(self.superseded),
             (self.ignored or "no_news") if is_idle else None,
+            tuple(self.let_go),
+            tuple(self.ended),
         )
 
     # ----------------------------------------------------------------------------- what is known
@@ -479,17 +501,23 @@ class _Work:
         place = self.policy.of(item.place)
         ticket = self.tickets.get(item.ticket_id)
         call: Call | Cannot | None = Cannot(Reason.PLACE_GONE)
+        instead_of = ""
         if place is not None and place.vendor == item.vendor and ticket is not None:
             if not item.handle and item.made_from is None:
                 item = structs.replace(item, made_from=self.now)
             call = call_for(self.policy, place.settings, key, item, ticket)
+        if isinstance(call, Cannot) and call.instead is not None:
+            # What is wanted cannot be shown, and what is shown would be wrong.
+            instead_of = call.reason.value
+            call = call.instead
         match call:
             case None:
                 self.items[key] = structs.replace(item, standing=Resting())
             case Cannot(reason=reason):
                 self._give_up(key, item, item.wanted, attempt - 1, reason, "")
             case _:
-                self.items[key] = structs.replace(item, standing=Calling(item.wanted, attempt))
+                standing = Calling(item.wanted, attempt, instead_of)
+                self.items[key] = structs.replace(item, standing=standing)
                 self.asks.append(
                     Ask(key, item.place, item.vendor, item.wanted.serial, attempt, call)
                 )
@@ -530,29 +558,34 @@ class _Work:
         is_newest = said.serial == item.wanted.serial
         match settled.result:
             case Done(handle=handle, is_changed=is_changed):
-                item = structs.replace(
-                    item, shown=said, handle=handle or item.handle, is_doubtful=False
-                )
-                self.events.append(
-                    AssignmentElsewhereDone(
-                        **self._about(item, said, attempt), is_changed=is_changed
+                item = structs.replace(item, handle=handle or item.handle, is_doubtful=False)
+                if standing.instead_of:
+                    item = structs.replace(item, shown=None)
+                    reason = Reason(standing.instead_of)
+                    self._give_up(settled.item_id, item, said, attempt, reason, "")
+                else:
+                    item = structs.replace(item, shown=said)
+                    self.events.append(
+                        AssignmentElsewhereDone(
+                            **self._about(item, said, attempt), is_changed=is_changed
+                        )
                     )
-                )
-                self.items[settled.item_id] = structs.replace(item, standing=Resting())
+                    self.items[settled.item_id] = structs.replace(item, standing=Resting())
                 if not is_newest:
                     self._call(settled.item_id, item, attempt=1)
             case NotDone(reason=Reason.SUPERSEDED):
                 self._call(settled.item_id, item, attempt=attempt + 1 if is_newest else 1)
-            case Unknown(reason=reason, detail=detail):
+            case Unknown(reason=reason, detail=detail, retry_after=wish):
                 item = structs.replace(item, is_doubtful=not item.handle)
-                failed = NotDone(reason, is_recoverable=True, detail=detail)
+                failed = NotDone(reason, is_recoverable=True, retry_after=wish, detail=detail)
                 self._not_done(settled.item_id, item, standing, failed)
             case NotDone() as failed:
                 self._not_done(settled.item_id, item, standing, failed)
 
     def _not_done(self, key: str, item: Item, called: Calling, failed: NotDone) -> None:
         is_newest = called.saying.serial == item.wanted.serial
-        must_wait = failed.reason is Reason.THROTTLED
+        # Whoever asked us to wait, or has no room, is waited for whatever is said.
+        must_wait = failed.reason is Reason.THROTTLED or not failed.is_begun
         if not is_newest and not must_wait:
             self._call(key, item, attempt=1)
             return
@@ -565,15 +598,18 @@ class _Work:
         self.items[key] = structs.replace(item, standing=Waiting(attempt, due, failed.reason.value))
 
     def _retry_at(self, key: str, attempt: int, failed: NotDone) -> datetime | None:
-        """When to try again; the schedule's delay is stretched by a share that item and attempt fix."""
+        """When to try again: the schedule's delay or the wish, stretched by a share that item and attempt fix.
+
+        The wish is stretched, too: those whom a place sent away together do not all come back together.
+        """
         if not failed.is_recoverable:
             return None
         delays = self.policy.delays
         digest = hashlib.sha256(f"{key}/{attempt}".encode()).digest()
         share = int.from_bytes(digest[:4], "big") / 2**32
-        delay = delays[min(attempt, len(delays)) - 1] * (1 + self.policy.jitter * share)
+        delay = delays[min(attempt, len(delays)) - 1] if failed.is_begun else delays[0]
         wished = min(failed.retry_after or timedelta(0), RETRY_AFTER_MAX)
-        return self.now + max(delay, wished)
+        return self.now + max(delay, wished) * (1 + self.policy.jitter * share)
 
     def retry(self) -> None:
         """Try again what is due, in the order of the items' names."""

@@ -1,7 +1,8 @@
 """`elsewhere.yaml`: which places are told who has a ticket, and who our agents are there.
 
 Secrets stand here by reference only: `env:NAME` or `file:/path`. What a vendor's place takes besides is declared by its
-adapter and checked with the rest; names of agents, queues and accounts are checked against the files that own them.
+adapter and checked with the rest; names of queues and accounts are checked against the files that own them. Agents may
+be known from elsewhere than `agents.yaml`: one who is not in it is worth a warning, not a refusal.
 """
 
 import re
@@ -23,9 +24,7 @@ from pydantic import (
 
 from schemas.elsewhere import Saying as What
 from services.router.core.policy.policy_model import (
-    AGENTS_FILE,
     ROUTING_FILE,
-    AgentsModel,
     PolicyMistake,
     RoutingModel,
 )
@@ -40,6 +39,8 @@ Key = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 User = Annotated[str, StringConstraints(pattern=r"^\S{1,254}$")]
 Seconds = Annotated[float, Field(gt=0, le=86_400)]
 LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
+SECRET_FIELD: Final = re.compile(r"(?:^|_)(?:key|token|secret|password)$")
+"""The names of fields that refer to a secret. What stands there may be one, written out by mistake."""
 
 
 def _address(value: str) -> str:
@@ -254,8 +255,8 @@ def build(parsed: Mapping[str, Any], kinds: Mapping[str, type[PlaceSettings]]) -
     """Make the places of the parsed files; `kinds` are the settings that each vendor's adapter declares.
 
     Raises:
-        PolicyMistake: a vendor, an agent, a queue or an account is none, a setting is not what the vendor takes, or two
-            helpdesks claim one account.
+        PolicyMistake: a vendor, a queue or an account is none, a setting is not what the vendor takes, or two helpdesks
+            claim one account. What may be a secret is not repeated.
     """
     file: ElsewhereModel | None = parsed.get(ELSEWHERE_FILE)
     if file is None:
@@ -301,25 +302,38 @@ def _settings(
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         path = ".".join(str(part) for part in ("", *first["loc"]))
-        value: object = first["input"]
+        name = str(first["loc"][0]) if first["loc"] else ""
+        value: object = None
         allowed = first["msg"].removeprefix("Value error, ")
         if first["type"] == "extra_forbidden":
             known = ", ".join(sorted(kind.model_fields))
             allowed = f"is not known here; known: vendor, {known}"
         elif first["type"] == "missing":
-            value, allowed = None, "is required"
+            allowed = "is required"
+        elif SECRET_FIELD.search(name):
+            allowed = (
+                "must say where the secret is, and not be it,"
+                f" such as env:{model.vendor.upper()}_{name.upper()} or file:/run/secrets/{name}"
+            )
+        elif not _may_be_secret(name, first["input"]):
+            value = first["input"]
         raise PolicyMistake(ELSEWHERE_FILE, f"{where}{path}", value, allowed) from None
+
+
+def _may_be_secret(name: str, value: object) -> bool:
+    """Whether a wrong value is repeated to nobody: all that a place holds, or an address with more than host and path."""
+    if isinstance(value, str):
+        is_address = name == "url" or "//" in value
+        return is_address and any(mark in value for mark in "@?#")
+    return isinstance(value, dict | list)
 
 
 def _check_names(
     where: str, settings: PlaceSettings, vendor: str, parsed: Mapping[str, Any]
 ) -> None:
-    roster: AgentsModel | None = parsed.get(AGENTS_FILE)
     routing: RoutingModel | None = parsed.get(ROUTING_FILE)
     channels: ChannelNamesModel | None = parsed.get(CHANNELS_FILE)
     for agent_id, user in settings.agents.items():
-        if roster is not None:
-            _known(f"{where}.agents", agent_id, roster.agents, f"agent in {AGENTS_FILE}")
         _looks_like(f"{where}.agents.{agent_id}", user, settings.USER, settings.USER_SAID)
     match settings:
         case Desk():
@@ -344,6 +358,14 @@ def _check_names(
                 if channels is not None:
                     path = f"{where}.accounts.{index}"
                     _known(path, account, channels.accounts, f"account in {CHANNELS_FILE}")
+
+
+def unlisted_agents(settings: PlaceSettings, listed: Iterable[str]) -> list[str]:
+    """Return the agents to whom a place gives a user and whom `agents.yaml` does not name, in order.
+
+    A slip of the pen, or people whom the roster knows by another way: from a directory or from a table.
+    """
+    return sorted(set(settings.agents) - set(listed))
 
 
 def _known(path: str, value: str, allowed: Iterable[str], what: str) -> None:
@@ -375,4 +397,5 @@ __all__ = [
     "SecretReference",
     "Shown",
     "build",
+    "unlisted_agents",
 ]

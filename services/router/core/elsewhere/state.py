@@ -70,10 +70,14 @@ class Resting(msgspec.Struct, frozen=True, tag=True):
 
 
 class Calling(msgspec.Struct, frozen=True, tag=True):
-    """A call is recorded or under way: `saying` is what it says."""
+    """A call is recorded or under way: `saying` is what it says.
+
+    With `instead_of` (a reason) there is no call that would say it, and this one takes away what would be wrong.
+    """
 
     saying: Saying
     attempt: int
+    instead_of: str = ""
 
 
 class Waiting(msgspec.Struct, frozen=True, tag=True):
