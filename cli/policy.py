@@ -280,10 +280,21 @@ def _check_channels(policies: Policies) -> Iterable[Finding]:
 
 
 def _check_elsewhere(policies: Policies) -> Iterable[Finding]:
-    """Warn of agents whose tickets a place could not show."""
+    """Warn of agents whose tickets a place could not show, and of users of agents whom the file does not name."""
+    from services.router.core.elsewhere.policy import unlisted_agents
+    from services.router.core.policy.findings import nearest
+
     if policies.routing is None or policies.routing.agents is None:
         return
     for name, place in sorted(policies.routing.elsewhere.places.items()):
+        for stranger in unlisted_agents(place.settings, policies.routing.agents):
+            yield Finding(
+                "warning",
+                "elsewhere.yaml",
+                f"places.{name}.agents.{stranger}",
+                "is no agent of agents.yaml; only right if the directory or a table brings them"
+                f"{nearest(stranger, policies.routing.agents)}",
+            )
         needs_all = getattr(place.settings, "to", "agent") == "agent"
         lacking = sorted(set(policies.routing.agents) - set(place.settings.agents))
         if lacking and needs_all:
@@ -303,7 +314,7 @@ def route(
     from chassis.clock import SystemClock
     from services.router.core.assignment import requirement as requirements
     from services.router.core.policy import rules
-    from services.router.core.tickets.lifecycle import own_requirement
+    from services.router.core.tickets.story import own_requirement
 
     routing = policies.routing
     assert routing is not None

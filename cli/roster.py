@@ -33,7 +33,7 @@ _PRESENT: Final = (
     "SELECT domain, agent_id, name, capacity, profile, duty FROM router.assignment_agent"
 )
 _PROVISIONED: Final = """
-SELECT domain, agent_id FROM ingest.scim_user WHERE workspace = $1 AND told IS NOT NULL
+SELECT domain, agent_id FROM ingest.scim_user WHERE workspace = $1
 """
 
 app = typer.Typer(help="The agents.", no_args_is_help=True)
@@ -250,8 +250,9 @@ def _of_yaml(
     from services.router.core.roster_file import agent_events, name_mistakes
 
     content = read_yaml(file)
-    if domain is not None and isinstance(content, dict):
-        for agent in (content.get("agents") or {}).values():
+    named = content.get("agents") if isinstance(content, dict) else None
+    if domain is not None and isinstance(named, dict):
+        for agent in named.values():
             if isinstance(agent, dict):
                 agent.setdefault("domain", domain)
     agents = agent_events(parse(file.name, content, AgentsModel))
@@ -305,7 +306,7 @@ def _refuse_provisioned(changes: "Sequence[Change]", provisioned: "set[Key]") ->
     theirs = [
         change.key[1]
         for change in changes
-        if change.kind == "changed" and change.key in provisioned
+        if change.kind in ("added", "changed") and change.key in provisioned
     ]
     if theirs:
         raise CommandError(
@@ -408,10 +409,11 @@ async def set_agents(
     """Set each agent, and their presence where one is given."""
     for agent in agents:
         body = agent.model_dump(mode="json", exclude={"agent_id"})
-        await gateway.send("PUT", f"/v1/agents/{agent.agent_id}", body)
+        path = f"/v1/agents/{quote(agent.agent_id, safe='')}"
+        await gateway.send("PUT", path, body)
         if presence is not None:
             await gateway.send(
                 "POST",
-                f"/v1/agents/{agent.agent_id}/presence",
+                f"{path}/presence",
                 {"presence": presence, "domain": agent.domain},
             )

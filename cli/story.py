@@ -153,6 +153,12 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
         f"merged into {e.into_reference}" if e.is_accepted else f"not merged: {e.reason.replace('_', ' ')}"
     ),
     merging.MessageCarried: lambda e: f"a message comes from merged ticket {e.from_ticket_id[:8]}",
+    merging.MessageReturned: lambda _: "a message comes back: what it was carried to is closed",
+    merging.RevisionCarried: lambda e: (
+        f"a message of merged ticket {e.from_ticket_id[:8]} was {e.message.content.change}"
+    ),
+    merging.NoteCarried: lambda e: f"from merged ticket {e.from_ticket_id[:8]}: {short(e.text)}",
+    merging.MergeChanged: lambda e: f"merged ticket {e.from_ticket_id[:8]} let go of a case itself",
     merging.ErasureCarried: lambda e: f"what came from ticket {e.from_ticket_id[:8]} is to be forgotten",
     merging.MergeUndone: lambda e: f"ticket {e.from_ticket_id[:8]} stands on its own again",
     merging.MergeEnded: lambda _: "the ticket it went into is closed",
@@ -277,6 +283,11 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     ),
     sla.TargetPaused: lambda e: f"clock {_target(e)} stands ({e.cause})",
     sla.TargetResumed: lambda e: f"clock {_target(e)} runs on: due {utc(e.due_at)}",
+    sla.TargetRetargeted: lambda e: (
+        f"clock {_target(e)} has another deadline ({e.reason.replace('_', ' ')}): "
+        f"{'it stands' if e.due_at is None else 'due ' + utc(e.due_at)}"
+        f"{'' if e.before_due_at is None else ', was ' + utc(e.before_due_at)}"
+    ),
     sla.TargetAtRisk: lambda e: f"clock {_target(e)} is at risk: due {utc(e.due_at)}",
     sla.TargetBreached: lambda e: f"clock {_target(e)} BREACHED at {utc(e.breached_at)}",
     sla.TargetMet: lambda e: (

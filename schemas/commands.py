@@ -68,7 +68,10 @@ class SolveTicket(Command):
 
 
 class EscalateTicket(Command):
-    """Hand the case from the front line to technical support, with what was found out so far."""
+    """Hand the case from the front line to technical support, with what was found out so far.
+
+    A ticket keeps at most 32 `facts` over all hand-overs, each with its name of at most 2,000 characters.
+    """
 
     TYPE: ClassVar[str] = "command.escalate.v1"
     TOPIC: ClassVar[str] = COMMANDS.name
@@ -86,6 +89,9 @@ class EscalateTicket(Command):
 class ReassignTicket(Command):
     """Put the case into another queue, or give it to a particular agent.
 
+    Into another desk's queue it is an escalation or a return, with the same conditions; facts count that were handed over
+    earlier.
+
     `transfer` says how firmly. `ask`: they are asked first if fit and free now, else whoever is. `direct`: they get it
     without being asked if they have room for it, else it waits for whoever has, and a note says so. `forced`: they get it
     even above their capacity, and the assignment says that too. Who there is only assignment knows, so a `to_agent_id` that
@@ -102,7 +108,7 @@ class ReassignTicket(Command):
 
 
 class TagTicket(Command):
-    """Add and remove tags; `add` and `remove` are sets, and adding what is there changes nothing."""
+    """Add and remove tags; `add` and `remove` are sets, and adding what is there changes nothing. A ticket has at most 100."""
 
     TYPE: ClassVar[str] = "command.tag.v1"
     TOPIC: ClassVar[str] = COMMANDS.name

@@ -79,6 +79,37 @@ class TargetResumed(SlaEvent):
     warn_at: Instant | None
 
 
+class TargetRetargeted(SlaEvent):
+    """The clock is held to another deadline from now on; the time spent is kept, and it is the same clock.
+
+    `reason` is `priority_changed` (the policy of `policy_version` has another target for the new priority), `absorbed` (a case
+    with an older promise was merged into the ticket) or `split_off` (it stands on its own again). It counts from `started_at`
+    and has `seconds` of open time. A deadline is None while the clock stands. One that is past is broken at once, as of its
+    instant.
+    """
+
+    TYPE: ClassVar[str] = "sla.retargeted.v1"
+    TOPIC: ClassVar[str] = SLA.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TARGET,
+        "at": "2026-11-24T09:00:00Z",
+        "reason": "priority_changed",
+        "before_due_at": "2026-11-24T12:00:00Z",
+        "due_at": "2026-11-24T10:00:00Z",
+        "warn_at": "2026-11-24T09:36:00Z",
+        "started_at": "2026-11-24T08:00:00Z",
+        "seconds": 7200.0,
+    }
+
+    at: Instant
+    reason: str
+    before_due_at: Instant | None
+    due_at: Instant | None
+    warn_at: Instant | None
+    started_at: Instant
+    seconds: float
+
+
 class TargetAtRisk(SlaEvent):
     """Most of the time is gone and nobody has answered: there is still time to act."""
 
@@ -127,7 +158,7 @@ class TargetMet(SlaEvent):
 
 
 class TargetCancelled(SlaEvent):
-    """The clock is of no use any more (solved without an answer owed, closed)."""
+    """The clock is of no use any more (solved without an answer owed, closed, not promised at the new priority)."""
 
     TYPE: ClassVar[str] = "sla.cancelled.v1"
     TOPIC: ClassVar[str] = SLA.name
@@ -142,7 +173,10 @@ class TargetCancelled(SlaEvent):
 
 
 class BreachRetracted(SlaEvent):
-    """An answer that was given before the deadline arrived late: the breach never was."""
+    """An answer that was given before the deadline arrived late: the breach never was.
+
+    Nor was it this ticket's where the case whose promise was broken is split off again; `answered_at` is then the deadline.
+    """
 
     TYPE: ClassVar[str] = "sla.breach_retracted.v1"
     TOPIC: ClassVar[str] = SLA.name
@@ -162,6 +196,7 @@ AnySlaEvent = (
     TargetStarted
     | TargetPaused
     | TargetResumed
+    | TargetRetargeted
     | TargetAtRisk
     | TargetBreached
     | TargetMet

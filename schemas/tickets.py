@@ -5,6 +5,7 @@ from typing import Any, ClassVar, Literal
 from schemas.customers import CustomerContext
 from schemas.messages import Change, MessageKind
 from schemas.payload import Field, Id, Instant, Part, Payload
+from schemas.sla import TargetKind
 from schemas.topics import TICKETS
 
 TicketStatus = Literal[
@@ -477,8 +478,9 @@ class TicketMerged(TicketEvent):
 class TicketAbsorbed(TicketEvent):
     """Another case was merged into this one, which is now as old and as urgent as the older and the more urgent of both.
 
-    `opened_at`, `priority`, `tags` and `facts` are this ticket's after it; `other_opened_at` and `waiting_since` (the oldest
-    words of that customer that nobody has answered) are the other one's.
+    `opened_at`, `priority`, `tags` and `facts` are this ticket's after it; `other_opened_at`, `waiting_since` (the oldest
+    words of that customer that nobody has answered) and `dues` (the deadlines of its clocks that ran; None: not known) are
+    the other one's. It is told again, with the same `merge_id`, where the other one lets go of a case that it had taken in.
     """
 
     TYPE: ClassVar[str] = "ticket.absorbed.v1"
@@ -496,6 +498,7 @@ class TicketAbsorbed(TicketEvent):
         "priority": 2,
         "tags": ["late_by_shipper"],
         "facts": {"order": "1007"},
+        "dues": None,
     }
 
     merge_id: Id
@@ -509,12 +512,14 @@ class TicketAbsorbed(TicketEvent):
     priority: int = Field(ge=1, le=4)
     tags: tuple[str, ...] = ()
     facts: dict[str, str] = Field(default_factory=dict)
+    dues: dict[TargetKind, Instant] | None = None
 
 
 class TicketUnmerged(TicketEvent):
     """A merge was undone: the case waits again on its own, with the messages that were written in it meanwhile.
 
-    `opened_at` and `waiting_since` are its own, so that its clocks can run on as if it had never been merged.
+    `opened_at` and `waiting_since` are its own, so that its clocks can run on as if it had never been merged;
+    `waiting_since` counts the messages written in it meanwhile, which are owed an answer here from now on.
     """
 
     TYPE: ClassVar[str] = "ticket.unmerged.v1"

@@ -238,6 +238,8 @@ class World:
         match event:
             case sla.TargetStarted() | sla.TargetResumed():
                 self.clocks[event.target_id] = Clock(event.ticket_id, event.target, event.due_at)
+            case sla.TargetRetargeted() if event.due_at is not None:
+                self.clocks[event.target_id] = Clock(event.ticket_id, event.target, event.due_at)
             case _ if event.target_id in self.clocks:
                 states = {
                     sla.TargetPaused.TYPE: "paused",

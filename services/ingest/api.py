@@ -113,6 +113,14 @@ class SecretSource(Protocol):
         ...
 
 
+class Provisioned(Protocol):
+    """Who looks after an agent; `scim_store.ScimStore` knows."""
+
+    async def is_theirs(self, domain: str, agent_id: str, *, is_in: bool) -> bool:
+        """Return whether an identity provider looks after an agent; with `is_in`, whether it has them in the roster."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Deps:
     """What the gateway stands on."""
@@ -127,6 +135,8 @@ class Deps:
     form_per_minute: int = 120
     tickets: TicketView | None = None
     """What is known of tickets; None judges no request and knows no outcome."""
+    provisioned: Provisioned | None = None
+    """Whom an identity provider looks after; None where no agent is looked after by one."""
 
 
 def _invalid(error: ParseError) -> Problem:
@@ -761,7 +771,33 @@ class Gateway:
                 event.reservation_id,
             )
             return await self._ask(request, asked, event, key, named)
+        await self._refuse_provisioned(event)
         return await self._store_event(request, event, event_id, key, named)
+
+    async def _refuse_provisioned(self, event: Payload) -> None:
+        """Leave an agent to the identity provider that looks after them.
+
+        It was told that the agent is as it said, and would not say it again: what is done here would stay for good.
+
+        Raises:
+            Problem: 409, the agent is to be set, or removed from where it has put them.
+        """
+        if self._deps.provisioned is None or not isinstance(
+            event, roster.AgentSet | roster.AgentRemoved
+        ):
+            return
+        if event.domain not in self._channels.file.scim:
+            return  # No provider is listened to there, or none any more.
+        if await self._deps.provisioned.is_theirs(
+            event.domain, event.agent_id, is_in=isinstance(event, roster.AgentRemoved)
+        ):
+            raise Problem(
+                409,
+                "conflict",
+                "Somebody else looks after this agent",
+                "agent_id: an identity provider looks after this agent (SCIM); change the user there",
+                field="agent_id",
+            )
 
     async def _ask(
         self,

@@ -113,6 +113,7 @@ class Gateway:
                 tickets=ticket_view.TicketView(
                     ticket_view.Deps(runtime.pool, waiters, runtime.clock, settings.partitions)
                 ),
+                provisioned=provisioning.store,
             )
         )
         openapi.mount(app)

@@ -503,19 +503,35 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             "responses": _asked(*codes) if is_asked else _answers(_accepted(), *codes),
         }
 
+    def looked_after(made: dict[str, Any]) -> dict[str, Any]:
+        """Add the answer where an identity provider looks after the agent."""
+        answers = {**made["responses"], **_answers({}, 409)}
+        answers["409"]["description"] = (
+            "An identity provider looks after this agent (SCIM); the user is to be changed there."
+        )
+        return {**made, "responses": dict(sorted(answers.items()))}
+
     agent = {"agent_id": OPAQUE}
     yield (
         "/v1/agents/{agent_id}",
         {
-            "put": operation(
-                "agent_put", "Set an agent. Scope `roster`.", (roster.AgentSet,), "agent_id", agent
+            "put": looked_after(
+                operation(
+                    "agent_put",
+                    "Set an agent. Scope `roster`.",
+                    (roster.AgentSet,),
+                    "agent_id",
+                    agent,
+                )
             ),
-            "delete": operation(
-                "agent_delete",
-                "Remove an agent. Scope `roster`.",
-                (roster.AgentRemoved,),
-                "agent_id",
-                agent,
+            "delete": looked_after(
+                operation(
+                    "agent_delete",
+                    "Remove an agent. Scope `roster`.",
+                    (roster.AgentRemoved,),
+                    "agent_id",
+                    agent,
+                )
             ),
         },
     )

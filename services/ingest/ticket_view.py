@@ -1,9 +1,9 @@
 """The gateway's word on tickets: where one stands, what does not fit there, and what became of a request.
 
-A command or an answer to an offer that cannot fit any more is refused at once (409), with where the ticket stands now or who
+A command or an answer to an offer that surely cannot fit any more is refused (409), with where the ticket stands now or who
 has it. Everything else is stored and answered 202 as soon as it is durable; whoever sends `Prefer: wait=N` (RFC 7240) is told
-what the router made of it, as far as it comes within N seconds. Where the view is behind, or knows nothing, it says nothing:
-the router is the judge.
+what the router made of it, as far as it comes within N seconds. Where the view is behind, where something is under way that
+may move the ticket, or where nothing is known of it, the view says nothing: the router is the judge.
 """
 
 import asyncio
@@ -37,7 +37,12 @@ WAIT_SECONDS_MAX: Final = 10
 """The longest that anybody waits; who prefers longer is answered after this."""
 
 CATCH_UP_SECONDS: Final = 0.5
-"""How long an outcome is held back for the ticket to be seen where the outcome puts it."""
+"""How long an outcome is held back for the ticket to be seen where the outcome puts it, at most. A router's decision is published
+at once, so whatever follows the first of its events is there by then."""
+
+SURE_SECONDS: Final = 1.5
+"""How long a command that seems not to fit is held back until the view holds all that was published when it came. The stage
+says so every half second; where it does not, the router judges."""
 
 LISTEN_SECONDS: Final = 5.0
 """How often the connection that listens for announcements is asked whether it lives."""
@@ -73,23 +78,31 @@ class Waiters:
         if self._count >= self._most or self.is_closed:
             yield None
             return
-        woken = asyncio.Event()
-        self._woken.setdefault(request_id, set()).add(woken)
         self._count += 1
         metrics.TICKET_WAITERS.set(self._count)
         try:
-            yield woken
+            with self.listen(request_id) as woken:
+                yield woken
         finally:
             self._count -= 1
             metrics.TICKET_WAITERS.set(self._count)
-            left = self._woken[request_id]
+
+    @contextlib.contextmanager
+    def listen(self, name: str) -> Iterator[asyncio.Event]:
+        """Listen for what is announced under a name; any number may, so nobody should for long."""
+        woken = asyncio.Event()
+        self._woken.setdefault(name, set()).add(woken)
+        try:
+            yield woken
+        finally:
+            left = self._woken[name]
             left.discard(woken)
             if not left:
-                del self._woken[request_id]
+                del self._woken[name]
 
-    def hear(self, request_id: str) -> None:
+    def hear(self, name: str) -> None:
         """Take an announcement."""
-        for one in self._woken.get(request_id, ()):
+        for one in self._woken.get(name, ()):
             one.set()
 
     def wake_all(self) -> None:
@@ -205,6 +218,22 @@ class Found(NamedTuple):
     offer: Answerable | None
 
 
+class _NotYet(Exception):
+    """A command seems not to fit, but not all that was published at `asked_at` is in view: it has to be looked at again."""
+
+    def __init__(self, asked_at: datetime) -> None:
+        super().__init__()
+        self.asked_at = asked_at
+
+
+@dataclass(slots=True)
+class _Patience:
+    """How long a command may be held back until it can be judged. `asked_at` is when it came, by the database's clock."""
+
+    is_left: bool
+    asked_at: datetime | None = None
+
+
 class TicketView:
     """Asked by the gateway's routes before they store a request, and after."""
 
@@ -249,12 +278,25 @@ class TicketView:
         """
         expected = expected_of(request)
         is_awaited = wait_of(request) is not None
-        try:
-            async with self._deps.pool.acquire(timeout=3) as connection:
-                await self._admit(connection, asked, event, expected, is_awaited=is_awaited)
-        except DATABASE_ERRORS as error:
-            metrics.TICKET_UNJUDGED.labels("away").inc()
-            log.warning("ticket_view_away", error=type(error).__name__)
+        patience, deadline = _Patience(is_left=True), monotonic() + SURE_SECONDS
+        with self._deps.waiters.listen(store.VIEW) as woken:
+            while True:
+                woken.clear()
+                left = deadline - monotonic()
+                patience.is_left = left > 0 and not self._deps.waiters.is_closed
+                try:
+                    async with self._deps.pool.acquire(timeout=3) as connection:
+                        await self._admit(
+                            connection, asked, event, expected, patience, is_awaited=is_awaited
+                        )
+                except _NotYet as early:
+                    patience.asked_at = early.asked_at
+                    await _pause(woken, left)
+                    continue
+                except DATABASE_ERRORS as error:
+                    metrics.TICKET_UNJUDGED.labels("away").inc()
+                    log.warning("ticket_view_away", error=type(error).__name__)
+                return
 
     async def _admit(
         self,
@@ -262,31 +304,41 @@ class TicketView:
         asked: Asked,
         event: Command | OfferAccepted | OfferDeclined,
         expected: Expected | None,
+        patience: _Patience,
         *,
         is_awaited: bool,
     ) -> None:
-        if asked.name is not None and await self._is_known(
-            connection, asked, is_awaited=is_awaited
-        ):
-            return
+        kept: Known | None = None
+        if asked.name is not None:
+            has_passed, kept = await self._recall(connection, asked, is_awaited=is_awaited)
+            if has_passed:
+                return
         found = await self._look(connection, asked)
         if expected is not None:
             _check_expected(expected, found.ticket)
-        refused = await self._judge(connection, asked, event, found)
+        refused, found = await self._judge(connection, asked, event, found, patience)
+        if kept is not None and refused is not None and kept.reason == refused.reason:
+            problem = _refused(asked, _settled(asked, kept), found)
+            problem.headers["Idempotent-Replayed"] = "true"
+            raise problem
+        if kept is not None:
+            await store.ask_again(connection, asked.request_id, refused, is_awaited=is_awaited)
         # Nobody can repeat a request without a name, so its refusal need not be kept.
-        if refused is None or asked.name is not None:
+        elif refused is None or asked.name is not None:
             is_first = await store.ask(connection, asked, refused, is_awaited=is_awaited)
-            if not is_first and await self._is_known(connection, asked, is_awaited=is_awaited):
+            if not is_first and (await self._recall(connection, asked, is_awaited=is_awaited))[0]:
                 return  # It came twice at once, and the other was let pass.
         if refused is not None:
             raise _refused(asked, refused, found)
 
-    async def _is_known(self, connection: Connection, asked: Asked, *, is_awaited: bool) -> bool:
-        """Whether the request was let pass before; one that was refused is refused again."""
+    async def _recall(
+        self, connection: Connection, asked: Asked, *, is_awaited: bool
+    ) -> tuple[bool, Known | None]:
+        """Return whether the request was let pass before, and its refusal if it was refused here."""
         known = await store.request(connection, asked.request_id, asked.name)
         if known is None:
             digest = await store.digest_of(connection, asked.name) if asked.name else None
-            return digest is not None  # Whether it is the same request, storing it finds out.
+            return digest is not None, None  # Whether it is the same, storing it finds out.
         if known.digest != asked.digest:
             raise Problem(
                 422,
@@ -296,22 +348,21 @@ class TicketView:
                 field="Idempotency-Key",
             )
         if known.is_refused_here:
-            found = await self._look(connection, asked)
-            problem = _refused(asked, _settled(asked, known), found)
-            problem.headers["Idempotent-Replayed"] = "true"
-            raise problem
-        if is_awaited:
-            await store.await_outcome(connection, asked.request_id)
-        return True
+            return False, known
+        if known.outcome is None:
+            await store.repeat(connection, asked.request_id, is_awaited=is_awaited)
+        return True, None
 
     async def _look(self, connection: Connection, asked: Asked) -> Found:
-        return Found(
-            await store.request(connection, asked.request_id),
-            await store.standing(connection, asked.ticket_id),
-            None
-            if asked.reservation_id is None
-            else await store.answerable(connection, asked.reservation_id, asked.agent_id),
-        )
+        """Look at what a request is about. Of a ticket that is not of the conversation or the offer it names nothing is told."""
+        known = await store.request(connection, asked.request_id)
+        ticket = await store.standing(connection, asked.ticket_id)
+        if asked.reservation_id is None:
+            is_its = ticket is not None and ticket.conversation_id == asked.conversation_id
+            return Found(known, ticket if is_its else None, None)
+        offer = await store.answerable(connection, asked.reservation_id, asked.agent_id)
+        is_its = offer is not None and offer.ticket_id == asked.ticket_id
+        return Found(known, ticket if is_its else None, offer)
 
     async def _judge(
         self,
@@ -319,35 +370,50 @@ class TicketView:
         asked: Asked,
         event: Command | OfferAccepted | OfferDeclined,
         found: Found,
-    ) -> Settled | None:
-        """Return why the request cannot fit, None where it may. An offer's end is sure however far behind the view is."""
+        patience: _Patience,
+    ) -> tuple[Settled | None, Found]:
+        """Return why the request cannot fit, None where it may, and what that was judged by.
+
+        An offer's end is sure however far behind the view is. Where a ticket stands is sure only if all is in view that was
+        published when the request came (its sender may have seen it), and nothing that is under way may move the ticket. All of
+        that is looked at together, at one moment.
+
+        Raises:
+            _NotYet: it has to be looked at again when more is in view.
+        """
         now = self._deps.clock.now()
         if not isinstance(event, Command):
             offer = found.offer
             reason = offer and core.answer_refusal(offer, asked.agent_id, asked.action)
             if offer is None or reason is None:
-                return None
-            return Settled(
-                asked.request_id,
-                asked.ticket_id,
-                now,
-                reason,
-                winner_id=offer.winner_id,
-                winner_at=offer.winner_at,
-            )
-        ticket = found.ticket
-        if ticket is None or ticket.conversation_id != asked.conversation_id:
+                return None, found
+            refused = Settled(asked.request_id, asked.ticket_id, now, reason)
+            return refused._replace(winner_id=offer.winner_id, winner_at=offer.winner_at), found
+        if found.ticket is None:
             metrics.TICKET_UNJUDGED.labels("unknown").inc()
-            return None
-        reason = core.refusal(ticket, event, now)
-        if reason is None:
-            return None
+            return None, found
+        if core.refusal(found.ticket, event, now) is None:
+            return None, found
+        asked_at = patience.asked_at or await store.now(connection)
         task = partition_of(asked.conversation_id, self._deps.partitions)
-        unsure = await store.unsure(connection, task, asked.ticket_id)
+        async with connection.transaction(isolation="repeatable_read", readonly=True):
+            current_at = await store.current_at(connection, task)
+            unsure = await store.unsure(connection, asked.ticket_id)
+            found = await self._look(connection, asked)
+            traces = await store.traces(connection, asked.ticket_id)
+        ticket = found.ticket
+        if current_at is None or (ticket is not None and core.is_torn(ticket, traces)):
+            unsure = unsure or "behind"
+        reason = None if ticket is None else core.refusal(ticket, event, now)
+        if unsure is None and reason is not None and current_at is not None:
+            if current_at < asked_at and patience.is_left:
+                raise _NotYet(asked_at)
+            unsure = "behind" if current_at < asked_at else None
         if unsure is not None:
             metrics.TICKET_UNJUDGED.labels(unsure).inc()
-            return None
-        return Settled(asked.request_id, asked.ticket_id, now, reason, ticket.status)
+        if unsure is not None or ticket is None or reason is None:
+            return None, found
+        return Settled(asked.request_id, asked.ticket_id, now, reason, ticket.status), found
 
     # -- after it was stored
 
@@ -413,15 +479,18 @@ class TicketView:
 
 
 def _is_complete(asked: Asked, found: Found) -> bool:
-    """Whether the outcome is known, and the ticket seen where it puts it: `routing` tells of it before `tickets` does."""
+    """Whether the outcome is known, and the ticket seen where it puts it.
+
+    `routing` tells of an accept before `tickets` does, so the ticket has to be with whoever has it now. What is done of a
+    command may be told by several events, and nobody knows which is the last; nor whether a decline moves the ticket at all.
+    """
     known, ticket = found.request, found.ticket
     if known is None or known.outcome is None:
         return False
+    if asked.action != core.ACCEPT:
+        return known.outcome == "refused"
     holder = asked.agent_id if known.outcome == "done" else known.winner_id
-    is_moving = asked.action == core.ACCEPT and holder is not None
-    if not is_moving or ticket is None:
-        return True
-    return ticket.status not in ("queued", "offered")
+    return holder is None or (ticket is not None and ticket.assignee_id == holder)
 
 
 def _check_expected(expected: Expected, ticket: Standing | None) -> None:

@@ -10,8 +10,8 @@ from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from chassis import logs
-from chassis.batch import TaskState
-from chassis.clock import monotonic
+from chassis.batch import Task, TaskState
+from chassis.clock import monotonic, now_seconds
 from chassis.lifecycle import Runtime
 from chassis.stage import Input, Outcome, Received, Stage
 from chassis.task import Worker
@@ -22,6 +22,7 @@ from schemas.topics import ROUTING, TICKETS, Topic
 from services.ingest.core import ticket_view
 from services.ingest.core.ticket_view import Offers
 from services.ingest.ticket_view_store import (
+    CURRENT_SECONDS,
     DATABASE_ERRORS,
     STAGE,
     TicketViewStore,
@@ -29,11 +30,13 @@ from services.ingest.ticket_view_store import (
     mark_current,
 )
 
-BEHIND_MAX: Final = 50
-"""Records that a view may be behind by and still count as up to date, as long as it moves: what a busy second brings."""
+LOOK_SECONDS: Final = 0.5
+"""How often it is looked whether all is in view; a command that seems not to fit is held back for about as long."""
 
-LOOK_SECONDS: Final = 2.0
 FORGET_SECONDS: Final = 600.0
+
+CLOCK_STEP_SECONDS: Final = 0.1
+"""A fetch that seems to come later from now than this tells that the machine's clock was set back."""
 
 log = logs.get(STAGE)
 
@@ -68,14 +71,11 @@ class TicketViewStage(Stage[Offers]):
 
 
 class Lookout:
-    """Says over and over which tasks are up to date, as long as they are; and deletes what is too old.
+    """Says over and over up to when each task's view holds all that was published; and deletes what is too old.
 
-    A stage that stands still, or has much to catch up with, says nothing, and then the gateway judges nothing by its view.
+    Of a task that stands still, has anything left to read, or hears nothing from the broker it says nothing, and then the
+    gateway judges nothing by its view.
     """
-
-    def __init__(self) -> None:
-        self._was_near = False
-        self._position = -1
 
     async def __call__(self, runtime: Runtime) -> None:
         """Look until the process stops."""
@@ -94,16 +94,39 @@ class Lookout:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(runtime.stopping.wait(), LOOK_SECONDS)
 
-    async def look(self, worker: Worker[Any], pool: Any) -> bool:
-        """Look once; return whether the view was found up to date, twice running."""
-        lag = worker.lag()
-        position = sum(sum(task.position.offsets.values()) for task in worker.tasks.values())
-        has_moved, self._position = position != self._position, position
-        is_near = lag == 0 or (lag is not None and lag <= BEHIND_MAX and has_moved)
-        # Right after joining nobody knows yet how much there is to read.
-        is_current, self._was_near = is_near and self._was_near, is_near
-        tasks = [n for n, task in worker.tasks.items() if task.state is TaskState.OWNED]
-        if is_current and tasks:
+    async def look(self, worker: Worker[Any], pool: Any) -> dict[int, float]:
+        """Look once; return the tasks that hold all that was published, and how many seconds ago that was seen."""
+        ages = {
+            number: age
+            for number, task in list(worker.tasks.items())
+            if (age := _age_of(worker, task)) is not None
+        }
+        if ages:
             async with pool.acquire() as connection:
-                await mark_current(connection, tasks)
-        return is_current and bool(tasks)
+                await mark_current(connection, ages)
+        return ages
+
+
+def _age_of(worker: Worker[Any], task: Task[Any]) -> float | None:
+    """Return how many seconds ago the broker last said of all of a task's partitions that there is nothing more to read.
+
+    None where there is more, where nobody knows yet, or where the broker has not answered for too long: while it is away, the
+    end of the log is not where it was last seen.
+    """
+    consumer = worker.consumer
+    if consumer is None or task.state is not TaskState.OWNED:
+        return None
+    now, oldest = now_seconds(), 0.0
+    for partition in task.partitions:
+        if partition not in consumer.assignment():
+            return None
+        end, fetched_ms = consumer.highwater(partition), consumer.last_poll_timestamp(partition)
+        if end is None or fetched_ms is None:
+            return None  # Nothing was fetched since it was assigned.
+        if task.position.offsets.get(worker.assignment.plain(partition.topic), 0) < end:
+            return None
+        age = now - fetched_ms / 1000
+        if not -CLOCK_STEP_SECONDS <= age <= CURRENT_SECONDS:
+            return None
+        oldest = max(oldest, age)
+    return oldest

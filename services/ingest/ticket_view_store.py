@@ -4,7 +4,7 @@ The stage writes them in its batches' transactions, in sets; the gateway reads t
 stores it. Requests that somebody waits for are announced on `CHANNEL` by PostgreSQL itself, at commit, to all replicas.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
@@ -21,12 +21,16 @@ from services.ingest.core.ticket_view import (
     Settled,
     Standing,
     Taken,
+    Trace,
     folded,
 )
 
 STAGE: Final = "ingest.tickets"
 CHANNEL: Final = "signalbox_requests"
-"""The NOTIFY channel. A payload is a request's id."""
+"""The NOTIFY channel. A payload is a request's id, or `VIEW`."""
+
+VIEW: Final = "view"
+"""What is announced when tasks are found up to date."""
 
 REQUEST_HOURS: Final = 24
 """How long what became of a request is kept, and an offer that ended."""
@@ -34,11 +38,19 @@ REQUEST_HOURS: Final = 24
 TICKET_DAYS: Final = 30
 """How long a ticket that has ended is kept in view."""
 
-CURRENT_SECONDS: Final = 10.0
-"""A view whose last sign of being up to date is older judges nothing."""
+CURRENT_SECONDS: Final = 3.0
+"""A view that is not known to hold all that was published up to so long ago judges nothing."""
 
 IN_FLIGHT_SECONDS: Final = 30.0
-"""While a request of a ticket is younger and nothing is known of it, the ticket may have moved on unseen."""
+"""A request that nothing is known of counts as under way while it is younger. If it is older the router or the broker lags,
+or the request changed nothing: the ticket may have moved on unseen either way."""
+
+PASSED_SECONDS: Final = 60.0
+"""Commands reach the router in the order in which they were stored. So once the outcome of a command is known that was asked
+so much later, nothing more comes of an earlier one; the margin is far more than storing takes."""
+
+FORGET_ROWS: Final = 5_000
+"""Rows deleted by one statement, which has to end within the pool's time limit."""
 
 _MOVE: Final = """
 INSERT INTO ticket_view AS t (ticket_id, conversation_id, version, status, assignee_id, queue, priority, since,
@@ -100,8 +112,9 @@ SELECT pg_notify('{CHANNEL}', request_id) FROM ticket_request
    AND asked_at > clock_timestamp() - make_interval(secs => {IN_FLIGHT_SECONDS})
 """  # noqa: S608 - constants of this module
 _CURRENT: Final = """
-INSERT INTO ticket_view_task (task, current_at) SELECT unnest($1::int[]), clock_timestamp()
-    ON CONFLICT (task) DO UPDATE SET current_at = excluded.current_at
+INSERT INTO ticket_view_task AS t (task, current_at)
+SELECT task, clock_timestamp() - make_interval(secs => age) FROM unnest($1::int[], $2::float8[]) AS u (task, age)
+    ON CONFLICT (task) DO UPDATE SET current_at = greatest(t.current_at, excluded.current_at)
 """
 
 _STANDING: Final = """
@@ -109,15 +122,35 @@ SELECT ticket_id, conversation_id, status, version, assignee_id, queue, priority
        into_ticket_id, delegated_by
   FROM ticket_view WHERE ticket_id = $1
 """
-_IS_CURRENT: Final = f"""
-SELECT EXISTS (SELECT FROM ticket_view_task
-                WHERE task = $1 AND current_at > clock_timestamp() - make_interval(secs => {CURRENT_SECONDS}))
+_CURRENT_AT: Final = f"""
+SELECT current_at FROM ticket_view_task
+ WHERE task = $1 AND current_at > clock_timestamp() - make_interval(secs => {CURRENT_SECONDS})
 """  # noqa: S608 - constants of this module
-_IS_IN_FLIGHT: Final = f"""
-SELECT EXISTS (SELECT FROM ticket_request
-                WHERE ticket_id = $1 AND outcome IS NULL
-                  AND asked_at > clock_timestamp() - make_interval(secs => {IN_FLIGHT_SECONDS}))
+_OPEN: Final = f"""
+SELECT CASE WHEN max(r.asked_at) > clock_timestamp() - make_interval(secs => {IN_FLIGHT_SECONDS})
+            THEN 'in_flight' ELSE 'behind' END
+  FROM ticket_request r
+ WHERE r.ticket_id = $1 AND r.outcome IS NULL
+   AND CASE WHEN r.reservation_id IS NOT NULL
+            THEN NOT EXISTS (SELECT FROM ticket_offer o
+                              WHERE (o.reservation_id, o.agent_id) = (r.reservation_id, r.agent_id)
+                                AND (o.taken_at IS NOT NULL OR o.ended_at IS NOT NULL))
+            ELSE r.action = 'merge' OR NOT EXISTS (
+                 SELECT FROM ticket_request l
+                  WHERE l.ticket_id = r.ticket_id AND l.reservation_id IS NULL
+                    AND l.outcome IS NOT NULL AND NOT l.is_refused_here
+                    AND l.asked_at > r.asked_at + make_interval(secs => {PASSED_SECONDS})) END
+HAVING count(*) > 0
 """  # noqa: S608 - constants of this module
+"""Why requests of a ticket leave open where it stands; no row where none does.
+
+Nothing more comes of an answer to an offer that is known as taken or ended, nor of a command that a later one has passed;
+a merge is passed by none, since the other ticket is asked in between.
+"""
+
+_TRACES: Final = """
+SELECT agent_id, taken_at IS NOT NULL, ended_at IS NOT NULL FROM ticket_offer WHERE ticket_id = $1
+"""
 _REQUEST: Final = """
 SELECT digest, outcome, is_refused_here, reason, state, settled_at, winner_id, winner_at
   FROM ticket_request WHERE request_id = $1 OR name = $2
@@ -125,8 +158,8 @@ SELECT digest, outcome, is_refused_here, reason, state, settled_at, winner_id, w
 """
 _IS_NAMED: Final = "SELECT digest FROM idempotency WHERE key = $1"
 _ANSWERABLE: Final = """
-SELECT o.reservation_id, o.agent_id, o.expires_at, o.taken_at, o.ended_at, o.end_reason, w.agent_id AS winner_id,
-       w.taken_at AS winner_at
+SELECT o.reservation_id, o.agent_id, o.ticket_id, o.expires_at, o.taken_at, o.ended_at, o.end_reason,
+       w.agent_id AS winner_id, w.taken_at AS winner_at
   FROM ticket_offer o
   LEFT JOIN LATERAL (
        SELECT agent_id, taken_at FROM ticket_offer
@@ -136,24 +169,44 @@ SELECT o.reservation_id, o.agent_id, o.expires_at, o.taken_at, o.ended_at, o.end
  ORDER BY o.agent_id = $2 DESC, o.offered_at DESC LIMIT 1
 """
 _ASK: Final = """
-INSERT INTO ticket_request (request_id, name, digest, ticket_id, agent_id, action, asked_at, is_awaited, outcome,
-                            is_refused_here, reason, state, settled_at, winner_id, winner_at)
-VALUES ($1, $2, $3, $4, $5, $6, clock_timestamp(), $7, $8::text, $8::text IS NOT NULL, $9, $10, $11, $12, $13)
+INSERT INTO ticket_request (request_id, name, digest, ticket_id, agent_id, action, reservation_id, asked_at, is_awaited,
+                            outcome, is_refused_here, reason, state, settled_at, winner_id, winner_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, clock_timestamp(), $8, $9::text, $9::text IS NOT NULL, $10, $11, $12, $13, $14)
     ON CONFLICT DO NOTHING
 """
-_AWAIT: Final = (
-    "UPDATE ticket_request SET is_awaited = true WHERE request_id = $1 AND NOT is_awaited"
-)
+_ASK_AGAIN: Final = """
+UPDATE ticket_request
+   SET asked_at = clock_timestamp(), is_awaited = $2, outcome = $3::text, is_refused_here = $3::text IS NOT NULL,
+       reason = $4, state = $5, settled_at = $6, winner_id = $7, winner_at = $8
+ WHERE request_id = $1 AND is_refused_here
+"""
+_REPEAT: Final = """
+UPDATE ticket_request SET asked_at = clock_timestamp(), is_awaited = is_awaited OR $2
+ WHERE request_id = $1 AND outcome IS NULL
+"""
 _FORGET: Final = (
-    "DELETE FROM ticket_request WHERE asked_at < $1::timestamptz",
     """
-DELETE FROM ticket_offer
- WHERE offered_at < $2::timestamptz
-    OR (offered_at < $1::timestamptz AND ended_at < $1) OR (offered_at < $1 AND ended_at IS NULL AND taken_at IS NULL)
+DELETE FROM ticket_request WHERE request_id IN (
+       SELECT request_id FROM ticket_request
+        WHERE asked_at < $1::timestamptz AND (outcome IS NOT NULL OR asked_at < $2::timestamptz)
+        LIMIT $3)
 """,
-    "DELETE FROM ticket_view WHERE status IN ('closed', 'merged') AND changed_at < $1::timestamptz",
+    """
+DELETE FROM ticket_offer WHERE (reservation_id, agent_id) IN (
+       SELECT reservation_id, agent_id FROM ticket_offer
+        WHERE offered_at < $1::timestamptz
+          AND (offered_at < $2::timestamptz OR ended_at < $1 OR (ended_at IS NULL AND taken_at IS NULL))
+        LIMIT $3)
+""",
+    """
+DELETE FROM ticket_view WHERE ticket_id IN (
+       SELECT ticket_id FROM ticket_view
+        WHERE status IN ('closed', 'merged') AND changed_at < least($1::timestamptz, $2::timestamptz)
+        LIMIT $3)
+""",
 )
-"""What is older than a day ($1) or than a month ($2)."""
+"""What is older than a day ($1) or than a month ($2), $3 rows at most. What nobody knows the outcome of is kept for the month:
+the router may not have come to it yet."""
 
 
 class Request(NamedTuple):
@@ -246,18 +299,18 @@ async def _move(connection: Connection, changes: list[Moved]) -> None:
         await connection.execute(_TOUCH, *_columns(touches, 6))
 
 
-async def mark_current(connection: Connection, tasks: Sequence[int]) -> None:
-    """Write down that these tasks' views are up to date now, by the database's clock."""
-    await connection.execute(_CURRENT, list(tasks))
+async def mark_current(connection: Connection, ages: Mapping[int, float]) -> None:
+    """Write down up to when these tasks' views hold all that was published: so many seconds ago, by the database's clock."""
+    await connection.execute(_CURRENT, list(ages), list(ages.values()))
+    await connection.execute("SELECT pg_notify($1, $2)", CHANNEL, VIEW)
 
 
-async def forget(connection: Connection, now: datetime) -> None:
-    """Delete requests and offers of more than a day ago, and tickets that ended long ago."""
+async def forget(connection: Connection, now: datetime, rows: int = FORGET_ROWS) -> None:
+    """Delete requests and offers of more than a day ago, and tickets that ended long ago, `rows` at a time."""
     day, month = now - timedelta(hours=REQUEST_HOURS), now - timedelta(days=TICKET_DAYS)
-    requests, offers, views = _FORGET
-    await connection.execute(requests, day)
-    await connection.execute(offers, day, month)
-    await connection.execute(views, month)
+    for statement in _FORGET:
+        while await connection.execute(statement, day, month, rows) == f"DELETE {rows}":
+            pass
 
 
 # ----------------------------------------------------------------------------------------- for the gateway
@@ -277,11 +330,27 @@ async def answerable(
     return None if row is None else Answerable(*row)
 
 
-async def unsure(connection: Connection, task: int, ticket_id: str) -> str | None:
-    """Return None where what is known of a ticket can be relied on, else why not: `behind` or `in_flight`."""
-    if not await connection.fetchval(_IS_CURRENT, task):
-        return "behind"
-    return "in_flight" if await connection.fetchval(_IS_IN_FLIGHT, ticket_id) else None
+async def now(connection: Connection) -> datetime:
+    """Return what time it is by the database's clock."""
+    found: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    return found
+
+
+async def current_at(connection: Connection, task: int) -> datetime | None:
+    """Return up to when a task's view holds all that was published; None where that is too long ago to count."""
+    found: datetime | None = await connection.fetchval(_CURRENT_AT, task)
+    return found
+
+
+async def unsure(connection: Connection, ticket_id: str) -> str | None:
+    """Return why requests leave open where a ticket stands, `in_flight` or `behind`; None where none does."""
+    found: str | None = await connection.fetchval(_OPEN, ticket_id)
+    return found
+
+
+async def traces(connection: Connection, ticket_id: str) -> list[Trace]:
+    """Return what is known of a ticket's offers."""
+    return [Trace(*row) for row in await connection.fetch(_TRACES, ticket_id)]
 
 
 async def request(
@@ -310,20 +379,36 @@ async def ask(
         asked.ticket_id,
         asked.agent_id,
         asked.action,
+        asked.reservation_id,
         is_awaited,
-        None if refused is None else "refused",
-        None if refused is None else refused.reason,
-        None if refused is None else refused.state,
-        None if refused is None else refused.at,
-        None if refused is None else refused.winner_id,
-        None if refused is None else refused.winner_at,
+        *_outcome(refused),
     )
     return status == "INSERT 0 1"
 
 
-async def await_outcome(connection: Connection, request_id: str) -> None:
-    """Have what becomes of a request announced."""
-    await connection.execute(_AWAIT, request_id)
+async def ask_again(
+    connection: Connection, request_id: str, refused: Settled | None, *, is_awaited: bool
+) -> None:
+    """Write over that a request was refused here: it goes on to the router now, or is refused for another reason."""
+    await connection.execute(_ASK_AGAIN, request_id, is_awaited, *_outcome(refused))
+
+
+def _outcome(refused: Settled | None) -> tuple[Any, ...]:
+    if refused is None:
+        return (None,) * 6
+    return (
+        "refused",
+        refused.reason,
+        refused.state,
+        refused.at,
+        refused.winner_id,
+        refused.winner_at,
+    )
+
+
+async def repeat(connection: Connection, request_id: str, *, is_awaited: bool) -> None:
+    """Write down that a request whose outcome nobody knows is asked again: it may be stored only now."""
+    await connection.execute(_REPEAT, request_id, is_awaited)
 
 
 DATABASE_ERRORS: Final = (

@@ -39,6 +39,7 @@ REFUSALS: Final = (
     "already_solved",
     "not_assignee",
     "facts_missing",
+    "facts_too_large",
     "already_there",
     "queue_unknown",
     "queue_not_technical",
@@ -50,6 +51,8 @@ REFUSALS: Final = (
     "is_spam",
     "merge_chain_too_long",
     "merge_cycle",
+    "merge_too_large",
+    "merge_unanswered",
     "merge_underway",
     "merged",
     "not_merged",
@@ -62,6 +65,7 @@ REFUSALS: Final = (
     "priority_unchanged",
     "same_ticket",
     "tag_unknown",
+    "tags_too_many",
     "target_closed",
     "target_full",
     "target_merge_underway",
@@ -239,6 +243,12 @@ def count_ticket_event(event: Payload) -> None:
             MERGED.inc()
         case _:
             pass
+
+
+def show_on_call(levels: Iterable[str]) -> None:
+    """Let the series of each on-call level begin at 0, so that its first page is an increase that an alert sees."""
+    for level in levels:
+        PAGED.labels(level)
 
 
 def count_routing_events(events: Iterable[routing.RoutingEvent]) -> None:

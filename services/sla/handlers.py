@@ -27,8 +27,10 @@ from schemas.tickets import (
     TicketMessageAdded,
     TicketNoteAdded,
     TicketOpened,
+    TicketPrioritised,
     TicketReopened,
     TicketSolved,
+    TicketSplitOff,
     TicketStatusChanged,
     TicketTagged,
     TicketUnmerged,
@@ -84,6 +86,8 @@ class SlaStage(Stage[Conversation]):
             TicketMerged.TYPE,
             TicketUnmerged.TYPE,
             TicketAbsorbed.TYPE,
+            TicketSplitOff.TYPE,
+            TicketPrioritised.TYPE,
         }
     )
 

@@ -16,6 +16,7 @@ from schemas.sla import (
     TargetMet,
     TargetPaused,
     TargetResumed,
+    TargetRetargeted,
     TargetStarted,
 )
 from services.sla.core.decide import Remark
@@ -25,6 +26,7 @@ OUTCOMES: Final = {
     TargetStarted: "started",
     TargetPaused: "paused",
     TargetResumed: "resumed",
+    TargetRetargeted: "retargeted",
     TargetAtRisk: "at_risk",
     TargetBreached: "breached",
     TargetMet: "met",

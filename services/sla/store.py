@@ -31,7 +31,8 @@ FROM unnest(
 )
 ORDER BY place
 ON CONFLICT (target_id) DO UPDATE SET
-    status = excluded.status, due_at = excluded.due_at, settled_at = excluded.settled_at,
+    status = excluded.status, policy = excluded.policy, policy_version = excluded.policy_version,
+    started_at = excluded.started_at, due_at = excluded.due_at, settled_at = excluded.settled_at,
     breached_at = excluded.breached_at, detected_at = excluded.detected_at
 """
 

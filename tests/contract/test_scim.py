@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from chassis import policy
+from chassis.clock import monotonic
 from chassis.errors import Unavailable
 from chassis.ledger import open_pool
 from chassis.local import Platform
@@ -24,6 +25,7 @@ from chassis.spool import Spool
 from schemas.registry import REGISTRY
 from schemas.roster import AgentRemoved, AgentSet
 from services.ingest import api, scim, scim_store
+from services.ingest.core import scim_query
 from services.ingest.core.scim import AGENT, ENTERPRISE, USER
 from services.ingest.core.scim_patch import PATCH
 from services.ingest.handlers import POLICY
@@ -38,6 +40,7 @@ CHANNELS = """
 api_keys:
   - {name: directory, secret: 'env:SCIM', scopes: [scim]}
   - {name: console, secret: 'env:AGENTS', scopes: [agents, roster]}
+  - {name: tenant, secret: 'env:TENANT', scopes: [scim], domains: [plain]}
 scim:
   main:
     capacity: 80
@@ -51,7 +54,8 @@ class Known:
     """Secrets by reference."""
 
     def get(self, reference: str) -> bytes | None:
-        return {"env:SCIM": b"scim-key", "env:AGENTS": b"agents-key"}.get(reference)
+        known = {"env:SCIM": b"scim-key", "env:AGENTS": b"agents-key", "env:TENANT": b"tenant-key"}
+        return known.get(reference)
 
 
 @dataclass
@@ -62,6 +66,7 @@ class Gateway:
     pool: asyncpg.Pool
     deps: scim.Deps
     folder: Path
+    dsn: str
     holder: policy.PolicyHolder[Any]
 
     async def told(self) -> list[Any]:
@@ -134,12 +139,13 @@ async def gateway(shared: str, tmp_path: Path) -> AsyncIterator[Gateway]:
     settings: Settings = make_settings("127.0.0.1:1", shared, "")
     spool = Spool(pool, settings)
     given: dict[str, Any] = {"policies": holder, "clock": Fixed()}
-    app = api.create_app(api.Deps(spool=MemorySpool(), secrets=Known(), **given))
-    deps = scim.Deps(store=ScimStore(pool, spool, "default"), **given)
+    store = ScimStore(pool, spool, "default")
+    app = api.create_app(api.Deps(spool=MemorySpool(), secrets=Known(), provisioned=store, **given))
+    deps = scim.Deps(store=store, **given)
     scim.mount(app, deps)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://gateway.example") as http:
-        yield Gateway(http, pool, deps, tmp_path, holder)
+        yield Gateway(http, pool, deps, tmp_path, shared, holder)
     await pool.close()
 
 
@@ -166,7 +172,8 @@ async def test_a_user_is_an_agent_and_the_roster_is_told_once(gateway: Gateway) 
         ),
         201,
     )
-    assert made["meta"]["location"] == f"http://gateway.example/scim/v2/main/Users/{made['id']}"
+    # Without a public address it is a path: what a sender says of the host is not sent back as an address.
+    assert made["meta"]["location"] == f"/scim/v2/main/Users/{made['id']}"
     assert made["meta"]["version"] == 'W/"1"'
     assert "password" not in made
     expected = agent(
@@ -254,6 +261,10 @@ async def test_names_are_unique_without_case_and_the_agents_id_stays(gateway: Ga
         (ada(**{AGENT: {"channelLimits": 3}}), "invalidValue", "channelLimits"),
         (ada(**{AGENT: {"agentId": "a/b"}}), "invalidValue", "agentId"),
         (ada(title="a\x00b"), "invalidValue", "NUL"),
+        (ada(userName="u" * 501), "invalidValue", "userName"),
+        (ada(externalId="e" * 501), "invalidValue", "externalId"),
+        (ada(emails=[{"value": "e" * 501}]), "invalidValue", "emails.value"),
+        (ada(title="t" * (64 * 1024)), "invalidValue", "64 KiB"),
         ([1], "invalidSyntax", "body"),
     ],
 )
@@ -290,6 +301,34 @@ async def test_it_takes_a_key_of_its_own_scope(gateway: Gateway) -> None:
     assert refused.status_code == 403
 
 
+async def test_a_key_with_domains_opens_these_and_no_others(gateway: Gateway) -> None:
+    """Two tenants behind one gateway, a domain each: neither's provider reads or changes the other's agents."""
+    theirs = {"Authorization": "Bearer tenant-key"}
+    made = (await gateway.ask("POST", "/Users", ada(), 201))["id"]
+    for method, path, body in (
+        ("GET", "/Users", None),
+        ("GET", f"/Users/{made}", None),
+        ("DELETE", f"/Users/{made}", None),
+        ("POST", "/Users", ada(userName="eve")),
+        ("GET", "/Schemas", None),
+    ):
+        for domain in ("main", "mian"):
+            refused = await gateway.http.request(
+                method, f"/scim/v2/{domain}{path}", json=body, headers=theirs
+            )
+            assert refused.status_code == 403
+            assert "this domain" in refused.json()["detail"]
+    own = await gateway.http.post("/scim/v2/plain/Users", json=ada(), headers=theirs)
+    assert own.status_code == 201
+    # The same name is somebody else there, and the other's id leads to nobody.
+    assert (await gateway.http.get("/scim/v2/plain/Users", headers=theirs)).json()[
+        "totalResults"
+    ] == 1
+    other = await gateway.http.get(f"/scim/v2/plain/Users/{made}", headers=theirs)
+    assert other.status_code == 404
+    assert (await gateway.ask("GET", "/Users"))["totalResults"] == 1
+
+
 async def test_a_domain_that_takes_no_scim_is_not_there(gateway: Gateway) -> None:
     response = await gateway.http.get("/scim/v2/mian/Users", headers=KEY)
     assert response.status_code == 404
@@ -318,6 +357,196 @@ async def test_limits_are_kept(gateway: Gateway) -> None:
     assert (await gateway.ask("GET", "/Users?count=0"))["totalResults"] == 3
     assert (await gateway.ask("GET", "/Users?count=9999&startIndex=-4"))["itemsPerPage"] == 3
     await gateway.ask("GET", "/Users?count=many", status=400)
+
+
+MANY = [{"value": f"ada{n}@lantern-oak.example", "type": "work"} for n in range(30_000)]
+
+
+@pytest.mark.parametrize(
+    ("method", "body", "named"),
+    [
+        ("POST", ada(emails=MANY[:15_000]), "body"),
+        ("POST", ada(emails=MANY[:101]), "emails"),
+        ("POST", ada(phoneNumbers=MANY[:101]), "phoneNumbers"),
+        ("POST", ada(**{f"x{n}": n for n in range(50_000)}), "100 attributes"),
+        ("PATCH", [{"op": "add", "path": "emails", "value": MANY[:15_000]}], "Operations"),
+        (
+            "PATCH",
+            [{"op": "add", "path": "emails", "value": MANY[n : n + 51]} for n in (0, 51)],
+            "emails",
+        ),
+        ("PATCH", [{"op": "add", "path": "emails", "value": MANY[:1]}] * 101, "Operations"),
+        (
+            "PATCH",
+            [{"op": "remove", "path": "emails[" + " or ".join(['type eq "a"'] * 20_000) + "]"}],
+            "path",
+        ),
+        ("PATCH", [{"op": "remove", "path": f"emails[{'(' * 400}type pr{')' * 400}]"}], "path"),
+        ("PATCH", [{"op": "add", "value": {"emails": {"[" * 100: 1}}}], "bracket"),
+        (
+            "PATCH",
+            [
+                {"op": "replace", "path": f'emails[type eq "{n}"].value', "value": "x"}
+                for n in range(26)
+            ],
+            "comparisons",
+        ),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+async def test_a_user_of_too_much_is_refused_before_it_costs_anything(
+    gateway: Gateway, method: str, body: Any, named: str
+) -> None:
+    """Each of these took seconds of everybody's time."""
+    made = await gateway.ask("POST", "/Users", ada(), 201)
+    path = "/Users"
+    if method == "PATCH":
+        path, body = f"/Users/{made['id']}", {"schemas": [PATCH], "Operations": body}
+    else:
+        body = {**body, "userName": "bo"}
+    async with asyncio.timeout(5.0):
+        said = await gateway.ask(method, path, body, 400)
+    assert named in said["detail"]
+    assert await gateway.ask("GET", f"/Users/{made['id']}") == made
+
+
+async def test_the_largest_change_that_is_taken_leaves_the_gateway_to_others(
+    gateway: Gateway,
+) -> None:
+    skills = [{"value": f"skill-{n}", "level": 3} for n in range(200)]
+    made = await gateway.ask("POST", "/Users", ada(**{AGENT: {"skills": skills}}), 201)
+    changes = [
+        {"op": "replace", "path": f'{AGENT}:skills[value eq "skill-{n}"].level', "value": 5}
+        for n in range(25)
+    ]
+    began = last = monotonic()
+    longest = 0.0
+    changing = asyncio.create_task(gateway.patch(f"/Users/{made['id']}", *changes))
+    while not changing.done():
+        await asyncio.sleep(0.001)
+        longest, last = max(longest, monotonic() - last), monotonic()
+    after = (await changing)[AGENT]["skills"]
+    assert [one["level"] for one in after] == [5] * 25 + [3] * 175
+    # Whatever the machine is worth: others had their turn all the time that it took.
+    assert longest < (last - began) / 3
+
+
+async def test_a_change_of_a_group_costs_what_it_names(gateway: Gateway) -> None:
+    made = await gateway.ask("POST", "/Groups", {"displayName": "queue:service"}, 201)
+    path = f"/Groups/{made['id']}"
+    unknown = [{"op": "add", "path": "members", "value": [{"value": f"u{n}"}]} for n in range(999)]
+    async with asyncio.timeout(10.0):
+        await gateway.patch(path, *unknown, {"op": "remove", "path": "members"})
+    long = " or ".join(f'value eq "u{n}"' for n in range(20_000))
+    async with asyncio.timeout(5.0):
+        said = await gateway.patch(path, {"op": "remove", "path": f"members[{long}]"}, status=400)
+    assert said["scimType"] == "invalidPath"
+    short = " or ".join(f'value eq "u{n}"' for n in range(20))
+    await gateway.patch(path, {"op": "remove", "path": f"members[{short}]"})
+    await gateway.patch(path, {"op": "remove", "path": "members[display eq 'x']"}, status=400)
+
+
+async def test_a_filter_of_too_much_is_refused(gateway: Gateway) -> None:
+    for filter_ in (
+        " or ".join(['userName eq "a"'] * 70),
+        "(" * 21 + 'userName eq "a"' + ")" * 21,
+    ):
+        said = await gateway.ask("GET", "/Users", params={"filter": filter_}, status=400)
+        assert said["scimType"] == "invalidFilter"
+    names = [f"a{n}" for n in range(101)]
+    said = await gateway.ask("POST", "/Users/.search", {"attributes": names}, 400)
+    assert "attributes" in said["detail"]
+    # Brackets within a text are text.
+    await gateway.ask("GET", "/Users", params={"filter": f'userName eq "{"(" * 30}"'})
+
+
+@pytest.mark.parametrize("schemas", [5, None, "x", {}, []])
+async def test_a_search_that_is_none_is_400(gateway: Gateway, schemas: Any) -> None:
+    said = await gateway.ask("POST", "/Users/.search", {"schemas": schemas}, 400)
+    assert "schemas" in said["detail"]
+
+
+async def test_who_waits_for_a_domain_waits_without_a_connection(gateway: Gateway) -> None:
+    """Another process is at work in the domain: however many want to change it, others have the database."""
+    dsn = gateway.dsn
+    elsewhere = await asyncpg.connect(dsn, server_settings={"search_path": "ingest"})
+    waiting: list[asyncio.Task[Any]] = []
+    try:
+        async with elsewhere.transaction():
+            await elsewhere.execute(scim_store.LOCK, "default", "main")
+            waiting = [
+                asyncio.create_task(gateway.ask("POST", "/Users", ada(userName=f"u{n}"), 201))
+                for n in range(8)
+            ]
+
+            async def is_at_the_lock() -> bool:
+                sql = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND NOT granted"
+                return bool(await elsewhere.fetchval(sql))
+
+            async with asyncio.timeout(20):
+                while not await is_at_the_lock():
+                    await asyncio.sleep(0.01)
+            await asyncio.gather(
+                *(gateway.pool.fetchval("SELECT 1", timeout=2.0) for _ in range(3))
+            )
+            # Those who only read the domain are not kept either.
+            async with asyncio.timeout(2.0):
+                assert (await gateway.ask("GET", "/Users"))["totalResults"] == 0
+    finally:
+        await elsewhere.close()
+        await asyncio.gather(*waiting)
+    assert len(await gateway.told()) == 8
+
+
+async def test_whose_turn_does_not_come_is_told_to_come_again(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scim_store, "TURN_SECONDS", 0.05)
+    rules = gateway.holder.current.file.scim["main"]
+    async with gateway.deps.store.writing("main", rules, gateway.deps.clock.now()):
+        await gateway.ask("POST", "/Users", ada(), 503)
+    await gateway.ask("POST", "/Users", ada(), 201)
+
+
+# ------------------------------------------------------------------------------- beside other ways in
+
+
+async def test_whom_a_provider_looks_after_is_not_set_or_removed_by_another_way(
+    gateway: Gateway,
+) -> None:
+    """It would never notice: a full synchronisation that changes nothing tells nothing."""
+    key = {"Authorization": "Bearer agents-key"}
+
+    async def said(method: str, agent_id: str, body: Any) -> tuple[int, str]:
+        response = await gateway.http.request(
+            method, f"/v1/agents/{agent_id}", json=body, headers=key
+        )
+        return response.status_code, response.json().get("detail", "")
+
+    body = {"capacity": 1}
+    assert await said("PUT", "ada", body) == (202, "")
+    made = await gateway.ask("POST", "/Users", ada(**{AGENT: {"agentId": "ada"}}), 201)
+    for method, given in (("PUT", body), ("DELETE", {})):
+        status, detail = await said(method, "ada", given)
+        assert status == 409
+        assert "SCIM" in detail
+    assert (await said("PUT", "bo", body))[0] == 202
+    assert (await said("PUT", "ada", {**body, "domain": "plain"}))[0] == 202
+    # Who was let go there does not come back by another door; who is not in may be removed by any.
+    off = {"op": "replace", "path": "active", "value": False}
+    await gateway.patch(f"/Users/{made['id']}", off)
+    assert (await said("PUT", "ada", body))[0] == 409
+    assert (await said("DELETE", "ada", {}))[0] == 202
+    # Where SCIM is switched off nobody looks after them any more.
+    rest = CHANNELS.replace("  main:\n", "  other:\n")
+    (gateway.folder / "channels.yaml").write_text(rest, encoding="utf-8")
+    assert gateway.holder.reload()
+    assert (await said("PUT", "ada", body))[0] == 202
+    (gateway.folder / "channels.yaml").write_text(CHANNELS, encoding="utf-8")
+    assert gateway.holder.reload()
+    assert (await said("PUT", "ada", body))[0] == 409
+    await gateway.ask("DELETE", f"/Users/{made['id']}", status=204)
+    assert (await said("PUT", "ada", body))[0] == 202
 
 
 async def test_a_database_that_is_away_is_503_and_nothing_is_assumed(gateway: Gateway) -> None:
@@ -545,9 +774,49 @@ async def test_filters_find_by_name_external_id_id_and_activity(gateway: Gateway
     for wrong in ('userName sw "a"', "userName eq", 'nope eq "x"', "active eq 1"):
         said = await gateway.ask("GET", "/Users", params={"filter": wrong}, status=400)
         assert said["scimType"] == "invalidFilter"
+    # What has no value equals nothing, and so is found where that is asked for.
+    assert await found('not (externalId eq "e-1" and active eq true)') == {two["id"]}
+    assert await found('not (not (externalId eq "e-1"))') == {one["id"]}
+    assert await found('not (displayName eq "x" or externalId eq "e-1")') == {two["id"]}
+    assert await found('externalId eq "x" or active eq false') == {two["id"]}
+    mail = {"op": "replace", "path": "emails", "value": [{"value": "Ada@Corp.Local"}]}
+    await gateway.patch(f"/Users/{one['id']}", mail)
+    assert await found('emails.value eq "ada@corp.local"') == {one["id"]}
+    assert await found('emails[value eq "a@corp.local"]') == set()
     search = {"filter": 'userName eq "bo"', "attributes": ["userName"], "count": 5}
     page = await gateway.ask("POST", "/Users/.search", search)
     assert page["Resources"] == [{"schemas": two["schemas"], "id": two["id"], "userName": "bo"}]
+
+
+@pytest.mark.parametrize(
+    ("filter_", "index"),
+    [
+        ('userName eq "U77"', "scim_user_user_name_domain_workspace_key"),
+        ('externalId eq "e-77"', "scim_user_external"),
+        (f'{AGENT}:agentId eq "u77"', "scim_user_agent_id_domain_workspace_key"),
+        ('id eq "s77"', "scim_user_pkey"),
+        ('emails.value eq "U77@corp.local"', "scim_user_email"),
+        ('displayName eq "user 77"', "scim_user_display"),
+        ('userName eq "u77" or externalId eq "e-77"', "scim_user_external"),
+        ('userName eq "u77" and active eq true', "scim_user_user_name_domain_workspace_key"),
+    ],
+)
+async def test_a_filter_is_answered_by_an_index(gateway: Gateway, filter_: str, index: str) -> None:
+    await gateway.pool.execute(
+        "INSERT INTO scim_user (scim_id, workspace, domain, agent_id, user_name, external_id, emails, is_active, document,"
+        " version, created_at, updated_at) SELECT 's' || n, 'default', 'main', 'u' || n, 'u' || n, 'e-' || n,"
+        " ARRAY['u' || n || '@corp.local'], true, jsonb_build_object('userName', 'u' || n, 'displayName', 'User ' || n),"
+        " 1, now(), now() FROM generate_series(1, 5000) AS n"
+    )
+    await gateway.pool.execute("ANALYZE scim_user")
+    found = await gateway.ask("GET", "/Users", params={"filter": filter_})
+    assert [one["userName"] for one in found["Resources"]] == ["u77"]
+    condition = scim_query.read_filter(filter_, scim_query.USER_FIELDS)
+    where, values = scim_store.user_source(("default", "main"), condition)
+    plan = await gateway.pool.fetch(f"EXPLAIN SELECT count(*) {where}", *values)
+    told = "\n".join(row[0] for row in plan)
+    assert index in told
+    assert "Seq Scan" not in told
 
 
 async def test_only_the_attributes_that_are_asked_for_are_told(gateway: Gateway) -> None:

@@ -101,6 +101,8 @@ class Walk:
         agent = AGENTS[number % 2]
         if ticket is not None and ticket.merging is not None and number % 2:
             self.hears(merged(ticket))
+        elif number % 15 == 5:
+            self.answered_elsewhere()
         elif number % 5 == 0 or ticket is None:
             self.hears(message(f"m{self.minutes}"))
         elif number % 5 == 1:
@@ -118,6 +120,11 @@ class Walk:
         else:
             options = asked(kinds[number % len(kinds)], ticket.ticket_id, agent, f"k{self.minutes}")
             self.hears(options[number % len(options)])
+
+    def answered_elsewhere(self) -> None:
+        """Our side answers at the channel itself."""
+        answer = message(f"o{self.minutes}", direction="outbound", occurred_at=f"{self.now}Z")
+        self.hears(answer)
 
     def check(self) -> None:
         """Ask everything of everything."""
@@ -170,6 +177,17 @@ def test_a_command_that_the_gateway_refuses_the_router_refuses_by_the_same_name(
     for number in steps:
         walk.step(number)
         walk.check()
+
+
+def test_a_ticket_answered_elsewhere_is_nobodys_here_as_in_the_router() -> None:
+    walk = Walk()
+    walk.hears(message("m0"))
+    walk.answered_elsewhere()
+    (standing,) = map(standing_of, walk.seen.values())
+    assert (standing.status, standing.assignee_id) == ("pending", None)
+    assert walk.case.ticket.assignee_id is None
+    walk.check()
+    assert "not_assignee" not in walk.refused
 
 
 def test_the_walk_meets_every_refusal_that_the_gateway_knows() -> None:
@@ -248,6 +266,7 @@ class Rows:
                     made = Answerable(
                         one.reservation_id,
                         one.agent_id,
+                        one.ticket_id,
                         one.expires_at,
                         None,
                         None,

@@ -193,11 +193,12 @@ class EventAccount(_Strict):
 
 
 class ApiKey(_Strict):
-    """A key of the gateway, and what it opens."""
+    """A key of the gateway, and what it opens. `domains` are those that it may provision; none listed: all of them."""
 
     name: Name
     secret: SecretReference
     scopes: tuple[Scope, ...] = Field(min_length=1)
+    domains: tuple[Name, ...] = ()
 
 
 GroupMeaning = Annotated[
@@ -314,6 +315,29 @@ def _channel_accounts(
     return made
 
 
+def _check_domains(file: ChannelsFile, index: int, key: ApiKey) -> None:
+    """Refuse a bound that would not hold.
+
+    Raises:
+        PolicyMistake: the key opens more than SCIM, of which `domains` bounds nothing, or a domain takes no SCIM.
+    """
+    if key.domains and set(key.scopes) != {"scim"}:
+        raise PolicyMistake(
+            FILE,
+            f"api_keys.{index}.domains",
+            ", ".join(key.domains),
+            "bounds the scope scim alone; give the other scopes to a key of their own",
+        )
+    for place, domain in enumerate(key.domains):
+        if domain not in file.scim:
+            raise PolicyMistake(
+                FILE,
+                f"api_keys.{index}.domains.{place}",
+                domain,
+                f"must be one of the domains under scim: {', '.join(sorted(file.scim)) or 'none'}",
+            )
+
+
 def build(
     parsed: Mapping[str, Any],
     folder: Path,
@@ -323,8 +347,8 @@ def build(
     """Return the accounts of a parsed file; `kinds` are the settings that each channel declares.
 
     Raises:
-        PolicyMistake: an address or a key's name stands twice, a channel's name is taken or unknown, or its settings
-            are not what it takes.
+        PolicyMistake: an address or a key's name stands twice, a key's domains bound nothing, a channel's name is taken
+            or unknown, or its settings are not what it takes.
     """
     del folder
     file: ChannelsFile = parsed[FILE]
@@ -355,4 +379,5 @@ def build(
                 FILE, f"api_keys.{index}.name", key.name, "a key's name may stand once"
             )
         seen.add(key.name)
+        _check_domains(file, index, key)
     return Channels(version, file, by_address, _channel_accounts(file, kinds or {}))

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Final, Literal, NoReturn, TypeVar
 
+import msgspec
 from pydantic import Field, ValidationError
 from scim2_models import (
     URN,
@@ -43,6 +44,22 @@ NAMES_MAX: Final = 200
 """Queues, skills, languages or channels of one agent."""
 MEMBERS_MAX: Final = 20_000
 """Members that one operation may name."""
+CONTACTS_MAX: Final = 100
+"""Mail addresses of one user; telephone numbers and roles likewise."""
+ATTRIBUTES_MAX: Final = 100
+"""Attributes of one object of a request."""
+ATTRIBUTE_LENGTH_MAX: Final = 200
+"""Characters of an attribute's name."""
+VALUES_MAX: Final = 3_000
+"""Values of all kinds that a user may consist of: what all the limits above allow, and somewhat more."""
+DOCUMENT_BYTES_MAX: Final = 64 * 1024
+"""Bytes of a user as it is stored. Reading a page of 200 users is then a matter of megabytes."""
+TEXT_LENGTH_MAX: Final = 500
+"""Characters of what users are looked up by: names, `externalId`, mail addresses. An index takes no text of any length."""
+EXPRESSION_LENGTH_MAX: Final = 1_000
+"""Characters of a filter or a path."""
+EXPRESSION_DEPTH_MAX: Final = 20
+"""Brackets within brackets in a filter or a path."""
 
 Kind = Literal["queue", "skill", "language"]
 ScimType = Literal[
@@ -56,6 +73,8 @@ _MEANING: Final = re.compile(r"(queue|skill|language):([^:]+)(?::(\d{1,2}))?")
 _AGENT_ID: Final = re.compile(r"[!-.0-~]{1,200}")
 """What the gateway's own paths take as an agent: printable ASCII without a space or a slash."""
 _PATH: Final = re.compile(r"[A-Za-z0-9.:_$-]{1,200}")
+_QUOTED: Final = re.compile(r'"(?:[^"\\]|\\.)*+"?', re.DOTALL)
+_BRACKET: Final = re.compile(r"[()\[\]]")
 
 LENIENT: Final = ScimPolicy(
     unknown=ScimPolicy.Unknown.ignore,
@@ -85,6 +104,65 @@ def wrong(detail: str) -> NoReturn:
         ScimRefused: 400 `invalidValue`.
     """
     raise ScimRefused(400, "invalidValue", detail)
+
+
+# --------------------------------------------------------------------------------------------------- limits
+
+
+def check_expression(text: str, scim_type: ScimType, field: str) -> None:
+    """Refuse a filter or a path that is long or nested deeply; reading those takes seconds.
+
+    Raises:
+        ScimRefused: 400 `scim_type`, naming `field`.
+    """
+    if len(text) > EXPRESSION_LENGTH_MAX:
+        raise ScimRefused(
+            400, scim_type, f"{field}: has more than {EXPRESSION_LENGTH_MAX} characters"
+        )
+    depth = 0
+    for found in _BRACKET.finditer(_QUOTED.sub("", text)):
+        depth += 1 if found.group() in "([" else -1
+        if depth > EXPRESSION_DEPTH_MAX:
+            raise ScimRefused(
+                400,
+                scim_type,
+                f"{field}: has more than {EXPRESSION_DEPTH_MAX} brackets in brackets",
+            )
+
+
+def check_attributes(given: Mapping[Any, Any], where: str) -> None:
+    """Refuse an object of too many attributes, or with a name that is none.
+
+    Raises:
+        ScimRefused: 400 `invalidValue`, naming `where`.
+    """
+    if len(given) > ATTRIBUTES_MAX:
+        wrong(f"{where}: has more than {ATTRIBUTES_MAX} attributes")
+    if any(len(str(name)) > ATTRIBUTE_LENGTH_MAX or "[" in str(name) for name in given):
+        wrong(
+            f"{where}: an attribute's name has no bracket and at most {ATTRIBUTE_LENGTH_MAX} characters"
+        )
+
+
+def check_extent(given: object, where: str, values_max: int) -> None:
+    """Refuse a value of more parts than anybody needs: validating and comparing them takes seconds.
+
+    Raises:
+        ScimRefused: 400 `invalidValue`, naming `where`.
+    """
+    left, rest = values_max, [given]
+    while rest:
+        one = rest.pop()
+        left -= 1
+        if left < 0:
+            wrong(f"{where}: consists of more than {values_max} values")
+        if isinstance(one, Mapping):
+            check_attributes(one, where)
+            rest.extend(one.values())
+        elif isinstance(one, list):
+            if len(one) > left:
+                wrong(f"{where}: consists of more than {values_max} values")
+            rest.extend(one)
 
 
 # ------------------------------------------------------------------------------------------------ resources
@@ -134,9 +212,9 @@ class User(Resource[Any]):
     timezone: str | None = None
     active: bool | None = None
     """Whether they are in the roster. A user of whom it is not said is."""
-    emails: list[Email] | None = None
-    phone_numbers: list[PhoneNumber] | None = None
-    roles: list[Role] | None = None
+    emails: Annotated[list[Email] | None, Field(max_length=CONTACTS_MAX)] = None
+    phone_numbers: Annotated[list[PhoneNumber] | None, Field(max_length=CONTACTS_MAX)] = None
+    roles: Annotated[list[Role] | None, Field(max_length=CONTACTS_MAX)] = None
     groups: Annotated[list[GroupMembership] | None, Mutability.read_only] = None
     """The groups they are in, told by the groups."""
 
@@ -198,6 +276,9 @@ Document = dict[str, Any]
 """A user as it is stored: SCIM's JSON, without `id`, `meta` and `groups`, which are told apart."""
 
 _READ_ONLY: Final = frozenset({"id", "meta", "groups"})
+_ATTRIBUTES: Final = frozenset(
+    str(field.serialization_alias).lower() for field in ScimUser.model_fields.values()
+)
 
 
 def read_user(body: Mapping[str, Any]) -> Document:
@@ -230,35 +311,58 @@ def loaded(document: Document) -> ScimUser:
 
 def _validated(body: Mapping[str, Any], context: Context) -> ScimUser:
     try:
-        given = {name: value for name, value in body.items() if name.lower() not in _READ_ONLY}
+        check_attributes(body, "body")
+        given = {name: value for name, value in body.items() if _is_read(name.lower())}
+        check_extent(given, "body", VALUES_MAX)
         return ScimUser.model_validate(given, scim_ctx=context, scim_policy=LENIENT)
     except ValidationError as error:
         raise refusal_of(error) from None
+
+
+def _is_read(name: str) -> bool:
+    """Return whether an attribute, in small letters, is one of ours: what is not kept is not read either."""
+    return name not in _READ_ONLY and (name in _ATTRIBUTES or name.startswith("urn:"))
 
 
 def tidied(user: ScimUser) -> Document:
     """Return what is stored of a user: names in their form, each once, the last of two levels counts.
 
     Raises:
-        ScimRefused: 400, a name is none.
+        ScimRefused: 400, a name is none, or there is more of something than may be.
     """
     document: Document = user.model_dump(scim_ctx=Context.DEFAULT)
     for name in _READ_ONLY:
         document.pop(name, None)
     if not str(document.get("userName", "")).strip():
         wrong("userName: must not be empty")
-    if len(document["userName"]) > 500:
-        wrong("userName: has more than 500 characters")
+    for name in ("userName", "externalId"):
+        _check_length(name, document.get(name))
+    for name in ("emails", "phoneNumbers", "roles"):
+        if len(document.get(name) or ()) > CONTACTS_MAX:
+            wrong(f"{name}: has more than {CONTACTS_MAX} entries")
+    for email in document.get("emails") or ():
+        _check_length("emails.value", email.get("value"))
     agent = document.pop(AGENT, None)
     schemas = [name for name in document.pop("schemas", []) if name not in (USER, AGENT)]
     if agent:
         document[AGENT] = _tidied_agent(agent)
     own = [AGENT] if AGENT in document else []
-    return {"schemas": [USER, *sorted(set(schemas)), *own], **document}
+    document = {"schemas": [USER, *sorted(set(schemas)), *own], **document}
+    if len(msgspec.json.encode(document)) > DOCUMENT_BYTES_MAX:
+        wrong(f"body: what is kept of a user may have {DOCUMENT_BYTES_MAX // 1024} KiB")
+    return document
+
+
+def _check_length(field: str, text: str | None) -> None:
+    if text is not None and len(text) > TEXT_LENGTH_MAX:
+        wrong(f"{field}: has more than {TEXT_LENGTH_MAX} characters")
 
 
 def _tidied_agent(agent: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
+    for field in ("queues", "skills", "languages", "channelLimits"):
+        if len(agent.get(field) or ()) > NAMES_MAX:
+            wrong(f"{field}: has more than {NAMES_MAX} entries")
     if agent.get("agentId") is not None:
         if not _AGENT_ID.fullmatch(agent["agentId"]):
             wrong("agentId: must be 1 to 200 printable ASCII characters without a space or a slash")
@@ -297,6 +401,12 @@ def _named(name: object, field: str, form: re.Pattern[str] = _NAME) -> str:
 def folded(name: str) -> str:
     """Return a name in the form in which SCIM compares it: without case (RFC 7643, section 2.2)."""
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", name).casefold())
+
+
+def emails_of(document: Document) -> list[str]:
+    """Return a user's mail addresses, each once, in the form in which they are looked for."""
+    given = (email.get("value") for email in document.get("emails") or ())
+    return sorted({folded(value) for value in given if value})
 
 
 # ------------------------------------------------------------------------------------------ what it means

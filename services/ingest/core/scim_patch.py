@@ -5,13 +5,13 @@ manager as a bare text and `remove` with a value. Users are patched by scim2-mod
 patched here: a group may have thousands of members, and a change of one should not read them all.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from pydantic import ValidationError
-from scim2_models import Context, PatchOp, Path, SCIMException
-from scim2_models.path import AttrPath, Comparison, FilterNode, LogicalExpr
+from scim2_models import Context, PatchOp, SCIMException
 
 from services.ingest.core.scim import (
     AGENT,
@@ -23,6 +23,9 @@ from services.ingest.core.scim import (
     Document,
     ScimRefused,
     ScimUser,
+    check_attributes,
+    check_expression,
+    check_extent,
     loaded,
     refusal_of,
     tidied,
@@ -31,10 +34,25 @@ from services.ingest.core.scim import (
 
 PATCH: Final = "urn:ietf:params:scim:api:messages:2.0:PatchOp"
 OPERATIONS_MAX: Final = 1_000
+"""Operations on a group, each of which costs what it names."""
+USER_OPERATIONS_MAX: Final = 100
+"""Operations on a user, each of which is compared with all that the user has."""
+USER_VALUES_MAX: Final = 1_000
+"""Values that all operations on a user may bring together."""
+USER_TERMS_MAX: Final = 25
+"""Comparisons in the paths of all operations on a user; each is made with every entry of a list."""
 
 _READ_ONLY: Final = frozenset({"id", "meta", "groups", "schemas"})
 _MANAGER: Final = f"{ENTERPRISE}:manager".lower()
 _QUEUES: Final = f"{AGENT}:queues".lower()
+_TERM: Final = re.compile(r"\[|\s(?:and|or)\s", re.IGNORECASE)
+_GROUP_PATH: Final = re.compile(
+    r"(?:(?P<urn>urn:[A-Za-z0-9:._-]{1,190}):)?(?P<name>[A-Za-z$][A-Za-z0-9$_-]*)(?:\[(?P<filter>[^\[\]]*)\])?",
+    re.IGNORECASE,
+)
+_MEMBER: Final = r'value\s+eq\s+"[^"\\]{1,200}"'
+_MEMBERS: Final = re.compile(rf"\s*{_MEMBER}(?:\s+or\s+{_MEMBER})*\s*", re.IGNORECASE)
+_MEMBER_ID: Final = re.compile(r'"([^"]+)"')
 
 Op = Literal["add", "replace", "remove"]
 
@@ -75,6 +93,7 @@ def _operation(given: object) -> Operation:
     if path is not None and not isinstance(path, str):
         raise ScimRefused(400, "invalidPath", "path: must be a text")
     where = (path or "").strip()
+    check_expression(where, "invalidPath", "path")
     match op:
         case "add" | "replace" | "remove":
             pass
@@ -90,13 +109,18 @@ def _operation(given: object) -> Operation:
 # ------------------------------------------------------------------------------------------------- users
 
 
-def patched_user(document: Document, operations: Iterable[Operation]) -> Document:
+def patched_user(document: Document, operations: Sequence[Operation]) -> Document:
     """Return a user after a patch: all of it, or an error and nothing.
 
     Raises:
-        ScimRefused: 400, an operation cannot be done.
+        ScimRefused: 400, an operation cannot be done, or they are more than may be.
     """
+    if len(operations) > USER_OPERATIONS_MAX:
+        wrong(f"Operations: has more than {USER_OPERATIONS_MAX} for a user")
     sent = [one for operation in operations for one in _sent(operation)]
+    check_extent([one.get("value") for one in sent], "Operations", USER_VALUES_MAX)
+    if sum(len(_TERM.findall(one.get("path", ""))) for one in sent) > USER_TERMS_MAX:
+        wrong(f"Operations: their paths have more than {USER_TERMS_MAX} comparisons")
     if not sent:
         return document
     user = loaded(document)
@@ -118,10 +142,11 @@ def _sent(operation: Operation) -> list[dict[str, Any]]:
     if not path:
         if not isinstance(value, Mapping):
             wrong("value: must be an object where there is no path")
+        # Names with a filter, as Entra ID's older ways have them, mean nothing without a path.
         value = {
             name: _mended(str(name), inner)
             for name, inner in value.items()
-            if str(name).lower() not in _READ_ONLY
+            if str(name).lower() not in _READ_ONLY and "[" not in str(name)
         }
         return [{"op": op, "value": value}] if value else []
     if path.lower() == _MANAGER and op != "remove" and value in ("", [], None):
@@ -187,6 +212,7 @@ def read_group(body: Mapping[str, Any]) -> GroupBody:
     Raises:
         ScimRefused: 400, an attribute is wrong.
     """
+    check_attributes(body, "body")
     lower = {name.lower(): value for name, value in body.items()}
     display_name = _display_name(lower.get("displayname"))
     return GroupBody(
@@ -210,6 +236,7 @@ def patched_group(operations: Iterable[Operation]) -> GroupChange:
             continue
         if not isinstance(one.value, Mapping):
             wrong("value: must be an object where there is no path")
+        check_attributes(one.value, "value")
         for name, value in one.value.items():
             _change(one, str(name), value, sets, steps)
     return GroupChange(sets, tuple(steps))
@@ -217,17 +244,17 @@ def patched_group(operations: Iterable[Operation]) -> GroupChange:
 
 def members_after(before: frozenset[str], change: GroupChange) -> frozenset[str]:
     """Return who is in a group after a change."""
-    after = before
+    # One set, changed in place: a step costs what it names, however many members there are.
+    after = set(before)
     for step in change.members:
-        named = frozenset(step.user_ids)
         match step.op:
             case "add":
-                after |= named
+                after.update(step.user_ids)
             case "remove":
-                after -= named
+                after.difference_update(step.user_ids)
             case "replace":
-                after = named
-    return after
+                after = set(step.user_ids)
+    return frozenset(after)
 
 
 def _change(
@@ -260,34 +287,21 @@ def _change(
 
 
 def _target(path: str) -> tuple[str, tuple[str, ...] | None]:
-    """Return which attribute a path leads to, in small letters, and the members that its filter selects."""
-    bare = path[len(GROUP) + 1 :] if path.lower().startswith(f"{GROUP.lower()}:") else path
-    try:
-        tree = Path(bare).ast
-    except SCIMException as error:
-        raise refusal_of(error) from None
-    if isinstance(tree, AttrPath):
-        if tree.sub_attr is not None:
-            raise ScimRefused(400, "invalidPath", "path: leads to no attribute of a group")
-        return tree.attr.lower(), None
-    inner = getattr(tree, "val_filter", None)
-    if inner is None or getattr(tree, "sub_attr", None) is not None:
+    """Return which attribute a path leads to, in small letters, and the members that its filter selects.
+
+    An attribute of another schema than the group's keeps its URN, so that it is none of ours.
+    """
+    found = _GROUP_PATH.fullmatch(path)
+    if found is None:
         raise ScimRefused(400, "invalidPath", "path: leads to no attribute of a group")
-    attribute = str(tree.attr_path.attr).lower()  # type: ignore[union-attr]
-    return attribute, tuple(_selected(inner))
-
-
-def _selected(node: FilterNode) -> Iterable[str]:
-    match node:
-        case Comparison(attr_path=AttrPath(attr=attr), op="eq", value=str() as user_id):
-            if attr.lower() == "value":
-                yield user_id
-                return
-        case LogicalExpr(op="or", terms=terms):
-            for term in terms:
-                yield from _selected(term)
-            return
-    raise ScimRefused(400, "invalidPath", 'path: members are selected by value eq "ID" only')
+    urn, name, selection = found["urn"], found["name"].lower(), found["filter"]
+    if urn is not None and urn.lower() != GROUP.lower():
+        name = f"{urn.lower()}:{name}"
+    if selection is None:
+        return name, None
+    if _MEMBERS.fullmatch(selection) is None:
+        raise ScimRefused(400, "invalidPath", 'path: members are selected by value eq "ID" only')
+    return name, tuple(_MEMBER_ID.findall(selection))
 
 
 def _display_name(value: object) -> str:

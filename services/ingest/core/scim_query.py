@@ -19,11 +19,17 @@ from scim2_models.path import (
     ValuePath,
 )
 
-from services.ingest.core.scim import AGENT, GROUP, USER, ScimRefused
+from services.ingest.core.scim import (
+    AGENT,
+    ATTRIBUTES_MAX,
+    GROUP,
+    USER,
+    ScimRefused,
+    check_expression,
+)
 
 COUNT_MAX: Final = 200
 COUNT_DEFAULT: Final = 100
-FILTER_LENGTH_MAX: Final = 4_000
 TERMS_MAX: Final = 50
 
 USER_FIELDS: Final[Mapping[str, str]] = {
@@ -95,8 +101,8 @@ def read_query(given: Mapping[str, str], fields: Mapping[str, str]) -> Query:
     Raises:
         ScimRefused: 400, the filter or a number cannot be read.
     """
-    attributes = _attributes(given.get("attributes", ""))
-    excluded = _attributes(given.get("excludedAttributes", ""))
+    attributes = _attributes(given, "attributes")
+    excluded = _attributes(given, "excludedAttributes")
     if attributes and excluded:
         raise ScimRefused(400, "invalidValue", "attributes: not together with excludedAttributes")
     text = given.get("filter", "")
@@ -119,7 +125,13 @@ def _number(given: Mapping[str, str], name: str, default: int) -> int:
     return sign * int(digits)
 
 
-def _attributes(text: str) -> frozenset[str]:
+def _attributes(given: Mapping[str, str], parameter: str) -> frozenset[str]:
+    """Return the attributes that a parameter names; each is looked for in every part of every resource."""
+    text = given.get(parameter, "")
+    if text.count(",") >= ATTRIBUTES_MAX:
+        raise ScimRefused(
+            400, "invalidValue", f"{parameter}: names more than {ATTRIBUTES_MAX} attributes"
+        )
     names = (name.strip().lower() for name in text.split(","))
     core = (f"{USER.lower()}:", f"{GROUP.lower()}:")
     return frozenset(
@@ -135,8 +147,7 @@ def read_filter(text: str, fields: Mapping[str, str]) -> Condition:
     Raises:
         ScimRefused: 400 `invalidFilter`, it cannot be read, or asks for what is not looked for here.
     """
-    if len(text) > FILTER_LENGTH_MAX:
-        raise ScimRefused(400, "invalidFilter", f"filter: is longer than {FILTER_LENGTH_MAX}")
+    check_expression(text, "invalidFilter", "filter")
     try:
         tree = ScimFilter(text).ast
     except SCIMException:

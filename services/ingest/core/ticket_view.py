@@ -5,6 +5,7 @@ the router's own words; `None` leaves it to the router. What is said of a ticket
 asks must know that the view is not behind; that an offer has ended is true for good.
 """
 
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
@@ -18,6 +19,9 @@ HELD: Final = frozenset({"assigned", "pending", "on_hold", "snoozed"})
 
 ACCEPT: Final = "accept"
 DECLINE: Final = "decline"
+
+ELSEWHERE: Final = "elsewhere"
+"""Who has a ticket that our side answered at the channel itself before anybody of the roster had it: nobody."""
 
 RESTING: Final = frozenset({"pending", "on_hold", "snoozed"})
 """Statuses in which the ticket waits for somebody or something else."""
@@ -139,12 +143,21 @@ class Answerable(NamedTuple):
 
     reservation_id: str
     agent_id: str
+    ticket_id: str
     expires_at: datetime | None
     taken_at: datetime | None
     ended_at: datetime | None
     end_reason: str | None
     winner_id: str | None
     winner_at: datetime | None
+
+
+class Trace(NamedTuple):
+    """What is known of one offer of a ticket: whom it was made to, whether they took it, and whether that has ended."""
+
+    agent_id: str
+    is_taken: bool
+    has_ended: bool
 
 
 # ------------------------------------------------------------------------------------------ what was told
@@ -187,7 +200,7 @@ def moved(event: tickets.TicketEvent) -> Moved:
         case tickets.TicketStatusChanged():
             return plain._replace(
                 status=event.status,
-                assignee_id=event.agent_id if event.status in HELD else None,
+                assignee_id=_holder(event),
                 queue=event.queue,
             )
         case tickets.TicketEscalated() | tickets.TicketReturned():
@@ -210,6 +223,11 @@ def moved(event: tickets.TicketEvent) -> Moved:
             return plain._replace(status="closed")
         case _:
             return plain
+
+
+def _holder(event: tickets.TicketStatusChanged) -> str | None:
+    is_held = event.status in HELD and event.agent_id != ELSEWHERE
+    return event.agent_id if is_held else None
 
 
 def folded(changes: list[Moved]) -> Moved:
@@ -338,6 +356,21 @@ def _declined(
 # ----------------------------------------------------------------------------------- what does not fit
 
 
+def is_torn(standing: Standing, traces: Iterable[Trace]) -> bool:
+    """Whether the offers tell that the ticket has moved on from where it stands here, or may have.
+
+    Assignment tells of a change of hands before the ticket itself does. So somebody else may have taken it already, whoever
+    had it may have lost it, or it may be offered again.
+    """
+    traces = tuple(traces)
+    holders = {one.agent_id for one in traces if one.is_taken and not one.has_ended}
+    if holders:
+        return holders != {standing.assignee_id}
+    if standing.status != "assigned":
+        return False
+    return any(not one.has_ended or one.agent_id == standing.assignee_id for one in traces)
+
+
 def refusal(standing: Standing, command: commands.Command, now: datetime) -> str | None:
     """Return why the router will refuse a command if the ticket still stands so; None where that is not sure."""
     objection = _objection(standing.status, command)
@@ -379,7 +412,10 @@ def _objection(status: str, command: commands.Command) -> str | None:
 
 
 def _may_act(standing: Standing, command: commands.Command) -> bool:
-    """Whether whoever commands may do so. Who delegated the ticket may too, and whether it still is, is not in view."""
+    """Whether whoever commands may do so. Who delegated the ticket may too, and whether it still is, is not in view.
+
+    What nobody has is not judged here: some of it is anybody's, and some its delegator's alone.
+    """
     holder, delegator = standing.assignee_id, standing.delegated_by
     match command:
         case commands.SnoozeTicket() | commands.DelegateTicket():

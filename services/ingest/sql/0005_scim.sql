@@ -9,6 +9,7 @@ CREATE TABLE scim_user (
     agent_id    text        NOT NULL,
     user_name   text        NOT NULL,
     external_id text,
+    emails      text[]      NOT NULL,
     is_active   boolean     NOT NULL,
     document    jsonb       NOT NULL,
     told        jsonb,
@@ -21,9 +22,13 @@ CREATE TABLE scim_user (
 );
 CREATE INDEX scim_user_due ON scim_user (scim_id) WHERE is_due;
 CREATE INDEX scim_user_external ON scim_user (external_id) WHERE external_id IS NOT NULL;
+CREATE INDEX scim_user_email ON scim_user USING gin (emails) WITH (fastupdate = off);
+CREATE INDEX scim_user_display ON scim_user USING hash (lower(document ->> 'displayName'));
+CREATE INDEX scim_user_page ON scim_user (created_at, scim_id, domain, workspace);
 -- What tells rows apart stands first, and no index begins with workspace and domain: while there are no statistics yet,
 -- in the first hour of a large import, PostgreSQL would take such an index for one that finds a single row.
 COMMENT ON COLUMN scim_user.user_name IS 'folded: SCIM compares it without case';
+COMMENT ON COLUMN scim_user.emails IS 'folded like user_name; what the document says in its own spelling';
 COMMENT ON COLUMN scim_user.told IS 'the agent as the roster was told last; null while they are not in it';
 COMMENT ON COLUMN scim_user.is_due IS 'changed together with many others, and the roster is still to be told';
 

@@ -34,6 +34,7 @@ CREATE TABLE ticket_offer (
 );
 CREATE INDEX ticket_offer_taken ON ticket_offer (work_id, taken_at) WHERE taken_at IS NOT NULL;
 CREATE INDEX ticket_offer_age ON ticket_offer (offered_at);
+CREATE INDEX ticket_offer_ticket ON ticket_offer (ticket_id);
 COMMENT ON TABLE ticket_offer IS 'offers to agents and how they ended; an offer that has ended never begins again';
 
 CREATE TABLE ticket_request (
@@ -43,6 +44,7 @@ CREATE TABLE ticket_request (
     ticket_id      text        NOT NULL,
     agent_id       text        NOT NULL,
     action         text        NOT NULL,
+    reservation_id text,
     asked_at       timestamptz NOT NULL,
     is_awaited     boolean     NOT NULL,
     outcome        text        CHECK (outcome IN ('done', 'refused')),
@@ -60,10 +62,12 @@ CREATE INDEX ticket_request_awaited ON ticket_request (ticket_id) WHERE is_await
 CREATE INDEX ticket_request_age ON ticket_request (asked_at);
 COMMENT ON TABLE ticket_request IS 'commands and answers to offers that came by HTTP, and what became of them; written before the request is stored';
 COMMENT ON COLUMN ticket_request.name IS 'the sender''s idempotency key, under its route and key; null where there was none';
-COMMENT ON COLUMN ticket_request.is_refused_here IS 'the gateway said 409 and stored nothing: the same key is answered so again';
+COMMENT ON COLUMN ticket_request.reservation_id IS 'the offer that is answered; null where it is a command';
+COMMENT ON COLUMN ticket_request.asked_at IS 'when it was asked last, by the database''s clock: before it was stored, if it was';
+COMMENT ON COLUMN ticket_request.is_refused_here IS 'the gateway said 409 and stored nothing; the same key is judged anew, and passes where that does not hold any more';
 
 CREATE TABLE ticket_view_task (
     task       integer     PRIMARY KEY,
     current_at timestamptz NOT NULL
 );
-COMMENT ON TABLE ticket_view_task IS 'when the view had last read nearly all that a partition holds; older than some seconds, it judges nothing';
+COMMENT ON TABLE ticket_view_task IS 'the view holds all that was published in this partition of both topics up to then; older than some seconds, it judges nothing';

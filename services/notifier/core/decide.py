@@ -19,6 +19,7 @@ from schemas.notifications import (
     NoticeSent,
     NoticeSuppressed,
     NoticeUnknown,
+    Occasion,
 )
 from schemas.tickets import (
     ConversationErased,
@@ -137,6 +138,8 @@ def decide(conversation_id: str, state: Conversation, event: Event, context: Con
         case TicketSolved(with_answer=True):
             # The answer was the last word; what is stale by now it has superseded.
             return Decision(state, ignored="told_by_the_answer")
+        case TicketEscalated() if _is_told_with_opening(state, event):
+            return Decision(state, ignored="told_with_the_opening")
         case TicketEscalated() | TicketSolved():
             return _tell(conversation_id, state, event, context)
         case TicketClosed():
@@ -179,7 +182,7 @@ def _with_opening(state: Conversation, event: TicketOpened) -> Conversation:
     old, new = state.contact, _contact(event.contact)
     is_believed = old is None or (event.suspicion is None and _may_replace(old, new))
     answered = thread_id(new.channel, event.vendor_message_id)
-    case = Case(reference=clean_line(event.reference, limit=40), received_at=event.occurred_at)
+    case = Case(clean_line(event.reference, limit=40), event.occurred_at, event.at)
     return structs.replace(
         state,
         contact=new if is_believed else old,
@@ -188,6 +191,26 @@ def _with_opening(state: Conversation, event: TicketOpened) -> Conversation:
         references=extend(state.references, answered),
         automatic_since_human=0,
         cases={**state.cases, event.ticket_id: case},
+    )
+
+
+def _is_told_with_opening(state: Conversation, event: TicketEscalated) -> bool:
+    """Whether the ticket went up as it was opened, by its words, and the customer was told of the opening.
+
+    To them it is one thing that happened, so it is one mail. A later escalation is told as the first.
+    """
+    case = state.cases.get(event.ticket_id)
+    if case is None or case.opened_at != event.at:
+        return False
+    return _has_been_told(state, event.ticket_id, "received")
+
+
+def _has_been_told(state: Conversation, ticket_id: str, occasion: Occasion) -> bool:
+    """Whether a notice of that kind went out for the ticket, is on its way, or may have gone out."""
+    return any(
+        (one.ticket_id, one.occasion) == (ticket_id, occasion)
+        and not (isinstance(one, Settled) and one.status in ("suppressed", "failed"))
+        for one in state.notices.values()
     )
 
 
@@ -258,6 +281,8 @@ def _tell(
         conversation_id, state, cause.ticket_id, cause.occasion, context
     )
     refused = suppression(context.policy, context.workspace, fresh, cause, context.recent)
+    if cause.occasion == "received" and _has_been_told(fresh, cause.ticket_id, "escalated"):
+        refused = refused or Suppression.SUPERSEDED
     told = (
         _suppressed(conversation_id, fresh, cause, refused, context)
         if refused is not None

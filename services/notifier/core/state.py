@@ -73,10 +73,14 @@ Notice = Sending | Waiting | Settled
 
 
 class Case(msgspec.Struct, frozen=True):
-    """What a notice says about a ticket: its short name, and when the message that opened it reached us."""
+    """What a notice says about a ticket: its short name, and when the message that opened it reached us.
+
+    `opened_at` is when the router opened it; cases stored before that was kept have none.
+    """
 
     reference: str
     received_at: datetime
+    opened_at: datetime | None = None
 
 
 class Conversation(msgspec.Struct, frozen=True):

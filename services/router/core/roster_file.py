@@ -31,6 +31,10 @@ Key = tuple[str, str]
 _AGENT_ID: Final = re.compile(r"[!-.0-~]{1,200}")
 """What the gateway's paths take: printable ASCII without a space or a slash."""
 _NAME: Final = re.compile(r"[a-z0-9][a-z0-9_-]{0,62}")
+_NUMBER: Final = re.compile(r"[0-9]{1,6}")
+"""Six digits hold the largest number there is; of more, `int` would read thousands."""
+_SEPARATOR: Final = re.compile(r"\ufeff?\"?sep=([,;\t|])\"?[,;\t|]*", re.IGNORECASE)
+"""A first line with which a spreadsheet is told what parts the columns; it is no part of the table."""
 _BREAKS: Final = re.compile(r"[\s,;|]+")
 
 
@@ -97,6 +101,14 @@ def delimiter_of(first_line: str) -> str:
     return max((",", ";", "\t"), key=first_line.count)
 
 
+def _without_empty_end(cells: list[str]) -> list[str]:
+    """Return a line without the empty cells at its end: some programs end each line with what parts the columns."""
+    end = len(cells)
+    while end and not cells[end - 1]:
+        end -= 1
+    return cells[:end]
+
+
 class _Reader:
     """Reads one table and notes what is wrong."""
 
@@ -132,12 +144,15 @@ class _Reader:
             yield row
 
     def _lines(self, text: str) -> Iterator[list[str]]:
+        first, _, rest = text.partition("\n")
+        said = _SEPARATOR.fullmatch(first.strip("\r"))
         reader = csv.reader(
-            io.StringIO(text, newline=""),
-            delimiter=delimiter_of(text.partition("\n")[0]),
+            io.StringIO(rest if said else text, newline=""),
+            delimiter=said[1] if said else delimiter_of(first),
             strict=True,
         )
-        ended = 0
+        before = 1 if said else 0
+        ended = before
         while True:
             self._line = ended + 1
             try:
@@ -147,7 +162,7 @@ class _Reader:
             except csv.Error as error:
                 self._wrong("", "", f"is no row of a table: {error}")
                 return
-            ended = reader.line_num
+            ended = before + reader.line_num
             if any(cell.strip() for cell in cells):
                 yield [cell.strip() for cell in cells]
 
@@ -156,6 +171,7 @@ class _Reader:
 
     def _columns(self, header: list[str]) -> dict[str, int] | None:
         found: dict[str, int] = {}
+        header = _without_empty_end(header)
         for place, cell in enumerate(header):
             name = cell.lower()
             if name not in COLUMNS:
@@ -169,6 +185,8 @@ class _Reader:
 
     def _row(self, cells: list[str], columns: Mapping[str, int]) -> Row | None:
         before = len(self.mistakes)
+        if len(cells) > len(columns):
+            cells = _without_empty_end(cells)
         if len(cells) > len(columns):
             self._wrong("", "", f"has {len(cells)} cells, the header {len(columns)}")
             return None
@@ -254,7 +272,7 @@ class _Reader:
         found: dict[str, int] = {}
         for pair in filter(None, _BREAKS.split(text)):
             name, _, number = pair.partition(":")
-            if not (number.isascii() and number.isdigit() and low <= int(number[:9]) <= high):
+            if not (_NUMBER.fullmatch(number) and low <= int(number) <= high):
                 self._wrong(
                     column, pair, f"must be NAME:NUMBER, from {low} to {high}, such as {example}"
                 )
@@ -271,7 +289,7 @@ class _Reader:
         del domain
         if not text:
             return None
-        if not (text.isascii() and text.isdigit() and len(text) <= 6 and int(text) <= 100_000):
+        if not (_NUMBER.fullmatch(text) and int(text) <= 100_000):
             self._wrong("capacity", text, "must be a whole number from 0 to 100000, such as 100")
             return None
         return int(text)

@@ -8,12 +8,17 @@ clock stands in `targets`.
   clock for however many messages; never while a first response is owed.
 - `resolution` runs from the opening message to the solution, and again from a reopening.
 - A ticket that is spam or merged into another owes nothing; restored or unmerged, its clocks run on as if nothing had been.
+- A ticket that takes another in keeps the earliest promise of both: its clocks are held to the other one's deadlines
+  where those are earlier. When the other is split off, it is held to its own again, and owes nothing for the other's words;
+  a breach that was only the other's is taken back, since the other's own clock tells it.
+- Another priority means other targets: the clocks that run are held to them, with the time spent kept. A clock whose
+  deadline has passed keeps its breach.
 - Solving with an answer is an answer. Solving without one cancels the responses that are owed, and
   no first response is owed afterwards.
 
 **Instants.** What counts is when a thing happened (`occurred_at`), not when we heard of it. What
 lies in the future, by the router's clock and by ours, is taken as of the later of the two. A
-customer's message is never taken as older than its ticket.
+customer's message is never taken as older than its ticket; those of a case that was merged into it may be.
 """
 
 from collections.abc import Callable, Iterable
@@ -25,7 +30,7 @@ from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
-from hours.calendar import CalendarError
+from hours.calendar import CalendarError, elapsed
 from schemas.payload import Payload
 from schemas.sla import SlaEvent, TargetKind
 from schemas.tickets import (
@@ -39,15 +44,17 @@ from schemas.tickets import (
     TicketMessageAdded,
     TicketNoteAdded,
     TicketOpened,
+    TicketPrioritised,
     TicketReopened,
     TicketSolved,
+    TicketSplitOff,
     TicketStatusChanged,
     TicketTagged,
     TicketUnmerged,
 )
 from services.sla.core import targets
 from services.sla.core.policy import Policy, PolicyRule, TargetRule
-from services.sla.core.state import KINDS, RESPONSES, Conversation, Target, Ticket
+from services.sla.core.state import KINDS, RESPONSES, Conversation, Source, Target, Terms, Ticket
 from services.sla.core.targets import Step, Subject
 
 HOLDING: Final = ("pending", "on_hold")
@@ -57,6 +64,9 @@ ENDED: Final = ("solved", "closed")
 
 WAITING_MAX: Final = 100
 """Unanswered messages whose instants are kept; of more than that, the oldest and the latest."""
+
+LENT_WAITING_MAX: Final = 20
+"""The same for each case that was merged into the ticket: there may be many of those."""
 
 BROKEN_MAX: Final = 20
 """Settled clocks with a breach that a late answer may still take back; older ones are final."""
@@ -187,11 +197,12 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
         case TicketMessageAdded() if event.status in ("solved", "closed"):
             return Turn(book.ticket, ignored=Ignored.TICKET_SOLVED)  # Reopening is told apart.
         case TicketMessageAdded():
-            return _customer_wrote(book, _instant(event.occurred_at, event.at, now))
+            written_at = _instant(event.occurred_at, event.at, now)
+            return _customer_wrote(book, written_at, event.from_conversation_id)
         case TicketStatusChanged() | TicketMerged() | TicketUnmerged():
             return _moved(book, event, _instant(event.at, event.at, now))
-        case TicketAbsorbed(waiting_since=waiting_since) if waiting_since is not None:
-            return _customer_wrote(book, _instant(waiting_since, event.at, now))
+        case TicketAbsorbed() | TicketSplitOff() | TicketPrioritised():
+            return _changed_terms(book, event, _instant(event.at, event.at, now))
         case TicketSolved():
             return _solved(book, _instant(event.occurred_at, event.at, now), event.with_answer)
         case TicketReopened():
@@ -200,7 +211,7 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
             return _cancelled(book, KINDS, _instant(event.at, event.at, now), "closed")
         case TicketNoteAdded():
             return Turn(book.ticket, ignored=Ignored.PRIVATE_NOTE)
-        case TicketEscalated() | TicketTagged() | TicketAbsorbed():
+        case TicketEscalated() | TicketTagged():
             return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
         case _:
             return Turn(book.ticket, ignored=Ignored.NOT_OURS)
@@ -212,11 +223,11 @@ def _moved(
     """What the ticket's new standing does to its clocks."""
     match event:
         case TicketMerged():
-            return _cancelled(book, KINDS, at, "merged")
+            return _cancelled(_aside(book), KINDS, at, "merged")
         case TicketUnmerged():
-            return _revived(book, "merged", at)
+            return _unmerged(book, event, at)
         case TicketStatusChanged(status="spam"):
-            return _cancelled(book, KINDS, at, "spam")
+            return _cancelled(_aside(book), KINDS, at, "spam")
         case TicketStatusChanged(before="spam"):
             return _revived(book, "spam", at)
         case TicketStatusChanged() if event.status in HOLDING:
@@ -225,6 +236,19 @@ def _moved(
             return _freed(book, book.ticket.causes, at)
         case _:  # Solved and closed are told by events of their own.
             return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
+
+
+def _changed_terms(
+    book: Book, event: TicketAbsorbed | TicketSplitOff | TicketPrioritised, at: datetime
+) -> Turn:
+    """What makes a ticket's clocks count for more, or for less, than they did."""
+    match event:
+        case TicketAbsorbed():
+            return _absorbed(book, event, at)
+        case TicketSplitOff():
+            return _split_off(book, event, at)
+        case TicketPrioritised():
+            return _prioritised(book, event.priority, at, "priority_changed")
 
 
 # -------------------------------------------------------------------------- what happens to tickets
@@ -265,26 +289,50 @@ def _answered(book: Book, at: datetime) -> Turn:
         return targets.meet(book.subject, target, given_at, book.now, calendar)
 
     turn = _each(book.ticket, answer, RESPONSES)
-    waiting = tuple(written_at for written_at in turn.ticket.waiting if written_at > at)
-    ticket = replace(turn.ticket, is_first_settled=True, waiting=waiting)
+    ticket = replace(_still_owed(turn.ticket, at), is_first_settled=True)
     return _then(turn, _next_started(book._replace(ticket=ticket)))
 
 
-def _customer_wrote(book: Book, at: datetime) -> Turn:
-    written_at = max(at, book.ticket.opened_at)
-    kept = sorted({*book.ticket.waiting, written_at})
-    if len(kept) > WAITING_MAX:
-        del kept[WAITING_MAX - 1 : -1]
-    return _next_started(book._replace(ticket=replace(book.ticket, waiting=tuple(kept))))
+def _still_owed(ticket: Ticket, answered_at: datetime | None) -> Ticket:
+    """The ticket with the messages only that were written after an answer; with none, if the answer is None."""
+
+    def after(waiting: Iterable[datetime]) -> tuple[datetime, ...]:
+        return tuple(one for one in waiting if answered_at is not None and one > answered_at)
+
+    sources = tuple(replace(one, waiting=after(one.waiting)) for one in ticket.sources)
+    return replace(ticket, waiting=after(ticket.waiting), sources=sources)
+
+
+def _customer_wrote(book: Book, at: datetime, from_conversation_id: str | None = None) -> Turn:
+    """A message waits; one that was carried here is owed on behalf of the case that it was written in."""
+    ticket = book.ticket
+    if all(one.conversation_id != from_conversation_id for one in ticket.sources):
+        written_at = max(at, ticket.opened_at)
+        waiting = _with(ticket.waiting, written_at, WAITING_MAX)
+        return _next_started(book._replace(ticket=replace(ticket, waiting=waiting)))
+    sources = tuple(
+        replace(one, waiting=_with(one.waiting, at, LENT_WAITING_MAX))
+        if one.conversation_id == from_conversation_id
+        else one
+        for one in ticket.sources
+    )
+    return _next_started(book._replace(ticket=replace(ticket, sources=sources)))
+
+
+def _with(waiting: Iterable[datetime], written_at: datetime, at_most: int) -> tuple[datetime, ...]:
+    kept = sorted({*waiting, written_at})
+    if len(kept) > at_most:
+        del kept[at_most - 1 : -1]
+    return tuple(kept)
 
 
 def _next_started(book: Book) -> Turn:
     """Start the clock of the oldest unanswered message, unless a response is owed already."""
     ticket = book.ticket
     owed = any(ticket.open_target(kind) is not None for kind in RESPONSES)
-    if owed or not ticket.waiting or not ticket.is_first_settled:
+    if owed or not ticket.owed or not ticket.is_first_settled:
         return Turn(ticket)
-    return _started(book, "next_response", ticket.waiting[0])
+    return _started(book, "next_response", ticket.owed[0])
 
 
 def _held(book: Book, cause: str, at: datetime) -> Turn:
@@ -324,16 +372,274 @@ def _revived(book: Book, ended: str, at: datetime) -> Turn:
         calendar = book.policy.calendar(target.calendar)
         return targets.revive(book.subject, target, ended, at, calendar)
 
-    turn = _each(book.ticket, revive)
+    turn = _each(replace(book.ticket, is_aside=False), revive)
     return _then(turn, _freed(book._replace(ticket=turn.ticket), turn.ticket.causes, at))
+
+
+def _aside(book: Book) -> Book:
+    return book._replace(ticket=replace(book.ticket, is_aside=True))
+
+
+def _unmerged(book: Book, event: TicketUnmerged, at: datetime) -> Turn:
+    """It stands on its own: what was owed is owed again, and so is what was written in it meanwhile."""
+    ticket = book.ticket
+    since = event.waiting_since
+    if since is not None:
+        written_at = max(_instant(since, event.at, book.now), ticket.opened_at)
+        if ticket.is_first_settled or written_at > ticket.opened_at:
+            waiting = _with(ticket.waiting, written_at, WAITING_MAX)
+            ticket = replace(ticket, waiting=waiting)
+    turn = _revived(book._replace(ticket=ticket), "merged", at)
+    # What was merged into this one may have been split off again while it was merged itself.
+    turn = _then(turn, _own_again(book._replace(ticket=turn.ticket), at))
+    turn = _then(turn, _by_priority(book._replace(ticket=turn.ticket), at, "split_off"))
+    return _then(turn, _next_started(book._replace(ticket=turn.ticket)))
+
+
+# ----------------------------------------------------------------- other terms: merged, split, priority
+
+
+def _absorbed(book: Book, event: TicketAbsorbed, at: datetime) -> Turn:
+    """Another case's promises are this ticket's too: the earliest of both is kept."""
+    since = event.waiting_since
+    waiting = () if since is None else (_instant(since, event.at, book.now),)
+    source = Source(
+        merge_id=event.merge_id, conversation_id=event.from_conversation_id, waiting=waiting
+    )
+    told_before = [one for one in book.ticket.sources if one.merge_id == event.merge_id]
+    if told_before:
+        book = book._replace(ticket=_without(book.ticket, event.merge_id))
+    ticket = replace(book.ticket, sources=(*book.ticket.sources, source))
+    turn = Turn(ticket)
+    if told_before:
+        turn = _recounted(book._replace(ticket=ticket), at)
+    turn = _then(
+        turn, _prioritised(book._replace(ticket=turn.ticket), event.priority, at, "absorbed")
+    )
+    turn = _then(turn, _next_started(book._replace(ticket=turn.ticket)))
+    lent = {
+        target.target_id: terms
+        for target in turn.ticket.targets
+        if target.is_open
+        for terms in _lent(book, target, event, waiting, at)
+    }
+    kept = replace(source, lent=lent)
+    sources = tuple(kept if one == source else one for one in turn.ticket.sources)
+    ticket = replace(turn.ticket, sources=sources)
+    held = _held_to_earliest(
+        book._replace(ticket=ticket), at, "absorbed", takes_back=bool(told_before)
+    )
+    return _then(turn, held)
+
+
+def _lent(
+    book: Book, target: Target, event: TicketAbsorbed, waiting: tuple[datetime, ...], at: datetime
+) -> list[Terms]:
+    """The terms that an absorbed case's promise comes to for this clock; none where it has no such promise.
+
+    Where its deadline is told, that is what is kept. Where it is not, the clock counts from its instant. A resolution
+    whose deadlines are told without one stands, so it has none.
+    """
+    dues = event.dues
+    if target.kind == "resolution":
+        if dues is not None and "resolution" not in dues:
+            return []
+        since = _instant(event.other_opened_at, event.at, book.now)
+        due_at = None if dues is None else dues["resolution"]
+    elif waiting:
+        since = waiting[0]
+        told = [] if dues is None else [dues[kind] for kind in RESPONSES if kind in dues]
+        due_at = min(told, default=None)
+    else:
+        return []
+    calendar = book.policy.calendar(target.calendar)
+    own = target.own_terms
+    started_at = min(own.started_at, since)
+    allowed = own.allowed
+    if due_at is not None:
+        watch = replace(target.watch, started_at=started_at)
+        allowed = watch.elapsed(calendar, min(at, due_at))
+        if due_at > at:
+            allowed += elapsed(calendar, at, due_at)
+    warn_after = None
+    if own.warn_after is not None and own.allowed:
+        warn_after = allowed * (own.warn_after / own.allowed)
+    return [Terms(started_at, allowed, warn_after)]
+
+
+def _without(ticket: Ticket, merge_id: str) -> Ticket:
+    return replace(ticket, sources=tuple(one for one in ticket.sources if one.merge_id != merge_id))
+
+
+def _split_off(book: Book, event: TicketSplitOff, at: datetime) -> Turn:
+    """A case that was merged into this one is owed what it was owed by itself again, and by this one no more."""
+    turn = Turn(book.ticket)
+    if any(one.merge_id == event.merge_id for one in book.ticket.sources):
+        turn = _own_again(book._replace(ticket=_without(book.ticket, event.merge_id)), at)
+    ticket = replace(turn.ticket, priority=event.priority)
+    # Also where the priority stays: a clock whose breach was taken back has missed what became of it meanwhile.
+    return _then(turn, _by_priority(book._replace(ticket=ticket), at, "split_off"))
+
+
+def _own_again(book: Book, at: datetime) -> Turn:
+    """After a source is gone: each clock is held to what is left."""
+    turn = _recounted(book, at)
+    held = _held_to_earliest(book._replace(ticket=turn.ticket), at, "split_off", takes_back=True)
+    return _then(turn, held)
+
+
+def _recounted(book: Book, at: datetime) -> Turn:
+    """The next response counts from the oldest words that are still owed; without any, it ends."""
+    turn = Turn(book.ticket)
+    target = book.ticket.open_target("next_response")
+    if target is not None and not book.ticket.owed:
+        step = targets.drop(book.subject, target, at, book.now, "split_off")
+        turn = Turn(_put(book.ticket, step.target), step.events)
+    elif target is not None:
+        own = target.own_terms
+        own = replace(own, started_at=max(own.started_at, book.ticket.owed[0]))
+        turn = Turn(_put(book.ticket, replace(target, own=own)))
+    return turn
+
+
+def _held_to_earliest(
+    book: Book,
+    at: datetime,
+    reason: str,
+    *,
+    takes_back: bool = False,
+    kinds: Iterable[TargetKind] = KINDS,
+) -> Turn:
+    """Hold each clock to the terms that leave it the least time: its own, or a source's."""
+
+    def hold(target: Target) -> Step:
+        calendar = book.policy.calendar(target.calendar)
+
+        def left(terms: Terms) -> timedelta:
+            watch = replace(target.watch, started_at=terms.started_at)
+            return terms.allowed - watch.elapsed(calendar, at)
+
+        own = target.own_terms
+        lent = [
+            one.lent[target.target_id]
+            for one in book.ticket.sources
+            if target.target_id in one.lent
+        ]
+        terms = min((own, *lent), key=left)
+        return targets.retarget(
+            book.subject,
+            target,
+            replace(target, own=None if terms == own else own),
+            terms,
+            at=at,
+            now=book.now,
+            reason=reason,
+            calendar=calendar,
+            takes_back=takes_back,
+        )
+
+    return _each_open(book.ticket, hold, kinds)
+
+
+def _prioritised(book: Book, priority: int, at: datetime, reason: str) -> Turn:
+    if book.ticket.priority == priority:
+        return Turn(book.ticket)
+    return _by_priority(book._replace(ticket=replace(book.ticket, priority=priority)), at, reason)
+
+
+def _by_priority(book: Book, at: datetime, reason: str) -> Turn:
+    """Hold the clocks to what is promised at the ticket's priority; start those that only it promises."""
+    if book.ticket.is_aside:
+        return Turn(book.ticket)  # It owes nothing now; its clocks are looked at when it does.
+
+    def apply(target: Target) -> Step:
+        rule = book.target_rule(target.kind)
+        if not target.is_open:
+            is_latest = target == book.ticket.latest(target.kind)
+            if rule is None or not is_latest:
+                return Step(target)
+            calendar = book.policy.calendar(target.calendar)
+            back = targets.revive(book.subject, target, "priority_changed", at, calendar)
+            return (
+                back
+                if back.target is target
+                else _and(back, _by_rule(book, back.target, rule, at, reason))
+            )
+        if target.priority == book.ticket.priority or target.breach is not None:
+            return Step(target)
+        if rule is None:
+            return targets.cancel(book.subject, target, at, book.now, "priority_changed")
+        return _by_rule(book, target, rule, at, reason)
+
+    turn = _each(book.ticket, apply)
+    for kind in ("first_response", "resolution"):
+        ticket = turn.ticket
+        is_owed = kind == "resolution" or not ticket.is_first_settled
+        if is_owed and not ticket.counts.get(kind):
+            started = _started(book._replace(ticket=ticket), kind, ticket.opened_at)
+            turn = _then(turn, started)
+    return _then(turn, _next_started(book._replace(ticket=turn.ticket)))
+
+
+def _by_rule(book: Book, target: Target, rule: TargetRule, at: datetime, reason: str) -> Step:
+    """The clock under the rule of the ticket's priority. What was spent is kept, also under another calendar."""
+    calendar = book.policy.calendar(rule.calendar)
+    own = target.own_terms
+    allowed = rule.allowed
+    if target.kind == "resolution" and book.rule.reopen == "continue":
+        allowed = max(allowed - book.ticket.spent, timedelta(0))
+    if rule.calendar != target.calendar:
+        watch = replace(target.watch, started_at=own.started_at)
+        spent = watch.elapsed(book.policy.calendar(target.calendar), at)
+        allowed = max(watch.elapsed(calendar, at) + allowed - spent, timedelta(0))
+    warn_after = None if rule.warn_share is None else allowed * rule.warn_share
+    own = Terms(own.started_at, allowed, warn_after)
+    lent = [
+        one.lent[target.target_id] for one in book.ticket.sources if target.target_id in one.lent
+    ]
+
+    def left(terms: Terms) -> timedelta:
+        watch = replace(target.watch, started_at=terms.started_at)
+        return terms.allowed - watch.elapsed(calendar, at)
+
+    terms = min((own, *lent), key=left)
+    changed = replace(
+        target,
+        policy=book.rule.name,
+        policy_version=book.policy.version,
+        priority=book.ticket.priority,
+        calendar=rule.calendar,
+        pauses_on=rule.pauses_on,
+        own=None if terms == own else own,
+    )
+    step = targets.retarget(
+        book.subject,
+        target,
+        changed,
+        terms,
+        at=at,
+        now=book.now,
+        reason=reason,
+        calendar=calendar,
+    )
+    for held, _ in target.watch.holds:
+        if held not in rule.pauses_on:
+            step = _and(step, targets.resume(book.subject, step.target, held, at, calendar))
+    for cause in book.ticket.causes:
+        step = _and(step, targets.pause(book.subject, step.target, cause, at, book.now, calendar))
+    return step
+
+
+def _and(first: Step, second: Step) -> Step:
+    return Step(second.target, first.events + second.events)
 
 
 def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:
     """Ends every clock; the time that the ticket was held until now is not counted."""
     if with_answer:
-        turn = _answered(book._replace(ticket=replace(book.ticket, waiting=())), at)
+        turn = _answered(book._replace(ticket=_still_owed(book.ticket, None)), at)
     else:
-        turn = Turn(replace(book.ticket, is_first_settled=True, waiting=()))
+        turn = Turn(replace(_still_owed(book.ticket, None), is_first_settled=True))
     # What an answer has not met (the message came after it) is stopped all the same.
     turn = _then(turn, _cancelled(book._replace(ticket=turn.ticket), RESPONSES, at, "solved"))
     spent = turn.ticket.spent
@@ -343,15 +649,16 @@ def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:
         step = targets.meet(book.subject, resolution, at, book.now, calendar)
         spent += resolution.watch.elapsed(calendar, at)
         turn = Turn(_put(turn.ticket, step.target), turn.events + step.events)
-    ticket = replace(turn.ticket, causes=(), spent=spent)
+    ticket = replace(turn.ticket, causes=(), spent=spent, is_aside=True)
     return turn._replace(ticket=ticket)
 
 
 def _reopened(book: Book, at: datetime) -> Turn:
     """The resolution is owed again, and the message that reopened is waiting."""
     before = book.ticket.latest("resolution")
-    turn = Turn(book.ticket)
+    turn = Turn(replace(book.ticket, is_aside=False))
     rule = book.target_rule("resolution")
+    book = book._replace(ticket=turn.ticket)
     if rule is not None and book.ticket.open_target("resolution") is None:
         left = max(rule.allowed - book.ticket.spent, timedelta(0))
         if book.rule.reopen == "restart":
@@ -379,6 +686,7 @@ def _started(book: Book, kind: TargetKind, at: datetime, allowed: timedelta | No
         rule,
         policy=book.rule.name,
         policy_version=book.policy.version,
+        priority=book.ticket.priority,
         number=number,
         at=at,
         allowed=rule.allowed if allowed is None else allowed,

@@ -58,11 +58,33 @@ class Breach(msgspec.Struct, frozen=True):
     detected_at: datetime
 
 
+class Terms(msgspec.Struct, frozen=True):
+    """What a clock is held to: since when it counts, the open time it has, the part that makes a warning."""
+
+    started_at: datetime
+    allowed: timedelta
+    warn_after: timedelta | None = None
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a ticket owes for a case that was merged into it.
+
+    `waiting` are the instants of that case's messages that nobody has answered, in order; `lent` the terms that the
+    case's own promises come to, by the clock of this ticket that has to keep them as well.
+    """
+
+    merge_id: str
+    conversation_id: str
+    waiting: tuple[datetime, ...] = ()
+    lent: dict[str, Terms] = {}
+
+
 class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One clock. Its identity, and the policy it was started under, stay the same through its life.
+    """One clock. Its identity stays the same through its life.
 
     `allowed` is the open time it has, `warn_after` the part of it that makes a warning. `pauses_on`
-    names the causes that hold it.
+    names the causes that hold it. `priority` is the one whose rule it goes by (None: started before that was kept).
+    `own` are the terms that it would have without the cases that were merged into the ticket (None: it has those).
     """
 
     target_id: str
@@ -77,6 +99,18 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     phase: Phase
     is_warned: bool = False
     breach: Breach | None = None
+    priority: int | None = None
+    own: Terms | None = None
+
+    @property
+    def terms(self) -> Terms:
+        """What it is held to now."""
+        return Terms(self.watch.started_at, self.allowed, self.warn_after)
+
+    @property
+    def own_terms(self) -> Terms:
+        """What it would be held to for the ticket alone."""
+        return self.own or self.terms
 
     @property
     def is_open(self) -> bool:
@@ -118,9 +152,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     `policy` and `priority` choose the rules of every clock that is yet to start. `waiting` holds
     the instants of the customer's messages that nobody has answered, in order, without the one
-    that opened the ticket. `is_first_settled` says that a first response is no longer owed: given,
-    or the case was solved without. `causes` hold the ticket now. `spent` is the resolution time of
-    finished clocks. `targets` are the latest of each kind and all whose breach stands, by start.
+    that opened the ticket and without those of `sources`, the cases that were merged into it.
+    `is_first_settled` says that a first response is no longer owed: given, or the case was solved without. `is_aside`
+    says that nothing is owed at present: it is solved, spam or merged. `causes` hold the ticket now. `spent` is the
+    resolution time of finished clocks. `targets` are the latest of each kind and all whose breach stands, by start.
     """
 
     ticket_id: str
@@ -129,16 +164,24 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int
     opened_at: datetime
     is_first_settled: bool = False
+    is_aside: bool = False
     causes: tuple[str, ...] = ()
     waiting: tuple[datetime, ...] = ()
     spent: timedelta = timedelta(0)
     counts: dict[str, int] = {}
     targets: tuple[Target, ...] = ()
+    sources: tuple[Source, ...] = ()
 
     def __post_init__(self) -> None:
         kinds = [target.kind for target in self.targets if target.is_open]
         if len(kinds) != len(set(kinds)):
             raise ValueError(f"ticket {self.ticket_id} has two open clocks of one kind")
+
+    @property
+    def owed(self) -> tuple[datetime, ...]:
+        """The instants of all messages that nobody has answered, its own and its sources', in order."""
+        lent = (at for source in self.sources for at in source.waiting)
+        return tuple(sorted({*self.waiting, *lent}))
 
     def open_target(self, kind: TargetKind) -> Target | None:
         """The target of `kind` that is still to be kept."""

@@ -23,10 +23,11 @@ from schemas.sla import (
     TargetMet,
     TargetPaused,
     TargetResumed,
+    TargetRetargeted,
     TargetStarted,
 )
 from services.sla.core.policy import TargetRule
-from services.sla.core.state import Breach, Cancelled, Met, Paused, Running, Target
+from services.sla.core.state import Breach, Cancelled, Met, Paused, Running, Target, Terms
 from services.sla.core.stopwatch import Stopwatch
 
 
@@ -50,6 +51,7 @@ def start(
     *,
     policy: str,
     policy_version: str,
+    priority: int,
     number: int,
     at: datetime,
     allowed: timedelta,
@@ -72,6 +74,7 @@ def start(
             pauses_on=rule.pauses_on,
             watch=Stopwatch(at),
             phase=Paused(),
+            priority=priority,
         ),
         calendar,
     )
@@ -181,6 +184,73 @@ def revive(subject: Subject, target: Target, reason: str, at: datetime, calendar
         warn_at=revived.phase.warn_at,
     )
     return Step(revived, (resumed,))
+
+
+def retarget(
+    subject: Subject,
+    target: Target,
+    changed: Target,
+    terms: Terms,
+    *,
+    at: datetime,
+    now: datetime,
+    reason: str,
+    calendar: Calendar,
+    takes_back: bool = False,
+) -> Step:
+    """Hold an open clock to other terms: `changed` is the target with whatever else of its rule is new.
+
+    The clock stays the same one, with its pauses. A breach that stands is history, and such a clock stays as it is;
+    where `takes_back` says so, the breach is taken back if the new terms would not have been broken by then. A new
+    deadline gets a warning of its own, if the instant of it is still to come.
+    """
+    after = replace(
+        changed,
+        watch=replace(changed.watch, started_at=terms.started_at),
+        allowed=terms.allowed,
+        warn_after=terms.warn_after,
+    )
+    retracted: tuple[SlaEvent, ...] = ()
+    passed_at = next_breach(target)
+    if passed_at is not None and passed_at < at and not takes_back:
+        return _breach(
+            subject, target, passed_at, now
+        )  # The timer was late, and the verdict is the same.
+    if target.breach is not None:
+        due_at = after.watch.due_at(calendar, after.allowed)
+        if not takes_back or (due_at is not None and due_at <= target.breach.breached_at):
+            return Step(replace(target, own=None) if after.terms == target.terms else target)
+        after, retracted = _retract(subject, after, target.breach.breached_at, now)
+    if after.terms == target.terms and after.calendar == target.calendar:
+        return Step(_timed(after, calendar), retracted)
+    fresh = _timed(replace(after, is_warned=False), calendar)
+    assert isinstance(fresh.phase, Running | Paused)
+    warn_at = fresh.phase.warn_at
+    if target.is_warned and warn_at is not None and warn_at <= max(at, now):
+        fresh = _timed(after, calendar)
+    assert isinstance(fresh.phase, Running | Paused)
+    told = TargetRetargeted(
+        **_names(subject, fresh),
+        at=at,
+        reason=reason,
+        before_due_at=target.due_at,
+        due_at=fresh.phase.due_at,
+        warn_at=fresh.phase.warn_at,
+        started_at=terms.started_at,
+        seconds=terms.allowed.total_seconds(),
+    )
+    return Step(fresh, (*retracted, told))
+
+
+def drop(subject: Subject, target: Target, at: datetime, now: datetime, reason: str) -> Step:
+    """End an open clock that turned out to be no promise of this ticket: a breach of it is taken back."""
+    retracted: tuple[SlaEvent, ...] = ()
+    if target.breach is not None:
+        target, retracted = _retract(subject, target, target.breach.breached_at, now)
+    ended_at = max(at, target.watch.started_at)
+    cancelled = TargetCancelled(**_names(subject, target), at=ended_at, reason=reason)
+    phase = Cancelled(ended_at, reason, target.due_at)
+    return Step(replace(target, phase=phase), (*retracted, cancelled))
 
 
 def reconsider(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:

@@ -124,6 +124,14 @@ def test_whom_an_identity_provider_looks_after_is_left_to_it(router: Router, tab
     code, said = run("import", str(table), "--yes")
     assert code != 0
     assert "ada: an identity provider looks after them (SCIM)" in said
+    # Nor does whoever was let go there come back by a file.
+    router.provisioned = {("main", "di")}
+    router.sent.clear()
+    del router.present["main", "di"]
+    code, said = run("import", str(table), "--yes")
+    assert code != 0
+    assert "di: an identity provider looks after them (SCIM)" in said
+    assert router.sent == []
 
 
 def test_a_wrong_cell_sends_nothing(router: Router, table: Path) -> None:
@@ -155,6 +163,37 @@ def test_a_file_that_cannot_be_read_is_told_why(
     assert code != 0
     assert told in said
     assert router.sent == []
+
+
+@pytest.mark.parametrize(
+    "content", ["agents: [1]", "agents: ada", "agents: {ada: [1]}", "agents:", "- agents", "", "7"]
+)
+@pytest.mark.parametrize("domain", [(), ("--domain", "main")])
+def test_a_yaml_file_of_another_form_is_told_what_it_is_to_be(
+    router: Router, tmp_path: Path, content: str, domain: tuple[str, ...]
+) -> None:
+    path = tmp_path / "agents.yaml"
+    path.write_text(content, encoding="utf-8")
+    code, said = run("import", str(path), "--yes", *domain)
+    assert code != 0 or "0 added, 0 changed, 0 removed" in said
+    assert "Error" not in said.replace("PolicyError", "")
+    assert router.sent == []
+
+
+async def test_an_agents_id_stands_in_a_path_as_it_is_written_there() -> None:
+    """An id may hold signs that mean something in an address: none of them leads to somebody else."""
+    sent: list[tuple[str, str]] = []
+
+    class Door:
+        async def send(self, method: str, path: str, body: Any) -> None:
+            sent.append((method, path))
+
+    odd = ADA.model_copy(update={"agent_id": "ada?x=1#2%41"})
+    await command.set_agents(Door(), (odd,), "available")  # type: ignore[arg-type]
+    assert sent == [
+        ("PUT", "/v1/agents/ada%3Fx%3D1%232%2541"),
+        ("POST", "/v1/agents/ada%3Fx%3D1%232%2541/presence"),
+    ]
 
 
 def test_a_domain_that_there_is_not_is_told(router: Router, table: Path) -> None:

@@ -53,6 +53,14 @@ def test_the_example_is_good_and_knows_its_addresses() -> None:
             "api_keys: [{name: a, secret: 'env:A', scopes: [agents]}, {name: a, secret: 'env:B', scopes: [agents]}]",
             "api_keys.1.name",
         ),
+        (
+            "{scim: {main: {}}, api_keys: [{name: a, secret: 'env:A', scopes: [scim], domains: [mian]}]}",
+            "api_keys.0.domains.0",
+        ),
+        (
+            "{scim: {main: {}}, api_keys: [{name: a, secret: 'env:A', scopes: [scim, roster], domains: [main]}]}",
+            "api_keys.0.domains",
+        ),
         ("events: {a: {secrets: []}}", "events.a.secrets"),
         ("automatic: {messages_max: 0}", "automatic.messages_max"),
     ],

@@ -93,7 +93,7 @@ class Story:
     # -- events
 
     def opened(self, clock: str = "08:00", **changes: Any) -> "Story":
-        return self.when(self.opening(**changes), clock)
+        return self.when(self.opening(**{"at": at(clock), **changes}), clock)
 
     def opening(self, **changes: Any) -> TicketOpened:
         contact = {
@@ -119,7 +119,8 @@ class Story:
 
     def escalated(self, clock: str, **changes: Any) -> "Story":
         return self.when(
-            TicketEscalated.model_validate({**TicketEscalated.EXAMPLE, **changes}), clock
+            TicketEscalated.model_validate({**TicketEscalated.EXAMPLE, "at": at(clock), **changes}),
+            clock,
         )
 
     def solved(self, clock: str, *, with_answer: bool, **changes: Any) -> "Story":

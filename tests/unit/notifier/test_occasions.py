@@ -1,5 +1,6 @@
 """When customers are told something, in which words, in which thread."""
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -92,6 +93,33 @@ def test_an_escalation_is_told_once_a_ticket(story: Any) -> None:
     story.escalated("08:30").then(("escalated", "requested"))
     assert "connecting you with a colleague who can help" in story.mail.text
     story.escalated("08:40", command_id="another").then()
+
+
+def test_a_case_that_goes_up_as_it_is_opened_is_one_mail_to_its_customer(story: Any) -> None:
+    story.opened("08:00").then(("received", "requested"))
+    story.escalated("08:00").then()
+    assert story.last.ignored == "told_with_the_opening"
+    story.delivered("08:00:01").escalated("08:00").then()
+    assert len(story.sends) == 1
+
+
+def test_it_is_one_mail_too_if_the_escalation_is_heard_of_first(story: Any) -> None:
+    story.opened("07:00", ticket_id=FOLLOW_UP, message_id="m0").closed("07:30")
+    story.escalated("08:00").then(("escalated", "requested"))
+    story.opened("08:00").then(("received", "suppressed", "superseded"))
+    assert len(story.sends) == 2
+
+
+def test_an_escalation_at_opening_is_told_where_the_opening_is_not(
+    story_with: Callable[..., Any],
+) -> None:
+    story = story_with(occasions_off=frozenset({"received"})).opened("08:00")
+    story.escalated("08:00").then(("escalated", "requested"))
+
+
+def test_a_case_that_goes_up_again_after_its_opening_is_told_then(story: Any) -> None:
+    story.opened("08:00").escalated("08:00").delivered("08:00:01")
+    story.escalated("08:30").then(("escalated", "requested"))
 
 
 def test_solved_without_an_answer_is_told_and_with_one_is_not(story: Any) -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from schemas import commands, routing
 from schemas import tickets as wire
+from services.router.core.tickets.orders import TAGS_MAX
 from services.router.core.tickets.state import SEEN_MAX
 from tests.unit.router.stories import Case, at, message
 
@@ -109,6 +110,21 @@ def test_commands_for_tickets_that_are_gone_or_never_were_are_refused() -> None:
     assert refused(case) == ("closed", "closed")
 
 
+def test_a_conversation_that_was_invented_by_a_command_leaves_nothing_behind() -> None:
+    case = Case().commands(commands.AddNote, "09:00", text="x")
+    assert case.one(wire.CommandRefused).reason == "ticket_unknown"
+    assert case.state is None
+
+
+def test_a_ticket_has_a_hundred_tags_and_no_more() -> None:
+    case = held().commands(commands.TagTicket, "09:05", add=[f"t{n}" for n in range(TAGS_MAX)])
+    assert len(case.ticket.tags) == 100
+    case.commands(commands.TagTicket, "09:06", add=["one_more"])
+    assert refused(case)[0] == "tags_too_many: at most 100"
+    case.commands(commands.TagTicket, "09:07", add=["one_more"], remove=["t0"])
+    assert len(case.one(wire.TicketTagged).tags) == 100
+
+
 def test_a_command_sent_twice_is_done_once() -> None:
     case = held().commands(commands.AddNote, "09:05", text="x", command_id="same")
     case.commands(commands.AddNote, "09:06", text="x", command_id="same")
@@ -133,10 +149,11 @@ def test_tags_are_sets_and_a_change_that_changes_nothing_is_no_news() -> None:
 
 
 def test_reassigning_to_a_queue_asks_for_someone_there_and_keeps_the_age() -> None:
-    case = held().commands(commands.ReassignTicket, "09:30", agent="boss", queue="technical")
+    case = Case().hears(message(subject="API"), "09:00").held_by("nils")
+    case.commands(commands.ReassignTicket, "09:30", agent="boss", queue="labs")
     assert case.types() == ["work.withdrawn.v1", "ticket.status_changed.v1", "work.requested.v1"]
     work = case.one(routing.WorkRequested)
-    assert (work.queue, work.entered_at, work.excluded_agent_ids) == ("technical", at("09:00"), ())
+    assert (work.queue, work.entered_at, work.excluded_agent_ids) == ("labs", at("09:00"), ())
     assert case.ticket.desk == "technical"
 
 
@@ -167,9 +184,10 @@ def test_a_reassignment_that_goes_nowhere_is_refused(fields: dict[str, str], rea
 
 
 def test_another_queue_is_asked_with_fresh_patience_and_a_colleague_is_not() -> None:
-    case = held().commands(commands.ReassignTicket, "09:30", to_agent_id="bo")
+    case = Case().hears(message(subject="API"), "09:00").held_by("nils")
+    case.commands(commands.ReassignTicket, "09:30", to_agent_id="bo")
     assert case.one(routing.WorkRequested).relax_from is None
-    case.commands(commands.ReassignTicket, "09:40", queue="technical")
+    case.commands(commands.ReassignTicket, "09:40", queue="labs")
     assert case.one(routing.WorkRequested).relax_from == at("09:40")
     case.commands(commands.ReassignTicket, "09:50", to_agent_id="nils")
     assert case.one(routing.WorkRequested).relax_from == at("09:40")

@@ -11,7 +11,7 @@ from schemas.customers import (
     CustomerUnmerged,
 )
 from schemas.messages import MessageReceived
-from services.router.core.tickets.lifecycle import ErasedRow
+from services.router.core.tickets.rows import ErasedRow
 from tests.unit.router.stories import CONVERSATION, Case, at, message
 
 _WHO = {"conversation_id": CONVERSATION, "by": "signalbox", "at": at("09:05")}

@@ -3,13 +3,27 @@
 from typing import Any
 
 import pytest
+from msgspec import structs
 
 from chassis.errors import PolicyError
 from schemas import commands, notifications, routing, sla
 from schemas import tickets as wire
+from services.router.core.policy.policy import assemble, build
+from services.router.core.policy.policy_check import check
 from services.router.core.policy.policy_model import PolicyMistake
-from services.router.core.tickets.decide import RiseDue, timers
-from tests.unit.router.stories import ROUTING_YAML, Case, Desk, at, message, read_policy
+from services.router.core.tickets.causes import CAUSES_FILE, CausesModel
+from services.router.core.tickets.decide import RiseDue, WakeDue, timers
+from services.router.core.tickets.state import Conversation
+from tests.unit.router.stories import (
+    FOLDER,
+    ROUTING_YAML,
+    Case,
+    Desk,
+    at,
+    message,
+    parsed,
+    read_policy,
+)
 
 FACTS = {"tried": "two browsers", "impact": "cannot order"}
 
@@ -27,6 +41,7 @@ def test_e1_an_escalation_keeps_age_customer_and_skills_and_hands_over_the_facts
     assert case.types() == [
         "work.withdrawn.v1",
         "ticket.escalated.v1",
+        "ticket.prioritised.v1",
         "ticket.status_changed.v1",
         "work.requested.v1",
     ]
@@ -38,6 +53,44 @@ def test_e1_an_escalation_keeps_age_customer_and_skills_and_hands_over_the_facts
     assert [need.skill for need in work.requirement.skills] == ["orders"]
     assert work.excluded_agent_ids == ()
     assert case.ticket.contact.address == "ada@example.com"
+    raised = case.one(wire.TicketPrioritised)
+    assert (raised.before, raised.priority, raised.reason, raised.agent_id) == (
+        3,
+        2,
+        "escalated",
+        "ada",
+    )
+
+
+@pytest.mark.parametrize("status", ["assigned", "pending"])
+def test_e1_a_reassignment_to_technical_support_is_an_escalation_with_all_its_conditions(
+    status: str,
+) -> None:
+    yaml = ROUTING_YAML.replace(
+        "to_queue: technical", "to_queue: technical\n  skills: {api: {level: 3}}"
+    )
+    case = Case(read_policy(yaml)).hears(message(), "09:00").held_by("ada")
+    if status == "pending":
+        case.commands(commands.ReplyToCustomer, "09:02", text="Soon.")
+    case.commands(commands.ReassignTicket, "09:05", queue="technical")
+    assert case.one(wire.CommandRefused).reason == "facts_missing: tried, impact"
+    assert (case.status, case.ticket.desk) == (status, "service")
+    case.state = knowing(case, FACTS)
+    case.commands(
+        commands.ReassignTicket, "09:07", queue="labs", to_agent_id="nils", transfer="direct"
+    )
+    told = case.one(wire.TicketEscalated)
+    assert (told.to_queue, told.reason, told.agent_id) == ("labs", "reassigned", "ada")
+    work = case.one(routing.WorkRequested)
+    assert (work.queue, work.priority, work.preferred_agent_id, work.transfer) == (
+        "labs",
+        2,
+        "nils",
+        "direct",
+    )
+    assert [need.skill for need in work.requirement.skills] == ["api", "orders"]
+    assert (case.status, case.ticket.front_agent_id) == ("queued", "ada")
+    assert case.ticket.technical_agent_id is None
 
 
 @pytest.mark.parametrize(
@@ -50,6 +103,35 @@ def test_e1_a_hand_over_without_the_required_facts_is_refused_with_the_list(
     case = escalate(held(), facts=facts)
     assert case.one(wire.CommandRefused).reason == f"facts_missing: {missing}"
     assert case.status == "assigned"
+
+
+def knowing(case: Case, facts: dict[str, str]) -> Conversation:
+    """The conversation, with facts that were handed over earlier."""
+    assert case.state is not None
+    return structs.replace(case.state, ticket=structs.replace(case.ticket, facts=facts))
+
+
+@pytest.mark.parametrize(
+    "facts",
+    [
+        {**FACTS, "log": "x" * 1_998},
+        {**FACTS, **{f"f{n}": "x" for n in range(31)}},
+    ],
+)
+def test_more_facts_than_a_ticket_keeps_are_refused_by_name(facts: dict[str, str]) -> None:
+    reason = escalate(held(), facts=facts).one(wire.CommandRefused).reason
+    assert reason.startswith("facts_too_large: a ticket keeps at most 32 facts")
+    assert "x" * 10 not in reason
+
+
+def test_facts_are_counted_over_all_that_was_handed_over() -> None:
+    case = held()
+    case.state = knowing(case, {f"f{n}": "x" for n in range(30)})
+    assert escalate(case, facts=FACTS).one(wire.TicketEscalated).facts.keys() > FACTS.keys()
+    case = held()
+    case.state = knowing(case, {f"f{n}": "x" for n in range(31)})
+    reason = escalate(case, facts=FACTS).one(wire.CommandRefused).reason
+    assert reason.startswith("facts_too_large")
 
 
 def test_facts_that_were_handed_over_once_count_the_next_time() -> None:
@@ -263,6 +345,70 @@ def test_e2_a_case_that_bounced_twice_stays_with_its_last_agent_of_technical_sup
     assert case.one(wire.CommandRefused).reason == "owner_forced"
 
 
+def forced() -> Case:
+    """A case that bounced twice and is nils' now."""
+    case = returned(up(held(), "09:05"), "09:10").held_by("ada", "09:11")
+    case = returned(up(case, "09:20"), "09:25").held_by("ada", "09:26")
+    return escalate(case, "09:30", facts=FACTS).held_by("nils", "09:31")
+
+
+def test_e2_reassignments_count_like_escalations_and_returns_and_force_an_owner() -> None:
+    case = held()
+    case.state = knowing(case, FACTS)
+    for n in range(3):
+        case.commands(commands.ReassignTicket, f"1{n}:00", queue="technical")
+        case.held_by("nils", f"1{n}:10")
+        case.commands(commands.ReassignTicket, f"1{n}:20", agent="nils", queue="service")
+        if n < 2:
+            told = case.one(wire.TicketReturned)
+            assert (told.to_agent_id, told.returns) == ("ada", n + 1)
+            case.held_by("ada", f"1{n}:30")
+    assert case.one(wire.CommandRefused).reason == "owner_forced"
+    assert case.ticket.forced_owner_id == "nils"
+
+
+def test_a_forced_owner_is_not_walked_round_by_reassigning_upwards_to_somebody_else() -> None:
+    case = returned(up(held(), "09:05"), "09:10").held_by("ada", "09:11")
+    case = returned(up(case, "09:20"), "09:25").held_by("ada", "09:26")
+    case.commands(commands.ReassignTicket, "09:30", queue="technical", to_agent_id="tom")
+    assert case.one(wire.CommandRefused).reason == "owner_forced"
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [{"queue": "labs"}, {"to_agent_id": "tom"}, {"to_agent_id": "tom", "transfer": "direct"}],
+)
+def test_e2_a_forced_owner_is_not_lost_within_the_desk(fields: dict[str, str]) -> None:
+    case = forced().commands(commands.ReassignTicket, "09:40", agent="nils", **fields)
+    assert case.one(wire.CommandRefused).reason == "owner_forced"
+    assert escalate(case, "09:41", queue="labs").one(wire.CommandRefused).reason == "not_assignee"
+    case.commands(commands.EscalateTicket, "09:42", agent="nils", reason="x", queue="labs")
+    assert case.one(wire.CommandRefused).reason == "owner_forced"
+    assert case.ticket.assignee_id == "nils"
+
+
+def test_a_supervisor_makes_somebody_else_the_owner_by_a_forced_transfer_and_it_is_told() -> None:
+    case = forced().commands(
+        commands.ReassignTicket, "09:40", agent="eve", to_agent_id="tom", transfer="forced"
+    )
+    assert case.one(wire.TicketOwnerForced).owner_id == "tom"
+    assert case.ticket.forced_owner_id == "tom"
+    work = case.one(routing.WorkRequested)
+    assert (work.preferred_agent_id, work.transfer) == ("tom", "forced")
+
+
+def test_the_front_line_taking_back_what_nobody_above_took_makes_nobody_an_owner() -> None:
+    case = escalate(held(), facts=FACTS)
+    returned(case, "09:10", agent="ada")
+    assert case.ticket.technical_agent_id is None
+
+
+def test_what_was_asked_of_technical_support_is_not_asked_of_the_front_line_again() -> None:
+    case = with_skills().held_by("nils", "09:06")
+    work = returned(case, "09:10").one(routing.WorkRequested)
+    assert [need.skill for need in work.requirement.skills] == ["orders"]
+
+
 def test_e2_the_customer_is_told_once_however_often_a_case_moves() -> None:
     from services.notifier.core.reason import cause_of
 
@@ -293,8 +439,9 @@ def test_a_case_that_never_was_with_the_front_line_goes_back_only_where_the_poli
 # ---------------------------------------------------------------------------------------------- by rule
 
 
-def with_rule(rule: str) -> Case:
-    return Case(read_policy(ROUTING_YAML.replace("  on_exhausted: true\n", f"  {rule}\n")))
+def with_rule(rule: str, more: str = "") -> Case:
+    yaml = ROUTING_YAML.replace("  on_exhausted: true\n", f"  {rule}\n")
+    return Case(read_policy(yaml + more))
 
 
 def test_facts_may_differ_by_the_queue_that_needs_them() -> None:
@@ -344,6 +491,9 @@ def test_automatic_messages_are_not_counted_as_unanswered() -> None:
         ("on_intents: [outage]", {"intent": "outage"}, "on_intents.outage"),
         ("on_causes: [api_down]", {"cause": "api_down"}, "on_causes.api_down"),
         ("on_intents: [outage]", {"intent": "praise"}, None),
+        ("on_intents: [outage]", {"intent": "Outage "}, "on_intents.outage"),
+        ("on_intents: [İade]", {"intent": "iade"}, "on_intents.İade"),
+        ("on_causes: [API_down]", {"cause": "api_down"}, "on_causes.API_down"),
     ],
 )
 def test_what_a_message_is_about_hands_its_case_up(
@@ -362,8 +512,21 @@ def test_a_tag_that_is_technical_supports_hands_the_case_up() -> None:
     assert case.one(wire.TicketEscalated).by_rule == "on_causes.api_down"
 
 
+def test_a_tag_that_the_rule_itself_gives_hands_the_case_up_as_it_is_opened() -> None:
+    yaml = ROUTING_YAML.replace(
+        "then: {queue: service,", "then: {queue: service, tags: [api_down],"
+    ).replace("  on_exhausted: true\n", "  on_causes: [api_down]\n")
+    case = Case(read_policy(yaml)).hears(message(), "09:00")
+    assert case.one(wire.TicketEscalated).by_rule == "on_causes.api_down"
+    assert case.ticket.desk == "technical"
+
+
+OVERLOAD = "assignment: {overload: {service: {at: 100, clear_below: 80}}}\n"
+
+
 def test_e3_the_ticket_that_makes_a_queue_too_long_goes_up_and_those_before_it_stay() -> None:
-    case = with_rule("on_overload: {service: {escalate: true}}").hears(message(), "09:00")
+    case = with_rule("on_overload: {service: {escalate: true}}", OVERLOAD)
+    case.hears(message(), "09:00")
     case.routed(routing.QueueOverloaded, "09:00", queue="service", length=101, threshold=100)
     told = case.one(wire.TicketEscalated)
     assert told.by_rule == "on_overload.service"
@@ -401,6 +564,55 @@ def test_time_does_not_pass_while_the_customer_is_waited_for_and_begins_with_the
     assert timers(case.state) == {"rise": at("2026-11-25T12:00:00")}
 
 
+def test_a_case_that_is_taken_up_again_has_waited_since_then_only() -> None:
+    case = aged().hears(message(), "09:00").held_by("ada")
+    case.commands(commands.ReplyToCustomer, "09:30", text="Soon.")
+    case.commands(commands.ResumeTicket, "2026-11-25T11:00:00")
+    assert case.one(routing.WorkRequested).entered_at == at("2026-11-25T11:00:00")
+    assert timers(case.state) == {"rise": at("2026-11-25T12:00:00")}
+
+
+def test_time_does_not_pass_while_a_case_is_on_hold_or_snoozed() -> None:
+    case = aged("24").hears(message(), "09:00").held_by("ada")
+    until = "2026-11-28T09:00:00"
+    case.commands(
+        commands.HoldTicket, "10:00", reason="they look", waiting_on="carrier", until=f"{until}Z"
+    )
+    assert timers(case.state) == {"wake": at(until)}
+    assert case.hears(RiseDue(), "2026-11-25T09:00:00").last.ignored == "nothing_due"
+    case.hears(WakeDue(), until)
+    # An hour had passed before the hold, so 23 are left.
+    assert timers(case.state) == {"rise": at("2026-11-29T08:00:00")}
+    case.held_by("ada", "2026-11-28T10:00:00")
+    case.commands(commands.SnoozeTicket, "2026-11-28T11:00:00", until="2026-11-28T12:00:00Z")
+    case.hears(WakeDue(), "2026-11-28T12:00:00")
+    assert timers(case.state) == {"rise": at("2026-11-29T09:00:00")}
+
+
+def test_time_spent_pending_before_a_hold_is_not_counted_either() -> None:
+    case = aged().hears(message(), "09:00").held_by("ada")
+    case.commands(commands.ReplyToCustomer, "09:30", text="Soon.")
+    case.commands(
+        commands.HoldTicket, "10:30", reason="r", waiting_on="w", until="2026-11-24T11:30:00Z"
+    )
+    case.hears(WakeDue(), "11:30")
+    assert timers(case.state) == {"rise": at("12:00")}
+
+
+def test_a_timer_that_was_set_by_an_older_policy_goes_by_the_present_one() -> None:
+    case = aged("24").hears(message(), "09:00")
+    case.policy = aged("48").policy
+    case.hears(RiseDue(), "2026-11-25T09:00:00")
+    assert case.told == ()
+    assert timers(case.state) == {"rise": at("2026-11-26T09:00:00")}
+    case.hears(RiseDue(), "2026-11-26T09:00:00")
+    assert case.one(wire.TicketEscalated).due_at == at("2026-11-26T09:00:00")
+    case = aged("24").hears(message(), "09:00")
+    case.policy = with_rule("on_exhausted: true").policy
+    case.hears(RiseDue(), "2026-11-25T09:00:00")
+    assert (case.told, timers(case.state)) == ((), {})
+
+
 def test_time_moves_a_case_up_once_in_its_life() -> None:
     case = aged().hears(message(), "09:00").hears(RiseDue(), "10:00").held_by("nils", "10:01")
     returned(case, "10:10")
@@ -423,11 +635,12 @@ def test_whoever_is_on_call_is_paged_once_while_the_case_is_open() -> None:
     told = case.one(wire.TicketPaged)
     assert (told.on_call, told.queue, told.priority) == ("security", "technical", 2)
     assert told.reason == "rule: API"
-    assert "paged" in case.one(wire.TicketNoteAdded).text
+    note = case.one(wire.TicketNoteAdded).text
+    assert note == "Whoever is on call for security is to be paged (rule: API)."
     case.held_by("nils").hears(message("m2"), "09:10")
     assert sum(isinstance(event, wire.TicketPaged) for event in case.everything) == 1
     case.commands(commands.SolveTicket, "09:20", agent="nils").hears(message("m3"), "10:00")
-    assert case.one(wire.TicketPaged)
+    assert case.one(wire.TicketPaged).on_call == "security"
 
 
 def test_an_on_call_level_takes_the_case_to_its_queue() -> None:
@@ -445,6 +658,33 @@ def test_all_conditions_of_a_level_must_hold() -> None:
     assert not any(isinstance(event, wire.TicketPaged) for event in case.told)
 
 
+def test_an_owner_that_was_forced_keeps_a_case_that_somebody_on_call_is_paged_for() -> None:
+    yaml = ROUTING_YAML.replace(
+        "  on_exhausted: true\n", "  on_call: {security: {priorities: [1], queue: labs}}\n"
+    )
+    case = Case(read_policy(yaml))
+    case.state = forced().state
+    case.commands(commands.PrioritiseTicket, "10:00", command_id="p1", priority=1, reason="leak")
+    assert case.one(wire.TicketPaged).queue == "technical"
+    assert (case.ticket.queue, case.ticket.assignee_id) == ("technical", "nils")
+
+
+def test_a_tag_of_an_on_call_level_that_no_rule_gives_and_no_cause_is_is_a_mistake() -> None:
+    yaml = ROUTING_YAML.replace("  on_exhausted: true\n", "  on_call: {s: {tags: [api_dwn]}}\n")
+    causes = CausesModel.model_validate({"causes": {"api_down": {"description": {"en": "API"}}}})
+    with pytest.raises(PolicyMistake) as told:
+        build({**parsed(yaml), CAUSES_FILE: causes}, FOLDER, "v1")
+    assert told.value.path == "escalation.on_call.s.tags"
+    assert "Is 'api_down' meant?" in told.value.allowed
+    build({**parsed(yaml.replace("api_dwn", "api_down")), CAUSES_FILE: causes}, FOLDER, "v1")
+    given = yaml.replace("then: {queue: service,", "then: {queue: service, tags: [api_dwn],")
+    assert [
+        one.path
+        for one in check(assemble({**parsed(given), CAUSES_FILE: causes}, "v1"))
+        if "on_call" in one.path
+    ] == []
+
+
 @pytest.mark.parametrize(
     ("rule", "path", "allowed"),
     [
@@ -453,6 +693,8 @@ def test_all_conditions_of_a_level_must_hold() -> None:
         ("on_call: {s: {queues: [attic]}}", "escalation.on_call.s.queues", "no such queue"),
         ("on_call: {s: {rules: [API], queue: attic}}", "escalation.on_call.s.queue", "no such queue"),
         ("on_overload: {attic: {escalate: true}}", "escalation.on_overload.attic", "no such queue"),
+        ("on_overload: {service: {escalate: true}}", "escalation.on_overload.service", "assignment.overload.service"),
+        ("on_call: {s: {tags: [Typo!]}}", "escalation.on_call.s.tags", "no ticket can have this tag"),
         ("on_overload: {service: {}}", "escalation.on_overload.service", "does nothing"),
         ("return_to: labs", "escalation.return_to", "would not go back to the front line"),
         ("return_to: attic", "escalation.return_to", "no such queue"),
@@ -467,5 +709,6 @@ def test_an_escalation_that_cannot_work_is_refused_by_its_path(
 ) -> None:
     with pytest.raises((PolicyMistake, PolicyError)) as told:
         with_rule(rule)
-    assert told.value.path == path
-    assert allowed in told.value.allowed
+    mistake: Any = told.value
+    assert mistake.path == path
+    assert allowed in mistake.allowed

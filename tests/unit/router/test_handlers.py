@@ -13,7 +13,7 @@ from schemas import tickets as wire
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from services.router.core.assignment.domain import Domain
-from services.router.core.tickets.lifecycle import MessageRow
+from services.router.core.tickets.rows import MessageRow
 from services.router.core.tickets.state import Conversation
 from services.router.handlers import POLICY, AssignmentStage, TicketsStage, without_nul
 from services.router.store import RoutingRow, TicketRow
@@ -92,8 +92,18 @@ def test_what_is_ignored_saves_no_state(policies: Any) -> None:
 def test_a_refused_command_is_remembered_and_counted(policies: Any) -> None:
     stage = TicketsStage(policies)
     note = commands.AddNote.model_validate(commands.AddNote.EXAMPLE)
-    outcome = stage.decide(None, received(stage, note, "09:00"), at("09:00"))
+    outcome = stage.decide(opened(stage).state, received(stage, note, "09:00"), at("09:00"))
     assert outcome.is_changed
+    assert wire.CommandRefused in [type(row) for row in outcome.rows]
+
+
+def test_a_command_for_a_conversation_that_is_not_there_is_counted_and_stores_none(
+    policies: Any,
+) -> None:
+    stage = TicketsStage(policies)
+    note = commands.AddNote.model_validate(commands.AddNote.EXAMPLE)
+    outcome = stage.decide(None, received(stage, note, "09:00"), at("09:00"))
+    assert (outcome.state, outcome.is_changed) == (None, False)
     assert [type(row) for row in outcome.rows] == [wire.CommandRefused]
 
 

@@ -279,6 +279,79 @@ def test_a_delegated_part_goes_to_the_colleague_and_not_back_by_chance() -> None
     assert (work.preferred_agent_id, work.excluded_agent_ids) == ("bo", ("ada",))
 
 
+def test_nobody_but_the_owner_answers_the_customer_of_a_part_that_waits_for_a_colleague() -> None:
+    case = does(held(), "delegate")
+    for name in ("reply", "solve", "hold", "spam"):
+        assert does(case, name, agent="eve").one(wire.CommandRefused).reason == "not_assignee"
+    assert does(case, "reply", agent="ada").one(wire.TicketAnswered).agent_id == "ada"
+
+
+def test_a_part_that_everyone_has_declined_goes_back_to_its_owner_and_not_up() -> None:
+    case = does(held(), "delegate").routed(routing.AssignmentExhausted, "09:20")
+    told = case.one(wire.TicketReturned)
+    assert (told.what, told.agent_id, told.to_agent_id) == ("delegation", "signalbox", "ada")
+    work = case.one(routing.WorkRequested)
+    assert (work.queue, work.preferred_agent_id, work.excluded_agent_ids) == ("service", "ada", ())
+    assert case.ticket.delegation is None
+    case.routed(routing.AssignmentExhausted, "09:40")
+    assert case.one(wire.TicketEscalated).by_rule == "on_exhausted"
+
+
+def test_a_ticket_given_away_is_offered_to_its_giver_too_before_it_goes_up() -> None:
+    case = does(held(), "reassign").routed(routing.AssignmentExhausted, "09:20")
+    work = case.one(routing.WorkRequested)
+    assert (work.queue, work.reason, work.excluded_agent_ids) == ("service", "exhausted", ())
+    assert "but ada, who gave it away" in case.one(wire.TicketNoteAdded).text
+    assert case.ticket.work_id == work.work_id
+    case.routed(routing.AssignmentExhausted, "09:40")
+    assert case.one(wire.TicketEscalated).by_rule == "on_exhausted"
+
+
+def answered_elsewhere() -> Case:
+    """A ticket that our side answered at the channel before anybody of the roster had it."""
+    return (
+        Case()
+        .hears(message(), "09:00")
+        .hears(message("o1", direction="outbound", occurred_at="2026-11-24T09:05:00Z"), "09:05")
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("reply", "pending"),
+        ("solve", "solved"),
+        ("hold", "on_hold"),
+        ("spam", "spam"),
+        ("escalate", "queued"),
+    ],
+)
+def test_a_ticket_answered_at_the_channel_before_anyone_had_it_is_nobodys_and_anyone_may_act(
+    name: str, status: str
+) -> None:
+    case = answered_elsewhere()
+    assert (case.status, case.ticket.assignee_id) == ("pending", None)
+    assert does(case, name, agent="bo").status == status
+    assert not any(isinstance(event, wire.CommandRefused) for event in case.told)
+
+
+def test_whoever_answers_what_was_answered_elsewhere_has_it_from_then_on() -> None:
+    case = does(answered_elsewhere(), "reply", agent="bo")
+    assert case.ticket.assignee_id == "bo"
+    assert case.one(wire.TicketStatusChanged).agent_id == "bo"
+    assert (
+        does(case, "solve", "09:20", agent="eve").one(wire.CommandRefused).reason == "not_assignee"
+    )
+
+
+def test_nobody_is_preferred_for_a_ticket_that_only_somebody_elsewhere_has_answered() -> None:
+    case = answered_elsewhere().hears(message("m2", occurred_at="2026-11-24T09:30:00Z"), "09:30")
+    assert case.one(routing.WorkRequested).preferred_agent_id is None
+    case = does(answered_elsewhere(), "reassign", to_agent_id=None, queue="service")
+    assert case.one(wire.CommandRefused).reason == "already_there"
+    assert case.ticket.last_agent_id is None
+
+
 def test_the_owner_stays_responsible_and_may_act_while_a_colleague_does_a_part() -> None:
     case = does(held(), "delegate").held_by("bo", "09:15")
     assert does(case, "reply", "09:20", agent="ada").one(wire.TicketAnswered).agent_id == "ada"
@@ -359,6 +432,15 @@ def test_spam_can_be_restored_and_waits_at_its_age() -> None:
     assert (work.entered_at, work.preferred_agent_id) == (at("09:00"), "ada")
 
 
+def test_what_was_answered_before_it_was_called_spam_owes_nothing_when_it_is_restored() -> None:
+    case = does(does(does(held(), "reply", "09:05"), "spam", "09:10"), "restore", "10:00")
+    assert (case.ticket.waiting_since, case.ticket.unanswered) == (None, 0)
+    assert case.one(routing.WorkRequested).entered_at == at("10:00")
+    case = does(does(held(), "spam", "09:05"), "restore", "10:00")
+    assert case.ticket.waiting_since is not None
+    assert case.ticket.unanswered == 1
+
+
 def test_spam_closes_when_a_solved_ticket_would_and_a_late_message_is_a_new_case() -> None:
     case = does(held(), "spam", "09:05")
     assert timers(case.state) == {"close": at("2026-11-27T09:05:00")}
@@ -407,7 +489,7 @@ def test_a_ticket_that_is_offered_or_held_takes_its_place_when_it_waits_again() 
 
 def test_a_resolution_decides_no_place() -> None:
     case = started(Case().hears(message(), "09:00"), "resolution", "13:00")
-    assert (case.told, case.last.ignored) == ((), "no_response_clock")
+    assert case.told == ()
 
 
 def test_a_met_response_is_no_deadline_any_more() -> None:
@@ -440,7 +522,7 @@ STEPS = st.one_of(
     st.tuples(st.just("asked"), st.just(""), st.just("")),
     st.tuples(st.just("undone"), st.just(""), st.just("")),
 )
-FULL = ROUTING_YAML.replace(
+FULL = (ROUTING_YAML + "assignment: {overload: {service: {at: 100, clear_below: 80}}}\n").replace(
     "  on_exhausted: true\n",
     "  on_exhausted: true\n"
     "  on_reopens: {at: 2, escalate: true}\n"

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from datetime import datetime, timedelta
+from itertools import pairwise
 from pathlib import Path
 from random import Random
 from typing import Any, Self, TypeVar
@@ -10,21 +11,26 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from chassis.batch import partition_of
 from chassis.policy import PolicyHolder
 from chassis.testing import World
 from schemas import commands, customers, merging, routing
 from schemas import tickets as wire
+from schemas.messages import MessageRevised
+from schemas.notifications import NoticeFailed
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, TICKETS
 from services.router.core.tickets import decide
-from services.router.core.tickets.decide import CloseDue, timers
-from services.router.core.tickets.lifecycle import ErasedRow, MessageRow, MovedRow
-from services.router.core.tickets.merge import HELD_MAX
+from services.router.core.tickets.decide import CloseDue, MergeDue, timers
+from services.router.core.tickets.merge import HELD_MAX, PATIENCE
+from services.router.core.tickets.rows import ErasedRow, MessageRow, MovedRow
 from services.router.core.tickets.state import Conversation, Merged, Pending, Solved, Ticket
 from services.router.handlers import POLICY as ROUTING
 from services.router.handlers import TicketsStage
+from services.sla.core import decide as sla
+from services.sla.handlers import POLICY as CLOCKS
 from tests.unit.router.stories import POLICY, at, message, one
 
 EXAMPLES = Path(__file__).parents[3] / "policy"
@@ -441,6 +447,356 @@ def test_a_merged_ticket_closes_with_its_target_and_a_later_message_is_its_own_f
     assert world.all("a", wire.TicketOpened)[-1].follows == first
 
 
+def test_t22_a_split_gives_the_target_its_rest_back_where_only_the_other_one_waited() -> None:
+    world = Threads("b").held_by("b")
+    world.commands("b", commands.ReplyToCustomer, text="Soon.")
+    rested = world.ticket("b")
+    world.writes("a")
+    world.merges("a", "b").delivers()
+    assert (world.status("b"), world.ticket("b").unanswered) == ("queued", 1)
+    world.commands("a", commands.UnmergeTicket).delivers()
+    after = world.ticket("b")
+    assert after.standing == rested.standing
+    assert (after.waiting_since, after.unanswered, after.entered_at) == (None, 0, rested.entered_at)
+    assert world.all("b", routing.WorkWithdrawn)[-1].reason == "split_off"
+
+
+def test_t22_a_split_leaves_the_target_its_own_words_and_its_own_age() -> None:
+    world = Threads("a")
+    world.now = at("11:00")
+    world.writes("b")
+    before = world.ticket("b")
+    world.merges("a", "b").delivers()
+    world.writes("a")
+    world.delivers()
+    assert (world.ticket("b").unanswered, world.ticket("b").waiting_since) == (3, at("09:00"))
+    world.commands("a", commands.UnmergeTicket).delivers()
+    after = world.ticket("b")
+    assert (after.unanswered, after.waiting_since) == (1, before.waiting_since)
+    assert after.entered_at == before.entered_at
+    work = world.all("b", routing.WorkRequested)[-1]
+    assert (work.reason, work.entered_at) == ("split_off", before.entered_at)
+
+
+def test_t22_words_that_were_answered_in_the_target_are_not_given_back_at_a_split() -> None:
+    world = Threads("a", "b").merges("a", "b").delivers().held_by("b")
+    world.commands("b", commands.ReplyToCustomer, text="Soon.")
+    world.now = at("12:00")
+    world.writes("b")
+    world.commands("a", commands.UnmergeTicket).delivers()
+    assert (world.ticket("b").waiting_since, world.ticket("b").unanswered) == (at("12:00"), 1)
+
+
+def test_t22_what_was_written_while_merged_is_owed_by_the_source_again() -> None:
+    world = Threads("a", "b").held_by("a")
+    world.commands("a", commands.ReplyToCustomer, text="Soon.")
+    world.merges("a", "b").delivers()
+    world.now = at("12:00")
+    world.writes("a")
+    world.writes("a", kind="bounce", is_automatic=True)
+    world.delivers().commands("a", commands.UnmergeTicket).delivers()
+    ticket = world.ticket("a")
+    assert (ticket.waiting_since, ticket.unanswered) == (at("12:00"), 1)
+    assert (ticket.entered_at, world.one("a", wire.TicketUnmerged).waiting_since) == (
+        at("12:00"),
+        at("12:00"),
+    )
+    assert world.ticket("b").unanswered == 1
+
+
+def test_the_present_wait_counts_and_not_the_age_of_a_case_that_was_answered() -> None:
+    world = Threads("a").held_by("a")
+    world.commands("a", commands.ReplyToCustomer, text="Soon.")
+    world.now = at("2026-12-20T09:00:00")
+    world.writes("a")
+    world.writes("b")
+    world.merges("a", "b").delivers()
+    assert world.ticket("b").entered_at == at("2026-12-20T09:00:00")
+    assert world.ticket("b").opened_at == world.ticket("a").opened_at
+
+
+# --------------------------------------------------------------- own and brought, with others beside them
+
+
+def urgent(world: Threads, **priorities: int) -> Threads:
+    for name, priority in priorities.items():
+        world.commands(name, commands.PrioritiseTicket, priority=priority, reason="x")
+    return world
+
+
+def unmerges(world: Threads, name: str) -> Threads:
+    return world.commands(name, commands.UnmergeTicket).delivers()
+
+
+def test_a_ticket_is_as_urgent_as_itself_and_those_that_are_left() -> None:
+    world = urgent(Threads("a", "b", "c"), a=2, c=1)
+    world.merges("c", "b").delivers().merges("a", "b").delivers()
+    assert world.ticket("b").priority == 1
+    assert unmerges(world, "c").ticket("b").priority == 2
+    assert unmerges(world, "a").ticket("b").priority == 3
+
+
+def test_a_ticket_that_became_urgent_itself_stays_that_when_another_leaves() -> None:
+    world = urgent(Threads("a", "b"), a=2).merges("a", "b").delivers()
+    urgent(world, b=1)
+    assert unmerges(world, "a").ticket("b").priority == 1
+
+
+def test_a_ticket_that_somebody_made_less_urgent_stays_that_when_another_leaves() -> None:
+    world = urgent(Threads("a", "b"), a=1).merges("a", "b").delivers()
+    urgent(world, b=4)
+    assert unmerges(world, "a").ticket("b").priority == 4
+
+
+def test_a_tag_that_two_bring_goes_with_the_second() -> None:
+    world = Threads("a", "b", "c")
+    for name in "ac":
+        world.commands(name, commands.TagTicket, add=["late"])
+    world.merges("a", "b").delivers().merges("c", "b").delivers()
+    assert unmerges(world, "a").ticket("b").tags == ("late",)
+    assert unmerges(world, "c").ticket("b").tags == ()
+
+
+def test_a_fact_that_two_bring_is_the_others_when_one_leaves() -> None:
+    known = {"tried": "two browsers", "impact": "cannot order"}
+    world = Threads("a", "b", "c")
+    world.commands("a", commands.EscalateTicket, reason="x", facts=known | {"order": "1"})
+    world.commands("c", commands.EscalateTicket, reason="x", facts=known | {"order": "2"})
+    world.merges("a", "b").delivers().merges("c", "b").delivers()
+    assert world.ticket("b").facts["order"] == "1"
+    assert unmerges(world, "a").ticket("b").facts["order"] == "2"
+    assert unmerges(world, "c").ticket("b").facts == {}
+
+
+def test_an_unmerge_at_the_near_end_of_a_chain_reaches_its_far_end() -> None:
+    world = urgent(Threads("a", "b", "c"), a=1)
+    world.commands("a", commands.TagTicket, add=["late"])
+    world.merges("a", "b").delivers().merges("b", "c").delivers()
+    assert (world.ticket("c").priority, world.ticket("c").tags) == (1, ("late",))
+    unmerges(world, "a")
+    assert (world.ticket("c").priority, world.ticket("c").tags) == (3, ())
+    assert world.ticket("c").unanswered == 2, "its own words and those of the ticket between"
+    told = world.all("c", wire.TicketAbsorbed)[-1]
+    assert (told.from_conversation_id, told.priority) == ("b", 3)
+    assert unmerges(world, "b").ticket("c").absorbed == ()
+
+
+# ------------------------------------------------------------------------- what nobody answers, and what is too much
+
+
+def test_a_merge_that_nobody_answers_is_given_up_and_a_late_yes_is_undone() -> None:
+    world = Threads("a", "b").held_by("a").merges("a", "b")
+    asked_at = world.now
+    assert timers(world.states["a"])["merge"] == asked_at + PATIENCE
+    world.hears("a", MergeDue(), asked_at + PATIENCE)
+    refused = one(world.last, wire.CommandRefused)
+    assert (refused.reason, refused.state) == ("merge_unanswered", "assigned")
+    assert "merge" not in timers(world.states["a"])
+    world.commands("a", commands.ReplyToCustomer, text="Soon.")
+    assert world.status("a") == "pending"
+    world.delivers(twice=True)
+    assert (world.status("a"), world.ticket("b").absorbed) == ("pending", ())
+    world.one("b", wire.TicketSplitOff)
+
+
+def test_a_yes_for_a_ticket_that_is_closed_meanwhile_is_undone_too() -> None:
+    world = Threads("a", "b").merges("a", "b")
+    world.hears("a", MergeDue(), world.now + PATIENCE).commands("a", commands.SolveTicket)
+    standing = world.ticket("a").standing
+    assert isinstance(standing, Solved)
+    world.hears("a", CloseDue(), standing.close_at).delivers()
+    assert world.ticket("b").absorbed == ()
+
+
+def test_a_merge_timer_that_comes_too_early_or_too_late_changes_nothing() -> None:
+    world = Threads("a", "b").merges("a", "b")
+    world.hears("a", MergeDue())
+    assert world.last == ()
+    world.delivers().hears("a", MergeDue(), world.now + PATIENCE)
+    assert (world.last, world.status("a")) == ((), "merged")
+
+
+def test_a_note_says_that_more_messages_came_than_are_carried_after_a_merge() -> None:
+    world = Threads("a", "b").merges("a", "b")
+    for _ in range(HELD_MAX + 2):
+        world.writes("a")
+    note = world.one("a", wire.TicketNoteAdded)
+    assert (note.agent_id, "stay with this ticket" in note.text) == ("signalbox", True)
+
+
+def knowing(world: Threads, name: str, **facts: str) -> Threads:
+    """Give a ticket facts, however large."""
+    state = world.states[name]
+    assert state is not None
+    ticket = structs.replace(world.ticket(name), facts=facts)
+    world.states[name] = structs.replace(state, ticket=ticket)
+    return world
+
+
+def test_a_question_that_would_be_too_large_is_refused_by_name() -> None:
+    world = knowing(Threads("a", "b"), "a", log="x" * merging.ASKED_BYTES_MAX)
+    assert refusal(world.merges("a", "b")).reason == "merge_too_large"
+
+
+def test_a_target_takes_nobody_in_whose_facts_would_make_it_too_large() -> None:
+    half = "x" * (merging.ASKED_BYTES_MAX * 2 // 3)
+    world = knowing(knowing(Threads("a", "b"), "a", log=half), "b", trace=half)
+    assert refusal(world.merges("a", "b")).reason == "merge_too_large"
+
+
+def test_a_chain_that_messages_could_not_go_down_is_refused() -> None:
+    names = [f"t{n:02}" for n in range(merging.HOPS_MAX + 3)]
+    world = Threads(*names)
+    for name, into in pairwise(names[:-1]):
+        world.merges(name, into).delivers()
+        assert world.status(name) == "merged"
+    world.merges(names[-2], names[-1])
+    assert refusal(world, names[-2]).reason == "merge_chain_too_long"
+    name = world.writes(names[0])
+    world.delivers()
+    assert world.all(names[-2], wire.TicketMessageAdded)[-1].message_id == name
+
+
+# ------------------------------------------------------------------------------- carried into what is gone
+
+
+def closed_first() -> tuple[Threads, str]:
+    """The target closes, and before that is heard the source's customer writes."""
+    world = merged()
+    world.commands("b", commands.SolveTicket)
+    standing = world.ticket("b").standing
+    assert isinstance(standing, Solved)
+    world.hears("b", CloseDue(), standing.close_at)
+    return world, world.writes("a")
+
+
+def test_a_message_that_finds_its_target_closed_opens_a_follow_up_where_it_was_written() -> None:
+    world, name = closed_first()
+    first = world.ticket("a").ticket_id
+    world.delivers(twice=True)
+    told = world.all("a", wire.TicketOpened)
+    assert (len(told), told[-1].follows, told[-1].message_id) == (2, first, name)
+    assert world.rows[name] == (world.ticket("a").ticket_id, "carried")
+    assert len(world.all("b", wire.TicketOpened)) == 1
+
+
+def test_it_is_the_same_where_the_target_has_a_follow_up_of_its_own_already() -> None:
+    world, name = closed_first()
+    world.writes("b")
+    world.delivers()
+    assert not world.all("b", wire.TicketMessageAdded)
+    assert world.all("a", wire.TicketOpened)[-1].message_id == name
+
+
+def test_it_is_the_same_where_the_timer_of_the_target_is_late() -> None:
+    world = merged().commands("b", commands.SolveTicket)
+    standing = world.ticket("b").standing
+    assert isinstance(standing, Solved)
+    world.now = standing.close_at
+    name = world.writes("a")
+    world.delivers()
+    assert world.one("b", wire.TicketClosed)
+    assert world.all("a", wire.TicketOpened)[-1].message_id == name
+
+
+def test_a_message_that_comes_back_down_a_chain_goes_to_where_it_was_written() -> None:
+    world = Threads("a", "b", "c").merges("a", "b").delivers().merges("b", "c").delivers()
+    world.commands("c", commands.SolveTicket)
+    standing = world.ticket("c").standing
+    assert isinstance(standing, Solved)
+    world.hears("c", CloseDue(), standing.close_at)
+    name = world.writes("a")
+    world.hears("b", world.ways["a", "b"].pop(0)).delivers()
+    assert world.all("a", wire.TicketOpened)[-1].message_id == name
+    assert not world.all("b", wire.TicketMessageAdded)
+
+
+def test_a_message_that_comes_back_to_a_ticket_that_stands_alone_again_is_added_to_it() -> None:
+    world, name = closed_first()
+    del world.ways["b", "a"][:]
+    world.commands("a", commands.UnmergeTicket).delivers()
+    assert world.one("a", wire.TicketMessageAdded).message_id == name
+    assert world.rows[name] == (world.ticket("a").ticket_id, "carried")
+
+
+# ---------------------------------------------------------------------------------- what else is carried on
+
+
+def test_an_edit_in_a_merged_conversation_is_told_where_the_case_goes_on() -> None:
+    world = Threads("a", "b", "c").merges("a", "b").delivers().merges("b", "c").delivers()
+    example = MessageRevised.EXAMPLE | {"conversation_id": "a", "message_id": "a1"}
+    event = MessageRevised.model_validate(example)
+    world.hears("a", event).delivers(twice=True)
+    for name in "ac":
+        assert world.one(name, wire.TicketMessageRevised).message_id == "a1"
+
+
+def test_a_notice_of_a_merged_ticket_that_failed_is_noted_where_the_case_goes_on() -> None:
+    world = merged()
+    known = {"conversation_id": "a", "ticket_id": world.ticket("a").ticket_id}
+    event = NoticeFailed.model_validate(NoticeFailed.EXAMPLE | known)
+    world.hears("a", event).delivers(twice=True)
+    for name in "ab":
+        assert "did not reach the customer" in world.one(name, wire.TicketNoteAdded).text
+
+
+def test_a_merge_of_the_same_name_from_another_ticket_is_no_repeat() -> None:
+    world = Threads("a", "b", "c").merges("a", "b")
+    asked = world.ways["a", "b"][0]
+    assert isinstance(asked, merging.MergeAsked)
+    other = {"from_conversation_id": "c", "from_ticket_id": world.ticket("c").ticket_id}
+    world.delivers().hears("b", asked.model_copy(update=other))
+    one(world.last, merging.MergeAnswered)
+    assert [taken.conversation_id for taken in world.ticket("b").absorbed] == ["a", "c"]
+
+
+# ------------------------------------------------------------------------------------------ with the clocks
+
+
+def test_t22_the_clocks_of_both_keep_the_earliest_promise_and_are_their_own_after_a_split() -> None:
+    world = Threads("a")
+    world.now = at("09:30")
+    world.writes("b")
+    clocks = Clocks(world)
+    a, b = clocks.tells("first_response", "a"), clocks.tells("first_response", "b")
+    assert a < b
+    world.now = at("09:40")
+    world.merges("a", "b").delivers()
+    assert clocks.tells("first_response", "b") == a
+    assert world.ticket("b").dues["first_response"] == a
+    assert clocks.tells("resolution", "b") == clocks.was["resolution", "a"]
+    unmerges(world, "a")
+    assert (clocks.tells("first_response", "a"), clocks.tells("first_response", "b")) == (a, b)
+    assert world.ticket("b").dues["first_response"] == b
+
+
+class Clocks:
+    """The clocks of all conversations, fed with what the router tells; the router hears of them in turn."""
+
+    def __init__(self, world: Threads) -> None:
+        self.policy = PolicyHolder(EXAMPLES, CLOCKS).current
+        self.world = world
+        self.states: dict[str, Any] = {}
+        self.heard: dict[str, int] = defaultdict(int)
+        self.due: dict[tuple[str, str], datetime | None] = {}
+        self.was: dict[tuple[str, str], datetime | None] = {}
+
+    def tells(self, target: str, name: str) -> Any:
+        """Return when a clock of a conversation is due, as was told of it last."""
+        for thread in sorted(self.world.told):
+            while self.heard[thread] < len(self.world.told[thread]):
+                event = self.world.told[thread][self.heard[thread]]
+                self.heard[thread] += 1
+                done = sla.decide(self.states.get(thread), event, self.world.now, self.policy)
+                self.states[thread] = done.state
+                for told in done.events:
+                    key = told.target, thread
+                    self.was[key] = self.due.get(key) or self.was.get(key)
+                    self.due[key] = getattr(told, "due_at", None)
+                    self.world.hears(thread, told)
+        return self.due[target, name]
+
+
 # --------------------------------------------------------------------------------------------- persons
 
 
@@ -464,6 +820,60 @@ def test_an_erasure_in_a_merged_conversation_goes_on_to_what_the_target_took_ove
     ]
     assert world.one("a", wire.ConversationErased)
     assert not world.all("b", wire.ConversationErased)
+
+
+def erases(world: Threads, name: str = "a") -> Threads:
+    event = customers.CustomerErased(
+        conversation_id=name, by="ada", at=at("12:00"), customer_id="k1", members=("k1",)
+    )
+    return world.hears(name, event).delivers(twice=True)
+
+
+def told_facts() -> Threads:
+    facts = {"tried": "two browsers", "impact": "cannot order"}
+    world = Threads("a", "b", "c")
+    return world.commands("a", commands.EscalateTicket, reason="x", facts=facts)
+
+
+def test_an_erasure_while_the_question_is_out_overtakes_no_facts() -> None:
+    world = erases(told_facts().merges("a", "b"))
+    assert (world.status("a"), world.ticket("b").facts) == ("merged", {})
+    assert [(row.conversation_id, row.sources) for row in world.erased] == [
+        ("a", ()),
+        ("b", ("a",)),
+    ]
+
+
+def test_an_erasure_after_an_unmerge_reaches_what_the_target_told_of_the_case() -> None:
+    world = unmerges(told_facts().merges("a", "b").delivers(), "a")
+    assert [row.conversation_id for row in erases(world).erased] == ["a", "b"]
+
+
+def test_an_erasure_reaches_a_closed_target_of_a_closed_ticket() -> None:
+    world = told_facts().merges("a", "b").delivers().commands("b", commands.SolveTicket)
+    standing = world.ticket("b").standing
+    assert isinstance(standing, Solved)
+    world.hears("b", CloseDue(), standing.close_at).delivers()
+    assert [row.conversation_id for row in erases(world).erased] == ["a", "b"]
+
+
+def test_an_erasure_goes_down_a_chain_and_takes_what_came_through_it() -> None:
+    world = told_facts().merges("a", "b").delivers().merges("b", "c").delivers()
+    assert world.ticket("c").facts
+    assert [(row.conversation_id, row.sources) for row in erases(world).erased] == [
+        ("a", ()),
+        ("b", ("a",)),
+        ("c", ("b", "a")),
+    ]
+    assert world.ticket("c").facts == {}
+
+
+def test_erased_facts_do_not_come_back_when_another_case_leaves() -> None:
+    facts = {"tried": "two browsers", "impact": "cannot order"}
+    world = told_facts()
+    world.commands("c", commands.EscalateTicket, reason="x", facts=facts)
+    world.merges("a", "b").delivers().merges("c", "b").delivers()
+    assert unmerges(erases(world), "c").ticket("b").facts == {}
 
 
 def test_a_merge_of_customers_reaches_a_merged_ticket_too() -> None:

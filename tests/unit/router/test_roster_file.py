@@ -64,8 +64,26 @@ def mistakes(text: str, domain: str | None = None) -> list[str]:
         TABLE.replace("orders:6 payments:3", '"payments:3, orders:6"'),
         TABLE.replace("agent_id", " Agent_ID "),
         TABLE.replace(",main,", ",,"),
+        "sep=;\r\n" + TABLE.replace(",", ";"),
+        '"sep=,",,,,,,,\n' + TABLE,
+        "SEP=|\n" + TABLE.replace(",", "|"),
+        TABLE.replace("\n", ",\n"),
+        TABLE.replace("\n", ";;\n").replace(",", ";"),
     ],
-    ids=["commas", "semicolons", "tabs", "windows", "quoted", "header", "no domain"],
+    ids=[
+        "commas",
+        "semicolons",
+        "tabs",
+        "windows",
+        "quoted",
+        "header",
+        "no domain",
+        "sep=;",
+        "sep=, as it is saved again",
+        "sep=|",
+        "a comma at each end",
+        "semicolons at each end",
+    ],
 )
 def test_a_table_says_who_the_agents_are(text: str) -> None:
     assert agents(text) == (ADA,)
@@ -85,7 +103,12 @@ def test_a_table_says_who_the_agents_are(text: str) -> None:
         ("bo,,main,,,,many,", "line 2, capacity: 'many': must be a whole number from 0 to 100000"),
         ("bo,,main,,,,,", "line 2, capacity: '': a new agent needs one"),
         ("bo,,main,,,,1,chat", "line 2, channel_limits: 'chat': must be NAME:NUMBER, from 0"),
-        ("bo,,main,,,,1,,,", "line 2: has 10 cells, the header 8"),
+        ("bo,,main,,,,1,,,x", "line 2: has 10 cells, the header 8"),
+        ("bo,,main,,,,1,chat:000000000999999999999", "line 2, channel_limits: 'chat:000000000999"),
+        ("bo,,main,,,,1,chat:100001", "must be NAME:NUMBER, from 0 to 100000"),
+        ("bo,,main,,,,1,chat:" + "9" * 5_000, "must be NAME:NUMBER, from 0 to 100000"),
+        ("bo,,main,,orders:" + "0" * 4_999 + "5,,1,", "must be NAME:NUMBER, from 1 to 10"),
+        ("bo,,main,,,,1,chat:\u0663", "must be NAME:NUMBER, from 0 to 100000"),
         (f"bo,{'x' * 201},main,,,,1,", "must be at most 200 characters"),
         ('bo,"open', "line 2: is no row of a table"),
     ],
@@ -117,6 +140,11 @@ def test_the_header_is_checked(header: str, told: str) -> None:
     (said,) = mistakes(f"{header}\nada,x,y\n")
     assert "line 1, header" in said
     assert told in said
+
+
+def test_lines_are_counted_behind_a_first_line_that_names_the_separator() -> None:
+    (said,) = mistakes("sep=;\nagent_id;capacity;\nada;1;\nbo;x;\n")
+    assert said.startswith("agents.csv: line 4, capacity: 'x'")
 
 
 def test_an_empty_file_is_told_what_it_lacks() -> None:

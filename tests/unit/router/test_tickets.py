@@ -8,7 +8,7 @@ from schemas import commands, routing
 from schemas import tickets as wire
 from schemas.messages import MessageRevised
 from services.router.core.tickets.decide import CloseDue, timers
-from services.router.core.tickets.lifecycle import RevisedRow
+from services.router.core.tickets.rows import RevisedRow
 from services.router.core.tickets.state import Solved
 from tests.unit.router.stories import (
     CONVERSATION,
@@ -241,8 +241,8 @@ EAST = read_policy(
 
 def test_a_reply_asks_for_a_person_from_now_whatever_was_asked_before() -> None:
     case = opened().held_by("ada")
-    case.commands(commands.ReassignTicket, "09:03", queue="technical").held_by("nils", "09:04")
-    case.commands(commands.ReplyToCustomer, "09:05", agent="nils", text="Soon.")
+    case.commands(commands.ReassignTicket, "09:03", to_agent_id="bo").held_by("bo", "09:04")
+    case.commands(commands.ReplyToCustomer, "09:05", agent="bo", text="Soon.")
     case.hears(message("m2"), "11:00")
     work = case.one(routing.WorkRequested)
     assert (work.entered_at, work.relax_from) == (at("11:00"), at("11:00"))
@@ -271,7 +271,7 @@ def test_work_is_withdrawn_where_it_was_requested() -> None:
 
 
 def test_a_ticket_of_a_queue_that_is_gone_stays_in_its_domain() -> None:
-    case = opened().held_by("ada")
+    case = Case().hears(message(subject="API"), "09:00").held_by("nils")
     case.commands(commands.ReassignTicket, "09:02", queue="labs").held_by("nils", "09:03")
     case.commands(commands.ReplyToCustomer, "09:05", agent="nils", text="Soon.")
     case.policy = read_policy(ROUTING_YAML.replace("  labs: {desk: technical}\n", ""), None)

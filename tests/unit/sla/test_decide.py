@@ -27,6 +27,7 @@ from schemas.sla import (
     TargetMet,
     TargetPaused,
     TargetResumed,
+    TargetRetargeted,
     TargetStarted,
 )
 from schemas.tickets import (
@@ -39,8 +40,10 @@ from schemas.tickets import (
     TicketMessageAdded,
     TicketNoteAdded,
     TicketOpened,
+    TicketPrioritised,
     TicketReopened,
     TicketSolved,
+    TicketSplitOff,
     TicketStatusChanged,
     TicketTagged,
     TicketUnmerged,
@@ -896,4 +899,326 @@ def test_an_absorbed_tickets_oldest_unanswered_words_start_the_next_response() -
     started = story.the(TargetStarted)
     assert (started.target, started.started_at) == ("next_response", at("09:20"))
     story = Story().opened("09:00").answered("09:10")
-    story.when(TicketAbsorbed, "09:40", waiting_since=None).ignores(Ignored.CLOCKS_RUN_ON)
+    young = {"waiting_since": None, "other_opened_at": at("09:20"), "priority": 3}
+    assert story.when(TicketAbsorbed, "09:40", **young).told == ()
+
+
+# --------------------------------------------------------------------- other terms: merged, split, priority
+
+MERGE = {"merge_id": "m1", "from_conversation_id": "c9", "from_ticket_id": "t9"}
+
+
+def absorbed(story: Story, when: str, **fields: Any) -> Story:
+    """Another case comes in that is no more urgent; `since` and `opened` are its instants."""
+    known: dict[str, Any] = MERGE | {"priority": 3}
+    return story.when(TicketAbsorbed, when, **(known | fields))
+
+
+def split(story: Story, when: str, **fields: Any) -> Story:
+    known: dict[str, Any] = MERGE | {"priority": 3}
+    return story.when(TicketSplitOff, when, **(known | fields))
+
+
+def older_case(**more: Any) -> dict[str, Any]:
+    """A case of nine o'clock that waits for its first answer."""
+    return {"other_opened_at": at("09:00"), "waiting_since": at("09:00")} | more
+
+
+def test_T22_the_earliest_promise_survives_a_merge_for_the_response_and_for_the_resolution() -> (
+    None
+):
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case())
+    told = story.tells(TargetRetargeted, TargetRetargeted).the(TargetRetargeted, "first_response")
+    assert told.target_id == derive("target", "t1", "first_response", "1")
+    assert (told.reason, told.started_at, told.seconds) == ("absorbed", at("09:00"), 3600.0)
+    assert (told.before_due_at, told.due_at) == (at("10:30"), at("10:00"))
+    assert story.the(TargetRetargeted, "resolution").due_at == at("17:00")
+    assert next_due(story.state) == at("09:48")
+    breach = story.tick("10:00").the(TargetBreached)
+    assert breach.breached_at == at("10:00")
+    met = story.answered("10:12").the(TargetMet)
+    assert (met.elapsed_seconds, met.was_breached) == (4320.0, True)
+
+
+def test_T22_a_younger_case_leaves_the_promises_of_the_older_as_they_are() -> None:
+    young = {"other_opened_at": at("09:20"), "waiting_since": at("09:20")}
+    story = absorbed(Story().opened("09:00"), "09:40", **young)
+    assert story.told == ()
+    assert next_due(story.state) == at("09:48")
+
+
+def test_T22_the_other_ones_own_deadlines_are_kept_whatever_its_policy_and_its_pauses() -> None:
+    dues: dict[str, Any] = {"first_response": at("09:50"), "resolution": at("19:30")}
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case(dues=dues))
+    told = story.tells(TargetRetargeted).the(TargetRetargeted)
+    assert (told.target, told.due_at, told.seconds) == ("first_response", at("09:50"), 3000.0)
+    assert story.tick("09:50").the(TargetBreached).breached_at == at("09:50")
+
+
+def test_T22_a_resolution_that_stood_lends_no_deadline() -> None:
+    case: dict[str, Any] = {
+        "other_opened_at": at("2026-11-03T09:00:00+00:00"),
+        "waiting_since": None,
+        "dues": {},
+    }
+    story = absorbed(Story().opened("09:30"), "09:40", **case)
+    assert story.told == ()
+    assert next_due(story.state) == at("10:18")
+
+
+def test_T22_a_split_gives_the_old_deadlines_back_on_the_same_clocks() -> None:
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case())
+    split(story, "09:45").tells(TargetRetargeted, TargetRetargeted)
+    told = story.the(TargetRetargeted, "first_response")
+    assert told.target_id == derive("target", "t1", "first_response", "1")
+    assert (told.reason, told.started_at, told.due_at) == ("split_off", at("09:30"), at("10:30"))
+    assert story.the(TargetRetargeted, "resolution").due_at == at("17:30")
+    assert story.tick("10:18").the(TargetAtRisk).due_at == at("10:30")
+
+
+def test_T22_a_breach_that_was_the_other_ones_is_taken_back_when_it_is_split_off() -> None:
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case()).tick("10:00")
+    story.the(TargetBreached)
+    split(story, "10:05").tells(BreachRetracted, TargetRetargeted, TargetRetargeted)
+    assert story.the(BreachRetracted).answered_at == at("10:00")
+    assert story.tick("10:30").the(TargetBreached).breached_at == at("10:30")
+
+
+def test_T22_answered_words_of_another_case_are_owed_by_nobody_after_a_split() -> None:
+    story = Story().opened("09:00").answered("09:10")
+    absorbed(story, "09:40", waiting_since=at("09:20"), other_opened_at=at("09:20"))
+    assert story.the(TargetStarted).started_at == at("09:20")
+    told = split(story, "09:45").tells(TargetCancelled).the(TargetCancelled)
+    assert (told.target, told.reason) == ("next_response", "split_off")
+    assert next_due(story.state) == at("17:00")
+    story.tick("09:50").ignores(Ignored.NOTHING_DUE)
+
+
+def test_T22_a_next_response_that_broke_for_the_other_ones_words_alone_is_taken_back() -> None:
+    story = Story().opened("09:00").answered("09:10")
+    absorbed(story, "09:40", waiting_since=at("09:20"), other_opened_at=at("09:20")).tick("09:50")
+    split(story, "09:55").tells(BreachRetracted, TargetCancelled)
+
+
+def test_T22_after_a_split_the_clock_counts_from_the_tickets_own_oldest_words() -> None:
+    story = Story().opened("09:00").answered("09:10")
+    absorbed(story, "09:22", waiting_since=at("09:20"), other_opened_at=at("09:20"))
+    story.wrote("09:25", from_conversation_id="c9").wrote("09:35")
+    told = split(story, "09:40").the(TargetRetargeted)
+    assert (told.started_at, told.due_at) == (at("09:35"), at("10:05"))
+    assert story.tick("10:05").the(TargetBreached).breached_at == at("10:05")
+
+
+def test_T22_of_two_cases_the_one_that_stays_keeps_its_promise() -> None:
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case())
+    other = {"merge_id": "m2", "from_conversation_id": "c8", "from_ticket_id": "t8"}
+    case: dict[str, Any] = {"other_opened_at": at("09:15"), "waiting_since": at("09:15")}
+    absorbed(story, "09:41", **other, **case)
+    told = split(story, "09:45").the(TargetRetargeted, "first_response")
+    assert told.due_at == at("10:15")
+    split(story, "09:46", **other)
+    assert story.the(TargetRetargeted, "first_response").due_at == at("10:30")
+
+
+def test_T22_an_answer_to_both_pays_what_was_owed_for_the_other() -> None:
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case()).answered("09:50")
+    told = split(story, "09:55").tells(TargetRetargeted).the(TargetRetargeted)
+    assert (told.target, told.due_at) == ("resolution", at("17:30"))
+
+
+def test_T22_what_was_written_while_a_ticket_was_merged_is_owed_by_it_after_an_unmerge() -> None:
+    story = Story().opened("09:00").answered("09:10").when(TicketMerged, "09:30")
+    story.when(TicketUnmerged, "09:50", waiting_since=at("09:40"))
+    started = story.the(TargetStarted)
+    assert (started.target, started.started_at, started.due_at) == (
+        "next_response",
+        at("09:40"),
+        at("10:10"),
+    )
+    story = Story().opened("09:00").answered("09:10").when(TicketMerged, "09:30")
+    story.when(TicketUnmerged, "09:50", waiting_since=None).tells(TargetResumed)
+
+
+def test_T22_what_a_merged_ticket_lost_meanwhile_it_does_not_owe_when_it_stands_again() -> None:
+    story = Story().opened("09:00").answered("09:10")
+    absorbed(story, "09:40", waiting_since=at("09:20"), other_opened_at=at("09:20"))
+    story.when(TicketMerged, "09:41", merge_id="m7")
+    split(story, "09:42")
+    story.when(TicketUnmerged, "09:45", waiting_since=None)
+    assert story.the(TargetCancelled).reason == "split_off"
+    assert next_due(story.state) == at("17:00")
+
+
+def test_T22_a_case_told_again_with_less_owes_less() -> None:
+    story = absorbed(Story().opened("09:30"), "09:40", **older_case())
+    case = {"other_opened_at": at("09:15"), "waiting_since": at("09:15")}
+    told = absorbed(story, "09:45", **case).the(TargetRetargeted, "first_response")
+    assert (told.before_due_at, told.due_at) == (at("10:00"), at("10:15"))
+
+
+URGENT: dict[str, Any] = {
+    "priorities": {1: {"first_response": {"within": "20m"}, "resolution": {"within": "2h"}}}
+}
+
+
+def test_T18_another_priority_holds_the_same_clock_to_another_target_with_the_time_spent_kept() -> (
+    None
+):
+    story = Story(make_policy(**URGENT)).opened("09:00", priority=3)
+    story.policy = make_policy("v2", **URGENT)
+    story.when(TicketPrioritised, "09:05", before=3, priority=1)
+    told = story.tells(TargetRetargeted, TargetRetargeted).the(TargetRetargeted, "first_response")
+    assert told.target_id == derive("target", "t1", "first_response", "1")
+    assert (told.before_due_at, told.due_at, told.warn_at) == (
+        at("10:00"),
+        at("09:20"),
+        at("09:16"),
+    )
+    assert (told.reason, told.policy_version, told.started_at) == (
+        "priority_changed",
+        "v2",
+        at("09:00"),
+    )
+    assert story.answered("09:30").the(TargetMet).was_breached
+    story.when(TicketPrioritised, "09:40", before=1, priority=3)
+    told = story.tells(TargetRetargeted).the(TargetRetargeted)
+    assert (told.before_due_at, told.due_at) == (at("11:00"), at("17:00"))
+
+
+def test_T18_a_target_that_is_past_already_is_broken_at_once_as_of_its_instant() -> None:
+    story = Story(make_policy(**URGENT)).opened("09:00", priority=3)
+    story.when(TicketPrioritised, "09:30", before=3, priority=1)
+    breach = story.tick("09:30").the(TargetBreached)
+    assert (breach.breached_at, breach.detected_at) == (at("09:20"), at("09:30"))
+    story.when(TicketPrioritised, "09:40", before=1, priority=3)
+    assert all(event.target == "resolution" for event in story.told), "a breach is history"
+
+
+def test_T18_a_deadline_that_passed_before_the_priority_changed_is_broken_however_late_the_timer() -> (
+    None
+):
+    story = Story(make_policy(**URGENT)).opened("09:00", priority=1)
+    story.when(TicketPrioritised, "09:30", before=1, priority=3)
+    assert story.the(TargetBreached).breached_at == at("09:20")
+
+
+def test_T18_pauses_are_left_out_under_the_new_target_too() -> None:
+    story = Story(make_policy(**URGENT)).opened("09:00", priority=3).answered("09:00")
+    story.pending("09:30").when(TicketPrioritised, "10:30", before=3, priority=1)
+    told = story.the(TargetRetargeted)
+    assert (told.target, told.before_due_at, told.due_at) == ("resolution", None, None)
+    assert story.back("11:00").the(TargetResumed).due_at == at("12:30")
+
+
+def test_T18_another_calendar_of_the_new_priority_keeps_the_open_time_that_was_spent() -> None:
+    office: dict[str, Any] = {
+        "priorities": {4: {"resolution": {"within": "9h", "calendar": "office"}}}
+    }
+    story = Story(make_policy(**office)).opened("07:00", priority=3).answered("07:00")
+    told = story.when(TicketPrioritised, "10:00", before=3, priority=4).the(TargetRetargeted)
+    assert told.due_at == at("16:00"), "three of nine hours were spent by ten o'clock"
+    assert story.decision.remarks == ()
+
+
+def test_T18_what_the_new_priority_does_not_promise_ends_and_comes_back_as_the_same_clock() -> None:
+    story = Story(make_policy(**URGENT))
+    story.policy = only_urgent()
+    story.opened("09:00", priority=3)
+    assert story.told == ()
+    first = story.when(TicketPrioritised, "09:05", before=3, priority=1).the(
+        TargetStarted, "first_response"
+    )
+    assert (first.started_at, first.due_at) == (at("09:00"), at("09:20"))
+    story.when(TicketPrioritised, "09:06", before=1, priority=3)
+    story.tells(TargetCancelled, TargetCancelled)
+    assert story.the(TargetCancelled, "resolution").reason == "priority_changed"
+    assert next_due(story.state) is None
+    story.when(TicketPrioritised, "09:07", before=3, priority=1)
+    assert story.the(TargetResumed, "first_response").target_id == first.target_id
+    assert story.tick("09:20").the(TargetBreached).breached_at == at("09:20")
+
+
+def only_urgent() -> Policy:
+    sla = {
+        "default": "standard",
+        "policies": {"standard": {"calendar": "always", **URGENT}},
+    }
+    return build(
+        {
+            "sla.yaml": parse("sla.yaml", sla, SlaFile),
+            "calendars.yaml": parse("calendars.yaml", CALENDARS, CalendarsFile),
+        },
+        Path("policy"),
+        "v1",
+    )
+
+
+def test_T18_a_ticket_that_is_done_with_takes_no_new_targets() -> None:
+    story = Story(make_policy(**URGENT)).opened("09:00", priority=3).solved("09:30")
+    story.when(TicketPrioritised, "09:40", before=3, priority=1)
+    assert story.told == ()
+
+
+_MERGING = st.sampled_from(
+    ("wrote", "carried", "answered", "absorbed", "split", "pending", "back", "tick")
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    steps=st.lists(
+        st.tuples(_MERGING, st.integers(1, 4_000), st.integers(0, 3_000), st.sampled_from("mn")),
+        max_size=25,
+    )
+)
+def test_T22_however_cases_come_and_go_a_ticket_without_them_is_held_to_its_own_promises(
+    steps: list[tuple[str, int, int, str]],
+) -> None:
+    policy = make_policy(**URGENT, resolution={"within": "8h", "pauses": ["pending"]})
+    story = Story(policy).opened("09:00", priority=3)
+    alone = Story(policy).opened("09:00", priority=3)
+    now = at("09:00")
+    for act, gap, lag, merge in [*steps, ("split", 1, 0, "m"), ("split", 1, 0, "n")]:
+        now += timedelta(seconds=gap)
+        known = MERGE | {"merge_id": merge, "from_conversation_id": merge, "priority": 3}
+        since = now - timedelta(seconds=lag)
+        both: TicketEvent | Tick | None = None
+        match act:
+            case "absorbed":
+                event = ticket_event(
+                    TicketAbsorbed, now, **known, waiting_since=since, other_opened_at=since
+                )
+                story.apply(event, now)
+            case "split":
+                story.apply(ticket_event(TicketSplitOff, now, **known), now)
+            case "carried" if any(
+                one.conversation_id == merge
+                for one in story.state.tickets[0].sources  # type: ignore[union-attr]
+            ):
+                event = ticket_event(TicketMessageAdded, now, from_conversation_id=merge)
+                story.apply(event, now)
+            case "wrote":
+                both = ticket_event(TicketMessageAdded, now)
+            case "answered":
+                both = ticket_event(TicketAnswered, now)
+            case "pending":
+                both = ticket_event(TicketStatusChanged, now, before="queued", status="pending")
+            case "back":
+                both = ticket_event(TicketStatusChanged, now, before="pending", status="queued")
+            case _:
+                both = Tick()
+        if both is not None:
+            story.apply(both, now)
+            alone.apply(both, now)
+    now += timedelta(seconds=1)
+    story.apply(Tick(), now)
+    alone.apply(Tick(), now)
+    assert story.state is not None
+    assert alone.state is not None
+    for kind in ("first_response", "resolution", "next_response"):
+        mine = story.state.tickets[0].open_target(kind)
+        other = alone.state.tickets[0].open_target(kind)
+        assert (mine is None) == (other is None)
+        if mine is not None and other is not None:
+            assert (mine.phase, mine.terms, mine.own) == (other.phase, other.terms, None)
+            assert mine.breach is None or other.breach is not None

@@ -33,7 +33,7 @@ class OneOf:
         return message.names.get(self.what) in self.allowed
 
     def says(self, message: Facts) -> str:
-        return f"{self.what}: {_plain(message.names.get(self.what))}"
+        return f"{self.what}: {plain(message.names.get(self.what))}"
 
     def follows_from(self, other: "Test") -> bool:
         return (
@@ -433,7 +433,8 @@ def _any_in(wanted: Sequence[str], text: str) -> bool:
     return any(part in text for part in wanted)
 
 
-def _plain(value: Named) -> str:
+def plain(value: Named) -> str:
+    """Return a value of a condition in words."""
     match value:
         case None:
             return "none"

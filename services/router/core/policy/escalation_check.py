@@ -1,21 +1,19 @@
-"""What is wrong with the escalation part of `routing.yaml`: names that do not exist, and ways that do not lead up.
-
-With what an escalated ticket asks for, since whoever checks a policy must know that too.
-"""
+"""What is wrong with the escalation part of `routing.yaml`: names that do not exist, and ways that do not lead up."""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
-from msgspec import structs
-
-from services.router.core.assignment.requirement import Requirement, SkillNeed
-from services.router.core.policy.findings import Finding, known
+from services.router.core.policy.findings import Finding, known, nearest
 from services.router.core.policy.policy_model import ROUTING_FILE, RoutingModel
 
 if TYPE_CHECKING:
     from services.router.core.policy.policy import Policy
+
+_TAG: Final = re.compile(r"[a-z0-9_]{1,64}")
+"""What a tag looks like, as commands and rules may give them."""
 
 
 def check_escalation(routing: RoutingModel) -> None:
@@ -71,26 +69,42 @@ def find_in_escalation(policy: Policy) -> Iterable[Finding]:
             )
     for queue, action in escalation.on_overload.items():
         path = f"escalation.on_overload.{queue}"
+        if queue not in routing.assignment.overload:
+            yield Finding(
+                "error",
+                ROUTING_FILE,
+                path,
+                f"never happens: nothing says when {queue} is too long. Add, for example,"
+                f" assignment.overload.{queue}: {{at: 100, clear_below: 80}}",
+            )
         if action.escalate and routing.queues[queue].desk == "technical":
             yield Finding(
                 "warning", ROUTING_FILE, path, "its tickets are with the technical desk already"
             )
+    yield from _find_in_tags(policy)
 
 
-def with_skills(
-    own: Requirement, skills: tuple[SkillNeed, ...], *, replaces: bool = False
-) -> Requirement:
-    """Add skills to what a ticket asks; of one that it asks already the higher level counts, and the longer patience."""
-    if replaces:
-        return structs.replace(own, skills=skills)
-    needs = {need.skill: need for need in own.skills}
-    for added in skills:
-        known = needs.get(added.skill)
-        needs[added.skill] = added if known is None else _harder(known, added)
-    return structs.replace(own, skills=tuple(needs[name] for name in sorted(needs)))
-
-
-def _harder(one: SkillNeed, other: SkillNeed) -> SkillNeed:
-    stays = None in (one.relax_after, other.relax_after)
-    patience = None if stays else max(one.relax_after or 0, other.relax_after or 0)
-    return SkillNeed(one.skill, max(one.level, other.level), patience)
+def _find_in_tags(policy: Policy) -> Iterable[Finding]:
+    """Return the tags of on-call levels that no ticket can ever have."""
+    by_rules = {tag for rule in policy.rules for tag in rule.tags}
+    for name, level in policy.routing.escalation.on_call.items():
+        for tag in level.tags:
+            path = f"escalation.on_call.{name}.tags"
+            if tag in by_rules:
+                continue
+            if policy.causes is not None and tag not in policy.causes.tags:
+                known_tags = {*by_rules, *policy.causes.tags}
+                yield Finding(
+                    "error",
+                    ROUTING_FILE,
+                    path,
+                    f"{tag!r}: no rule gives this tag, and causes.yaml does not know it, so no ticket"
+                    f" ever has it{nearest(tag, known_tags)}",
+                )
+            elif not _TAG.fullmatch(tag):
+                yield Finding(
+                    "error",
+                    ROUTING_FILE,
+                    path,
+                    f"{tag!r}: no ticket can have this tag; tags are of a-z, 0-9 and _, at most 64",
+                )

@@ -36,7 +36,10 @@ class UnansweredAction(TargetAction):
 
 
 class AgeAction(TargetAction):
-    """Once the ticket has waited `hours` with the front line, counted from when the customer began to wait."""
+    """Once the ticket has waited `hours` with the front line, counted from when the customer began to wait.
+
+    Time in which it rests (pending, on hold, snoozed) does not count.
+    """
 
     hours: Hours = Field(examples=["hours: 24"])
 

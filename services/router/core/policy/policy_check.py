@@ -10,11 +10,8 @@ from msgspec import structs
 from services.router.core.assignment import requirement as requirements
 from services.router.core.assignment.requirement import Requirement
 from services.router.core.policy.condition import OneOf
-from services.router.core.policy.escalation_check import (
-    check_escalation,
-    find_in_escalation,
-    with_skills,
-)
+from services.router.core.policy.escalation_check import check_escalation, find_in_escalation
+from services.router.core.policy.escalation_skills import with_skills
 from services.router.core.policy.findings import Finding
 from services.router.core.policy.findings import known as _known
 from services.router.core.policy.policy_model import (

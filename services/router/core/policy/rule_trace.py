@@ -15,6 +15,7 @@ from services.router.core.policy.condition import (
     OneOf,
     Share,
     Test,
+    plain,
     test_names,
 )
 from services.router.core.policy.facts import Facts
@@ -73,7 +74,7 @@ def unmet(condition: Condition, message: Facts) -> tuple[Unmet, ...]:
 def _wants(test: Test) -> str:
     match test:
         case OneOf(allowed=allowed):
-            return _one_of(sorted(map(_plain, allowed)))
+            return _one_of(sorted(map(plain, allowed)))
         case Between(queue=queue):
             return f"{test.bounds} in {queue}" if queue else test.bounds
         case Share(percent=percent):
@@ -96,7 +97,7 @@ def _one_of(texts: Sequence[str]) -> str:
 def _found(test: Test, message: Facts) -> str:
     match test:
         case OneOf(what=what):
-            return _plain(message.names.get(what))
+            return plain(message.names.get(what))
         case Between():
             n = test.number(message)
             return "unknown" if n is None else f"{n:g}"
@@ -110,13 +111,3 @@ def _found(test: Test, message: Facts) -> str:
             return "; ".join(inner.says(message))
         case AnyOf():
             return "none of them"
-
-
-def _plain(value: str | bool | None) -> str:
-    match value:
-        case None:
-            return "none"
-        case bool():
-            return "yes" if value else "no"
-        case str():
-            return value

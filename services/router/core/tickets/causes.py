@@ -14,6 +14,7 @@ from pydantic import Field, StringConstraints
 from schemas.commands import Tag
 from schemas.tickets import Desk
 from services.router.core.policy.findings import Finding, known, nearest
+from services.router.core.policy.lexicon import fold
 from services.router.core.policy.policy_model import PolicyMistake, RoutingModel
 from services.router.core.policy.rule_model import Language, Model
 
@@ -139,7 +140,7 @@ def find_in_causes(causes: Causes, routing: RoutingModel) -> Iterable[Finding]:
                 f"has no words in {', '.join(lacking)}, which routing.yaml answers in",
             )
     for index, name in enumerate(routing.escalation.on_causes):
-        if not causes.is_cause(name):
+        if not any(fold(name) == fold(cause) for cause in causes.model.causes):
             yield Finding(
                 "error",
                 "routing.yaml",

@@ -27,10 +27,14 @@ from schemas.merging import (
     ErasureCarried,
     MergeAnswered,
     MergeAsked,
+    MergeChanged,
     MergeEnded,
     MergeEvent,
     MergeUndone,
     MessageCarried,
+    MessageReturned,
+    NoteCarried,
+    RevisionCarried,
 )
 from schemas.messages import MessageReceived, MessageRevised
 from schemas.notifications import NoticeFailed, NoticeUnknown
@@ -53,30 +57,27 @@ from schemas.sla import (
     TargetMet,
     TargetPaused,
     TargetResumed,
+    TargetRetargeted,
     TargetStarted,
 )
 from services.router.core.policy.policy import Policy
 from services.router.core.tickets import (
+    absorbed,
     escalation,
     lifecycle,
     merge,
     orders,
 )
-from services.router.core.tickets.lifecycle import (
-    SIGNALBOX,
-    ErasedRow,
-    MessageRow,
-    MovedRow,
-    RevisedRow,
-    Story,
-)
+from services.router.core.tickets.rows import ErasedRow, MessageRow, MovedRow, RevisedRow
 from services.router.core.tickets.state import (
     PAST_MAX,
     SEEN_MAX,
     Assigned,
     Contact,
     Conversation,
+    Into,
     Merged,
+    Merging,
     Offered,
     OnHold,
     Past,
@@ -87,6 +88,7 @@ from services.router.core.tickets.state import (
     Spam,
     Ticket,
 )
+from services.router.core.tickets.story import SIGNALBOX, Story
 
 CLOSE: Final = "close"
 """The timer that ends the reopen window."""
@@ -96,6 +98,10 @@ WAKE: Final = "wake"
 
 RISE: Final = "rise"
 """The timer that moves a ticket up by its age."""
+
+
+MERGE: Final = "merge"
+"""The timer that gives up a merge whose question nobody answers."""
 
 
 class CloseDue(Struct, frozen=True):
@@ -110,10 +116,15 @@ class RiseDue(Struct, frozen=True):
     """A ticket may have waited with the front line for too long."""
 
 
-TIMERS: Final[dict[str, CloseDue | WakeDue | RiseDue]] = {
+class MergeDue(Struct, frozen=True):
+    """A question to another ticket may have stayed without an answer for too long."""
+
+
+TIMERS: Final[dict[str, CloseDue | WakeDue | RiseDue | MergeDue]] = {
     CLOSE: CloseDue(),
     WAKE: WakeDue(),
     RISE: RiseDue(),
+    MERGE: MergeDue(),
 }
 """What each timer says when it fires."""
 
@@ -144,6 +155,7 @@ Event = (
     | CloseDue
     | WakeDue
     | RiseDue
+    | MergeDue
 )
 
 
@@ -180,9 +192,7 @@ def _apply(
         case MessageRevised():
             return _revised(state, event, now)
         case Command():
-            return _command(
-                state or Conversation(event.conversation_id), event, now, policy, occurred_at
-            )
+            return _command(state, event, now, policy, occurred_at)
         case MergeEvent():
             return _merging(state, event, now, policy)
         case CloseDue():
@@ -191,6 +201,8 @@ def _apply(
             return _wake(state, now, policy)
         case RiseDue():
             return _rise(state, now, policy)
+        case MergeDue():
+            return _merge_unanswered(state, now)
         case CustomerEvent():
             return _customer(state, event, now)
         case _ if state is None or state.ticket is None:
@@ -214,6 +226,8 @@ def timers(state: Conversation | None) -> dict[str, datetime]:
         return {}
     ticket = state.ticket
     due = {} if ticket.rise_at is None else {RISE: ticket.rise_at}
+    if ticket.merging is not None and ticket.merging.asked_at is not None:
+        due[MERGE] = ticket.merging.asked_at + merge.PATIENCE
     match ticket.standing:
         case Solved(close_at=at) | Spam(close_at=at):
             return {**due, CLOSE: at}
@@ -319,6 +333,8 @@ def _revised(state: Conversation | None, message: MessageRevised, now: datetime)
         return Decision(state, (), (row,))
     story = Story(state.conversation_id, state.ticket, now)
     lifecycle.message_revised(story, message)
+    if isinstance(state.ticket.standing, Merged):
+        merge.carry_revision(story, message)
     state = _remember(structs.replace(state, ticket=story.ticket), seen)
     return Decision(state, tuple(story.events), (row,))
 
@@ -355,6 +371,7 @@ def _added(
     lifecycle.add_message(story, message, is_automatic=is_automatic, from_conversation_id=via)
     _keep(story, message)
     if not is_automatic:
+        absorbed.wrote(story, ticket, message.content.occurred_at, via)
         _woken_by_customer(story, policy)
         escalation.by_silence(story, policy)
         escalation.by_words(story, message.content.fields, policy)
@@ -389,6 +406,7 @@ def _reopened(
 ) -> Decision:
     story = Story(state.conversation_id, ticket, now)
     lifecycle.add_message(story, message, is_automatic=False, from_conversation_id=via)
+    absorbed.wrote(story, ticket, message.content.occurred_at, via)
     lifecycle.reopen(story, message, policy)
     escalation.by_reopening(story, policy)
     escalation.by_words(story, message.content.fields, policy)
@@ -410,6 +428,7 @@ def _opened(
     story = lifecycle.open_ticket(message, number, before, now, policy)
     story.change(moved_at=now, waiting_since=message.content.occurred_at, unanswered=1)
     escalation.by_words(story, message.content.fields, policy)
+    escalation.by_tags(story, story.ticket.tags, policy)
     outcome = "followed_up" if before is not None else "opened"
     return Decision(
         structs.replace(left, ticket=story.ticket),
@@ -423,12 +442,24 @@ def _opened(
 
 
 def _carry(
-    state: Conversation, ticket: Ticket, message: MessageReceived, now: datetime, hops: int = 0
+    state: Conversation,
+    ticket: Ticket,
+    message: MessageReceived,
+    now: datetime,
+    merge_id: str = "",
+    hops: int = 0,
 ) -> Decision:
     """What is written in a merged ticket goes on to the one that it went into."""
     assert isinstance(ticket.standing, Merged)
     story = Story(state.conversation_id, ticket, now)
-    merge.carry(story, message, hops)
+    merge.carry(story, message, merge_id or ticket.standing.merge_id, hops)
+    match _set_aside_reason(message):
+        case None:
+            merge.wrote(story, message.content.occurred_at)
+        case "outbound":
+            merge.answered_elsewhere(story, message.content.occurred_at)
+        case _:
+            pass
     row = _row(message, ticket.standing.into_ticket_id, "carried", now)
     return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
 
@@ -438,11 +469,23 @@ def _carried(state: Conversation, event: MessageCarried, now: datetime, policy: 
     if event.message.message_id in state.seen:
         return Decision(state, ignored="message_repeated")
     ticket = state.ticket
-    if ticket is not None and isinstance(ticket.standing, Merged):
+    if ticket is None or ticket.ticket_id != event.ticket_id or _is_over(ticket, now):
+        # A timer that is late must not keep a dead ticket open: it is closed first, and what was merged into it with it.
+        ended = _closed(state, now) if ticket is not None and _is_over(ticket, now) else None
+        left = state if ended is None else ended.state or state
+        return Decision(
+            _remember(left, event.message.message_id),
+            (*(() if ended is None else ended.events), merge.give_back(event)),
+            (),
+            () if ended is None else ended.closed,
+        )
+    if isinstance(ticket.standing, Merged):
         if event.hops >= HOPS_MAX:
-            return Decision(state, ignored="carried_too_far")
+            # No chain that long is made; were there one, the message must still not be lost.
+            return Decision(_remember(state, event.message.message_id), (merge.give_back(event),))
         remembered = _remember(state, event.message.message_id)
-        return _carry(remembered, ticket, event.message, now, event.hops + 1)._replace(messages=())
+        carried = _carry(remembered, ticket, event.message, now, event.merge_id, event.hops + 1)
+        return carried._replace(messages=())
     message = event.message.model_copy(update={"conversation_id": state.conversation_id})
     decision = _message(state, message, now, policy, via=event.from_conversation_id)
     moved = tuple(
@@ -454,6 +497,50 @@ def _carried(state: Conversation, event: MessageCarried, now: datetime, policy: 
     return decision._replace(events=told, messages=moved)
 
 
+def _is_over(ticket: Ticket, now: datetime) -> bool:
+    """Whether the reopen window is over, though the timer may be late."""
+    match ticket.standing:
+        case Solved(close_at=close_at) | Spam(close_at=close_at):
+            return now >= close_at
+        case _:
+            return False
+
+
+def _returned(
+    state: Conversation, event: MessageReturned, now: datetime, policy: Policy
+) -> Decision:
+    """A message that was carried from here found its target closed: it is this conversation's after all.
+
+    Its row stands already, so that it is counted once.
+    """
+    message = event.message
+    seen = f"returned/{event.merge_id}/{message.message_id}"
+    if seen in state.seen:
+        return Decision(state, ignored="message_repeated")
+    known = tuple(one for one in state.seen if one != message.message_id)
+    state = _remember(structs.replace(state, seen=known), seen)
+    ended = Decision(state)
+    ticket = state.ticket
+    if (
+        ticket is not None
+        and isinstance(ticket.standing, Merged)
+        and ticket.standing.merge_id == event.merge_id
+    ):
+        # What it was merged into is closed, whether we were told already or not.
+        ended = _closed(state, now)
+    decision = _message(ended.state or state, message, now, policy)
+    moved = tuple(
+        MovedRow((row.message_id,), row.ticket_id)
+        for row in decision.messages
+        if isinstance(row, MessageRow) and row.ticket_id is not None
+    )
+    return decision._replace(
+        events=(*ended.events, *decision.events),
+        messages=moved,
+        closed=(*ended.closed, *decision.closed),
+    )
+
+
 def _merging(
     state: Conversation | None, event: MergeEvent, now: datetime, policy: Policy
 ) -> Decision:
@@ -463,15 +550,18 @@ def _merging(
             return _asked(state, event, now, policy)
         case MessageCarried():
             return _carried(state or Conversation(event.conversation_id), event, now, policy)
+        case MessageReturned():
+            return _returned(state or Conversation(event.conversation_id), event, now, policy)
+        case ErasureCarried():
+            return _erasure_carried(state, event, now)
+        case MergeAnswered():
+            return _answered(state, event, now)
         case _ if state is None or state.ticket is None:
             return Decision(state, ignored="no_open_ticket")
-        case ErasureCarried():
-            return _erasure_carried(state, state.ticket, event, now)
-        case MergeAnswered() if event.ticket_id == state.ticket.ticket_id:
-            return _answered(state, state.ticket, event, now)
-        case MergeUndone() if event.ticket_id == state.ticket.ticket_id:
-            story = Story(state.conversation_id, state.ticket, now)
-            return _told(state, story, None if merge.let_go(story, event) else "merge_unknown")
+        case MergeUndone() | MergeChanged() if event.ticket_id == state.ticket.ticket_id:
+            return _brings_less(state, state.ticket, event, now, policy)
+        case RevisionCarried() | NoteCarried() if event.ticket_id == state.ticket.ticket_id:
+            return _word_carried(state, state.ticket, event, now)
         case MergeEnded() if event.ticket_id == state.ticket.ticket_id:
             standing = state.ticket.standing
             if not isinstance(standing, Merged) or standing.merge_id != event.merge_id:
@@ -493,9 +583,9 @@ def _asked(
         return Decision(
             state, (merge.answer(event, "target_closed" if is_past else "target_unknown"),)
         )
-    if any(one.merge_id == event.merge_id for one in ticket.absorbed):
+    if merge.has_taken(ticket, event):
         return Decision(state, (merge.answer(event, reference=ticket.reference),))
-    seen = f"merge/{event.merge_id}"
+    seen = f"merge/{event.merge_id}/{event.from_ticket_id}"
     if seen in state.seen:
         # It was refused, passed on or undone. What has come of it meanwhile must not come of it twice.
         return Decision(state, ignored="merge_repeated")
@@ -511,14 +601,87 @@ def _asked(
     return _told(state, story, None)
 
 
-def _answered(state: Conversation, ticket: Ticket, event: MergeAnswered, now: datetime) -> Decision:
+def _brings_less(
+    state: Conversation,
+    ticket: Ticket,
+    event: MergeUndone | MergeChanged,
+    now: datetime,
+    policy: Policy,
+) -> Decision:
+    story = Story(state.conversation_id, ticket, now)
+    if isinstance(event, MergeUndone):
+        is_known = merge.let_go(story, event, policy)
+    else:
+        is_known = merge.changed(story, event, policy)
+    return _told(state, story, None if is_known else "merge_unknown")
+
+
+def _word_carried(
+    state: Conversation, ticket: Ticket, event: RevisionCarried | NoteCarried, now: datetime
+) -> Decision:
+    """What came up in a merged case is told here, where it goes on; or passed on, where this one is merged too."""
+    if isinstance(event, RevisionCarried):
+        seen = f"{event.message.message_id}/{event.message.input_id}"
+    else:
+        seen = f"note/{event.note_id}"
+    if seen in state.seen:
+        return Decision(state, ignored="message_repeated")
+    state = _remember(state, seen)
+    story = Story(state.conversation_id, ticket, now)
+    is_merged = isinstance(ticket.standing, Merged)
+    match event:
+        case _ if is_merged and event.hops >= HOPS_MAX:
+            return Decision(state, ignored="carried_too_far")
+        case RevisionCarried() if is_merged:
+            merge.carry_revision(story, event.message, event.hops + 1)
+        case RevisionCarried():
+            lifecycle.message_revised(story, event.message)
+        case NoteCarried() if is_merged:
+            merge.carry_note(story, event.note_id, event.text, event.hops + 1)
+        case NoteCarried():
+            lifecycle.note(story, event.note_id, SIGNALBOX, event.text)
+    return _told(state, story, None)
+
+
+def _answered(state: Conversation | None, event: MergeAnswered, now: datetime) -> Decision:
+    ticket = None if state is None else state.ticket
+    if state is None or ticket is None or ticket.ticket_id != event.ticket_id:
+        return _answered_late(state, event)
     merging = ticket.merging
     if merging is None or merging.merge_id != event.merge_id:
-        return Decision(state, ignored="merge_unknown")
+        standing = ticket.standing
+        if isinstance(standing, Merged) and standing.merge_id == event.merge_id:
+            return Decision(state, ignored="merge_unknown")
+        return _answered_late(state, event)
     story = Story(state.conversation_id, ticket, now)
     if event.is_accepted:
         merge.granted(story, event, merging)
+        state = merge.remembering(state, Into(event.into_conversation_id, event.into_ticket_id))
         return _told(state, story, None)
+    return _not_merged(state, ticket, merging, event.reason, now)
+
+
+def _answered_late(state: Conversation | None, event: MergeAnswered) -> Decision:
+    """The source does not wait for this answer any more. A target that has taken it in has to let it go."""
+    if not event.is_accepted:
+        return Decision(state, ignored="merge_unknown")
+    return Decision(state, (merge.late_yes(event),))
+
+
+def _merge_unanswered(state: Conversation | None, now: datetime) -> Decision:
+    """Nobody answers: the ticket is its own again, and can be worked on."""
+    due = timers(state).get(MERGE)
+    if state is None or state.ticket is None or due is None or now < due:
+        return Decision(state, ignored="nothing_due")
+    merging = state.ticket.merging
+    assert merging is not None, "its timer runs"
+    return _not_merged(state, state.ticket, merging, "merge_unanswered", now)
+
+
+def _not_merged(
+    state: Conversation, ticket: Ticket, merging: Merging, reason: str, now: datetime
+) -> Decision:
+    story = Story(state.conversation_id, ticket, now)
     story.change(merging=None)
     refused = MergeTicket(
         command_id=merging.merge_id,
@@ -528,24 +691,31 @@ def _answered(state: Conversation, ticket: Ticket, event: MergeAnswered, now: da
         into_conversation_id=merging.into_conversation_id,
         into_ticket_id=merging.into_ticket_id,
     )
-    story.events.append(orders.refused(refused, event.reason, ticket, now))
+    story.events.append(orders.refused(refused, reason, ticket, now))
     return _told(state, story, None)
 
 
-def _erasure_carried(
-    state: Conversation, ticket: Ticket, event: ErasureCarried, now: datetime
-) -> Decision:
-    """Whoever wrote in a case that was merged into this one is to be forgotten: what came from that case goes."""
-    story = Story(state.conversation_id, ticket, now)
-    merge.forget(story, event.from_conversation_id)
-    if isinstance(ticket.standing, Merged) and event.hops < HOPS_MAX:
-        merge.carry_erasure(
-            story, event.members, event.message_ids, event.by, event.at, event.hops + 1
-        )
-    row = ErasedRow(
-        state.conversation_id, event.members, event.message_ids, (event.from_conversation_id,)
+def _erasure_carried(state: Conversation | None, event: ErasureCarried, now: datetime) -> Decision:
+    """Whoever wrote in a case that was ever merged into one of these is to be forgotten: what came from that case goes.
+
+    So it does where the case has left again, or the ticket is closed: its story is told on.
+    """
+    if state is None:
+        return Decision(None, ignored="no_conversation")
+    seen = f"erased/{event.from_conversation_id}/{event.at.isoformat()}"
+    if seen in state.seen:
+        return Decision(state, ignored="erasure_repeated")
+    state = _remember(state, seen)
+    sources = (event.from_conversation_id, *event.path)
+    if state.ticket is not None:
+        story = Story(state.conversation_id, state.ticket, now)
+        absorbed.forget(story, sources)
+        state = structs.replace(state, ticket=story.ticket)
+    told = merge.carry_erasure(
+        state, event.members, event.message_ids, event.by, event.at, came=event
     )
-    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events), (row,))
+    row = ErasedRow(state.conversation_id, event.members, event.message_ids, sources)
+    return Decision(state, told, (row,))
 
 
 # ------------------------------------------------------------------------------------------ customers
@@ -628,10 +798,7 @@ def _erased(state: Conversation, event: CustomerErased, now: datetime) -> Decisi
     told: list[Payload] = [
         wire.ConversationErased(conversation_id=state.conversation_id, by=event.by, at=now)
     ]
-    if ticket is not None and isinstance(ticket.standing, Merged):
-        story = Story(state.conversation_id, ticket, now)
-        merge.carry_erasure(story, members, event.message_ids, event.by, now)
-        told += story.events
+    told += merge.carry_erasure(state, members, event.message_ids, event.by, now)
     row = ErasedRow(state.conversation_id, members, event.message_ids)
     return Decision(structs.replace(state, ticket=ticket, past=past), tuple(told), (row,))
 
@@ -671,7 +838,11 @@ def _rise(state: Conversation | None, now: datetime, policy: Policy) -> Decision
     if state is None or state.ticket is None or due is None or now < due:
         return Decision(state, ignored="nothing_due")
     story = Story(state.conversation_id, state.ticket, now)
-    escalation.by_age(story, due, policy)
+    # The policy may say something else by now than when the timer was set.
+    escalation.set_timer(story, policy)
+    due = story.ticket.rise_at
+    if due is not None and now >= due:
+        escalation.by_age(story, due, policy)
     return _told(state, story, None)
 
 
@@ -679,8 +850,15 @@ def _rise(state: Conversation | None, now: datetime, policy: Policy) -> Decision
 
 
 def _command(
-    state: Conversation, command: AnyCommand, now: datetime, policy: Policy, occurred_at: datetime
+    state: Conversation | None,
+    command: AnyCommand,
+    now: datetime,
+    policy: Policy,
+    occurred_at: datetime,
 ) -> Decision:
+    if state is None:
+        # Nothing is kept of a conversation that nobody wrote in: whoever invents ids must not fill the store.
+        return Decision(None, (orders.refused(command, "ticket_unknown", None, now),))
     seen = f"command/{command.command_id}"
     if seen in state.seen:
         return Decision(state, ignored="command_repeated")
@@ -696,6 +874,9 @@ def _command(
         refusal = orders.obey(story, state, command, policy, occurred_at)
     if refusal is not None:
         return Decision(state, (orders.refused(command, refusal, ticket, now),))
+    if story.ticket.merging is not None and ticket.merging is None:
+        asked = story.ticket.merging
+        state = merge.remembering(state, Into(asked.into_conversation_id, asked.into_ticket_id))
     ignored = None if story.events else "changes_nothing"
     back: tuple[MovedRow, ...] = ()
     if isinstance(ticket.standing, Merged) and ticket.standing.carried:
@@ -745,7 +926,20 @@ def _routing(story: Story, event: RoutingEvent, policy: Policy) -> str | None:
 
 
 def _exhausted(story: Story, event: AssignmentExhausted, policy: Policy) -> None:
-    if policy.routing.escalation.on_exhausted and escalation.can_rise(story.ticket):
+    ticket = story.ticket
+    if ticket.delegation is not None:
+        # Nobody wants the part; the case is its owner's as before.
+        lifecycle.give_back(
+            story,
+            ids.derive("return", ticket.ticket_id, event.work_id),
+            SIGNALBOX,
+            "everyone who was asked for the part has declined",
+            ticket.delegation,
+            policy,
+        )
+    elif ticket.excluded:
+        lifecycle.ask_again(story, policy)
+    elif policy.routing.escalation.on_exhausted and escalation.can_rise(ticket):
         escalation.hand_over(
             story, policy, reason="everyone who could take it has declined", by_rule="on_exhausted"
         )
@@ -791,8 +985,12 @@ def _clock(story: Story, event: SlaEvent, policy: Policy) -> str | None:
         case TargetAtRisk() | TargetBreached():
             return _risk(story, event, policy)
         case _ if event.target == "resolution":
-            return "no_response_clock"
-        case TargetStarted(due_at=due_at) | TargetResumed(due_at=due_at):
+            return _resolution(story, event)
+        case (
+            TargetStarted(due_at=due_at)
+            | TargetResumed(due_at=due_at)
+            | TargetRetargeted(due_at=due_at)
+        ):
             lifecycle.set_due(story, event.target, due_at)
             return None
         case TargetPaused() | TargetMet() | TargetCancelled():
@@ -800,6 +998,25 @@ def _clock(story: Story, event: SlaEvent, policy: Policy) -> str | None:
             return None
         case _:
             return "changes_no_ticket"
+
+
+def _resolution(story: Story, event: SlaEvent) -> str | None:
+    """Know the deadline, which is nobody's place in a queue: where the ticket is merged, it is to be kept there."""
+    match event:
+        case (
+            TargetStarted(due_at=due_at)
+            | TargetResumed(due_at=due_at)
+            | TargetRetargeted(due_at=due_at)
+        ):
+            resolve_by = due_at
+        case TargetPaused() | TargetMet() | TargetCancelled():
+            resolve_by = None
+        case _:
+            return "changes_no_ticket"
+    if resolve_by == story.ticket.resolve_by:
+        return "changes_no_ticket"
+    story.change(resolve_by=resolve_by)
+    return None
 
 
 def _risk(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) -> str | None:
@@ -822,5 +1039,7 @@ def _notice_lost(story: Story, event: NoticeFailed | NoticeUnknown) -> str | Non
         text = f"The notice “{event.occasion}” did not reach the customer {how}"
     else:
         text = f"Nobody knows whether the notice “{event.occasion}” arrived {how}"
+    if isinstance(story.ticket.standing, Merged):
+        merge.carry_note(story, event.notice_id, text)
     lifecycle.note(story, event.notice_id, SIGNALBOX, text)
     return None

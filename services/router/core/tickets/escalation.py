@@ -2,23 +2,24 @@
 
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Final, Literal
 
 from schemas import ids
 from schemas import tickets as wire
-from schemas.commands import EscalateTicket
 from schemas.sla import TargetAtRisk, TargetBreached
-from services.router.core.policy.escalation_check import with_skills
 from services.router.core.policy.escalation_model import OnCallModel, TargetAction
+from services.router.core.policy.escalation_skills import with_skills
+from services.router.core.policy.lexicon import fold
 from services.router.core.policy.policy import Policy
-from services.router.core.tickets.lifecycle import (
-    SIGNALBOX,
-    Story,
-    asked_in,
-    move_to_queue,
-    next_work_id,
-    note,
-)
-from services.router.core.tickets.state import Assigned, Offered, OnHold, Queued, Snoozed, Ticket
+from services.router.core.tickets.lifecycle import move_to_queue, note
+from services.router.core.tickets.state import Assigned, Offered, Queued, Ticket
+from services.router.core.tickets.story import SIGNALBOX, Story, asked_in, next_work_id
+
+FACTS_MAX: Final = 32
+"""How many facts a ticket keeps."""
+
+FACT_LENGTH_MAX: Final = 2_000
+"""How many characters one of them may have, its name included."""
 
 
 def required_facts(queue: str, policy: Policy) -> tuple[str, ...]:
@@ -32,19 +33,35 @@ def missing_facts(known: Mapping[str, str], queue: str, policy: Policy) -> tuple
     return tuple(name for name in required_facts(queue, policy) if not known.get(name, "").strip())
 
 
-def refusal(ticket: Ticket, command: EscalateTicket, policy: Policy) -> str | None:
-    """Return why the command cannot be done, or None. Facts handed over earlier count."""
-    to_queue = command.queue or policy.routing.escalation.to_queue
+def _are_too_large(facts: Mapping[str, str]) -> bool:
+    return len(facts) > FACTS_MAX or any(
+        len(name) + len(value) > FACT_LENGTH_MAX for name, value in facts.items()
+    )
+
+
+def refusal(
+    ticket: Ticket, asked_queue: str | None, facts: Mapping[str, str], policy: Policy
+) -> str | None:
+    """Return why the ticket cannot be handed over (to the policy's queue, for None), or None. Earlier facts count."""
+    to_queue = asked_queue or policy.routing.escalation.to_queue
     queue = policy.queue(to_queue)
     if queue is None:
         return f"queue_unknown: {to_queue}"
     if queue.desk != "technical":
         return f"queue_not_technical: {to_queue}"
-    if ticket.queue == to_queue or (command.queue is None and ticket.desk == "technical"):
+    if ticket.queue == to_queue or (asked_queue is None and ticket.desk == "technical"):
         return "already_there"
-    missing = missing_facts({**ticket.facts, **command.facts}, to_queue, policy)
+    if ticket.forced_owner_id is not None:
+        return "owner_forced"
+    known = {**ticket.facts, **facts}
+    missing = missing_facts(known, to_queue, policy)
     if missing:
         return f"facts_missing: {', '.join(missing)}"
+    if facts and _are_too_large(known):
+        return (
+            f"facts_too_large: a ticket keeps at most {FACTS_MAX} facts,"
+            f" each with its name of at most {FACT_LENGTH_MAX} characters"
+        )
     return None
 
 
@@ -64,12 +81,14 @@ def hand_over(
     facts: Mapping[str, str] | None = None,
     by_rule: str | None = None,
     due_at: datetime | None = None,
+    to_agent_id: str | None = None,
+    transfer: Literal["", "direct", "forced"] = "",
 ) -> None:
     """Move the case up. It keeps its age, its customer, what it asks for and all that is known; its clocks run on.
 
     The patience of what it asks begins anew: it is asked of others, who have not been waited for yet. One that went to and
-    fro too often goes to whoever of technical support had it last, and stays with them. `due_at` is when a timer should
-    have done it.
+    fro too often goes to whoever of technical support had it last, and stays with them; else `to_agent_id` is asked first, or
+    has it by `transfer`. `due_at` is when a timer should have done it.
     """
     rules = policy.routing.escalation
     before = story.ticket
@@ -78,13 +97,16 @@ def hand_over(
     _go_up(story, target, policy)
     story.change(
         facts={**before.facts, **(facts or {})},
-        priority=min(before.priority, rules.raise_priority_to or before.priority),
         last_agent_id=before.keeper_id,
         delegation=None,
         rise_at=None,
     )
     if before.desk == "service":
-        story.change(front_queue=before.queue, front_agent_id=story.ticket.last_agent_id)
+        story.change(
+            front_queue=before.queue,
+            front_agent_id=story.ticket.last_agent_id,
+            front_asked=before.asked or before.requirement,
+        )
     story.tell(
         wire.TicketEscalated,
         command_id=command_id,
@@ -97,18 +119,26 @@ def hand_over(
         due_at=due_at,
         late_seconds=0 if due_at is None else max((story.now - due_at).total_seconds(), 0.0),
     )
-    owner_id = _forced_owner(before, policy)
-    if owner_id is not None and story.ticket.forced_owner_id is None:
-        story.change(forced_owner_id=owner_id)
-        story.tell(wire.TicketOwnerForced, owner_id=owner_id, queue=target, returns=before.returns)
+    if rules.raise_priority_to is not None and rules.raise_priority_to < before.priority:
+        _change_priority(
+            story,
+            rules.raise_priority_to,
+            "escalated",
+            command_id=command_id,
+            agent_id=agent_id,
+            by_rule=by_rule,
+        )
+    owner_id = forced_owner(before, policy)
+    if owner_id is not None:
+        _force_owner(story, owner_id)
     if not isinstance(before.standing, Queued):
         story.move(Queued(next_work_id(before)), "escalated", agent_id)
     story.request_work(
         "escalated",
         policy,
         relax_from=story.now,
-        preferred=owner_id,
-        transfer="" if owner_id is None else "forced",
+        preferred=owner_id or to_agent_id,
+        transfer=transfer if owner_id is None else "forced",
     )
 
 
@@ -125,11 +155,27 @@ def _go_up(story: Story, target: str, policy: Policy) -> None:
         story.change(**asked_in(target, asked, story.ticket.rule, policy))
 
 
-def _forced_owner(ticket: Ticket, policy: Policy) -> str | None:
-    """Return who keeps a ticket that technical support gave back as often as is allowed, and that comes up again."""
+def forced_owner(ticket: Ticket, policy: Policy) -> str | None:
+    """Return who keeps a ticket that technical support gave back as often as is allowed, if it came up again now."""
     if ticket.desk != "service" or ticket.returns < policy.routing.escalation.forced_owner_after:
         return None
-    return ticket.forced_owner_id or ticket.technical_agent_id
+    return ticket.technical_agent_id
+
+
+def _force_owner(story: Story, owner_id: str) -> None:
+    story.change(forced_owner_id=owner_id)
+    ticket = story.ticket
+    story.tell(
+        wire.TicketOwnerForced, owner_id=owner_id, queue=ticket.queue, returns=ticket.returns
+    )
+
+
+def change_owner(story: Story, agent_id: str | None) -> None:
+    """Make somebody else the owner of a ticket whose owner is forced, and say so."""
+    owner_id = story.ticket.forced_owner_id
+    if owner_id is not None and agent_id not in (None, owner_id):
+        assert agent_id is not None
+        _force_owner(story, agent_id)
 
 
 # ---------------------------------------------------------------------------------------- back again
@@ -153,18 +199,35 @@ def front_queue(ticket: Ticket, policy: Policy) -> str | None:
     return policy.routing.escalation.return_to
 
 
-def give_back(story: Story, command_id: str, agent_id: str, reason: str, policy: Policy) -> None:
-    """Put the ticket back with the front line, where whoever had it is asked first. It keeps its age; its clocks run on."""
+def give_back(
+    story: Story,
+    command_id: str,
+    agent_id: str,
+    reason: str,
+    policy: Policy,
+    *,
+    to_queue: str | None = None,
+    to_agent_id: str | None = None,
+    transfer: Literal["", "direct", "forced"] = "",
+) -> None:
+    """Put the ticket back with the front line. It keeps its age; its clocks run on; what was asked above falls away.
+
+    It goes to the queue that it came from, or to `to_queue`; whoever had it there is asked first, or `to_agent_id`.
+    """
     before = story.ticket
-    target = front_queue(before, policy)
+    target = to_queue or front_queue(before, policy)
     assert target is not None, "return_refusal has seen to it"
-    front_agent_id = before.front_agent_id
+    front_agent_id = to_agent_id or before.front_agent_id
     story.withdraw_work("returned")
+    if before.front_asked is not None:
+        story.change(requirement=before.front_asked, asked=None)
     move_to_queue(story, target, policy)
     story.change(
-        technical_agent_id=before.assignee_id or agent_id,
+        technical_agent_id=_technical_agent(before, agent_id),
         returns=before.returns + 1,
         last_agent_id=front_agent_id or before.last_agent_id,
+        delegation=None,
+        front_asked=None,
     )
     story.tell(
         wire.TicketReturned,
@@ -179,7 +242,18 @@ def give_back(story: Story, command_id: str, agent_id: str, reason: str, policy:
     )
     if not isinstance(before.standing, Queued):
         story.move(Queued(next_work_id(before)), "returned", agent_id)
-    story.request_work("returned", policy, relax_from=story.now, preferred=front_agent_id)
+    story.request_work(
+        "returned", policy, relax_from=story.now, preferred=front_agent_id, transfer=transfer
+    )
+
+
+def _technical_agent(ticket: Ticket, agent_id: str) -> str | None:
+    """Return who of technical support had the ticket last: whoever took it, else whoever gives it back unseen."""
+    if ticket.technical_agent_id is not None:
+        return ticket.technical_agent_id
+    # The front line may take back what nobody above has taken; that makes nobody there its owner.
+    giver = ticket.assignee_id or agent_id
+    return None if giver == ticket.front_agent_id else giver
 
 
 # ------------------------------------------------------------------------------------------- by rule
@@ -203,6 +277,22 @@ def set_priority(
     by_rule: str | None = None,
 ) -> None:
     """Give the ticket a priority, and its request for a person a new place."""
+    _change_priority(
+        story, priority, reason, command_id=command_id, agent_id=agent_id, by_rule=by_rule
+    )
+    if story.ticket.work_id is not None:
+        story.repeat_work(story.ticket.work_id, "priority_changed")
+
+
+def _change_priority(
+    story: Story,
+    priority: int,
+    reason: str,
+    *,
+    command_id: str | None,
+    agent_id: str | None,
+    by_rule: str | None,
+) -> None:
     before = story.ticket.priority
     story.change(priority=priority)
     story.tell(
@@ -214,8 +304,6 @@ def set_priority(
         agent_id=agent_id,
         by_rule=by_rule,
     )
-    if story.ticket.work_id is not None:
-        story.repeat_work(story.ticket.work_id, "priority_changed")
 
 
 def act(
@@ -251,15 +339,17 @@ def by_words(story: Story, fields: Mapping[str, str], policy: Policy) -> None:
     """Hand a case over that a message is classified as one of technical support's."""
     rules = policy.routing.escalation
     for kind, names in (("intent", rules.on_intents), ("cause", rules.on_causes)):
-        name = fields.get(kind, "")
-        if name and name in names and can_rise(story.ticket):
+        said = fold(fields.get(kind, "").strip())
+        name = next((name for name in names if said and fold(name) == said), None)
+        if name is not None and can_rise(story.ticket):
             act(story, UP, f"on_{kind}s.{name}", policy)
 
 
 def by_tags(story: Story, tags: Iterable[str], policy: Policy) -> None:
     """Hand a case over that was tagged with a cause of technical support's."""
+    folded = {fold(tag) for tag in tags}
     for name in policy.routing.escalation.on_causes:
-        if name in tags and can_rise(story.ticket):
+        if fold(name) in folded and can_rise(story.ticket):
             act(story, UP, f"on_causes.{name}", policy)
 
 
@@ -278,14 +368,14 @@ def by_silence(story: Story, policy: Policy) -> None:
 
 
 def set_timer(story: Story, policy: Policy) -> None:
-    """Set, move or clear the instant at which time alone moves the ticket up."""
+    """Set, move or clear the instant at which time alone moves the ticket up. While it rests no time passes for it."""
     rule = policy.routing.escalation.after
     ticket = story.ticket
-    waits = isinstance(ticket.standing, Queued | Offered | Assigned | OnHold | Snoozed)
+    waits = isinstance(ticket.standing, Queued | Offered | Assigned)
     if rule is None or ticket.has_aged or not can_rise(ticket) or not waits:
         rise_at = None
     else:
-        rise_at = ticket.entered_at + timedelta(hours=rule.hours)
+        rise_at = ticket.entered_at + ticket.rested + timedelta(hours=rule.hours)
     if rise_at != ticket.rise_at:
         story.change(rise_at=rise_at)
 
@@ -322,7 +412,8 @@ def call_out(story: Story, policy: Policy) -> None:
         if why is None or name in story.ticket.paged:
             continue
         story.change(paged=(*story.ticket.paged, name))
-        if level.queue is not None and level.queue != story.ticket.queue:
+        is_free = story.ticket.forced_owner_id is None
+        if is_free and level.queue is not None and level.queue != story.ticket.queue:
             _move_to_call(story, level.queue, name, policy)
         if level.page:
             _page(story, name, why)
@@ -372,5 +463,5 @@ def _page(story: Story, name: str, why: str) -> None:
         story,
         ids.derive("note", "paged", name, ticket.ticket_id, str(story.ticket.version)),
         SIGNALBOX,
-        f"Whoever is on call for {name} was paged ({why}).",
+        f"Whoever is on call for {name} is to be paged ({why}).",
     )

@@ -1,22 +1,17 @@
 """The steps of a ticket's life, each a straight line: what changes, and what is told of it."""
 
 from datetime import datetime
-from typing import Any, Final, Literal, NamedTuple
+from typing import Literal
 
 from msgspec import structs
 
 from schemas import ids
 from schemas import tickets as wire
 from schemas.messages import MessageReceived, MessageRevised
-from schemas.payload import Payload
-from schemas.routing import WorkRequested, WorkWithdrawn
-from services.router.core.assignment import requirement as requirements
-from services.router.core.assignment.requirement import Requirement
 from services.router.core.policy import rules
 from services.router.core.policy.policy import Policy
-from services.router.core.policy.rules import Rule
-from services.router.core.tickets.known_agent import KnownAgent
 from services.router.core.tickets.state import (
+    ELSEWHERE,
     Contact,
     Delegation,
     OnHold,
@@ -26,211 +21,15 @@ from services.router.core.tickets.state import (
     Snoozed,
     Solved,
     Spam,
-    Standing,
     Ticket,
 )
-
-SIGNALBOX = "signalbox"
-"""Who writes a note that no person wrote."""
-
-
-class MessageRow(NamedTuple):
-    """What became of a message: `outcome` is opened, followed_up, added, reopened, carried, or why it was set aside."""
-
-    message_id: str
-    input_id: str
-    ticket_id: str | None
-    conversation_id: str
-    kind: str
-    outcome: str
-    at: datetime
-    text: str
-
-
-class ErasedRow(NamedTuple):
-    """What is kept of `members` in a conversation is to be removed: their messages, and all of their tickets.
-
-    So is what the conversation's ticket took over from the cases of `sources`.
-    """
-
-    conversation_id: str
-    members: tuple[str, ...]
-    message_ids: tuple[str, ...]
-    sources: tuple[str, ...] = ()
-
-
-class MovedRow(NamedTuple):
-    """Messages that belong to another ticket than it was said: carried to it, or come back from it."""
-
-    message_ids: tuple[str, ...]
-    ticket_id: str
-
-
-class RevisedRow(NamedTuple):
-    """What a message says now; empty where its writer took it back."""
-
-    message_id: str
-    text: str
-
-
-ELSEWHERE: Final = "elsewhere"
-"""Who answered, where nobody of the roster did: somebody at the channel itself."""
-
-
-class Story:
-    """One ticket within one decision: it changes step by step, and what is told is numbered on the way."""
-
-    def __init__(self, conversation_id: str, ticket: Ticket, now: datetime) -> None:
-        self.conversation_id = conversation_id
-        self.ticket = ticket
-        self.now = now
-        self.events: list[Payload] = []
-        self.command_id: str | None = None
-        """The command that is being obeyed, if one is."""
-
-    def change(self, **fields: Any) -> None:
-        """Replace fields of the ticket. Whoever becomes its last agent has to do with it now."""
-        if fields.get("last_agent_id", self.ticket.last_agent_id) != self.ticket.last_agent_id:
-            fields.setdefault("last_agent_at", self.now)
-        standing = fields.get("standing")
-        if standing is not None and standing.status != self.ticket.standing.status:
-            fields.setdefault("moved_at", self.now)
-        self.ticket = structs.replace(self.ticket, **fields)
-
-    def tell(self, kind: type[wire.TicketEvent], /, **fields: Any) -> None:
-        """Tell a fact about the ticket, under its next version."""
-        self.change(version=self.ticket.version + 1, updated_at=self.now)
-        self.events.append(
-            kind(
-                ticket_id=self.ticket.ticket_id,
-                conversation_id=self.conversation_id,
-                version=self.ticket.version,
-                at=self.now,
-                **fields,
-            )
-        )
-
-    def move(
-        self, standing: Standing, reason: str, agent_id: str | None = None, **more: Any
-    ) -> None:
-        """Move the ticket on and say so; `more` are further fields of the event."""
-        before = self.ticket.standing.status
-        self.change(standing=standing)
-        self.tell(
-            wire.TicketStatusChanged,
-            before=before,
-            status=standing.status,
-            reason=reason,
-            agent_id=agent_id,
-            queue=self.ticket.queue,
-            command_id=self.command_id,
-            **more,
-        )
-
-    def request_work(
-        self,
-        reason: str,
-        policy: Policy,
-        *,
-        relax_from: datetime | None = None,
-        preferred: str | None = None,
-        preferred_at: datetime | None = None,
-        excluded: tuple[str, ...] = (),
-        transfer: Literal["", "direct", "forced"] = "",
-    ) -> None:
-        """Ask for a person: the ticket stands queued under a new work id, in the domain that its queue has now.
-
-        `relax_from` is when the patience of what it asks begins (None: when it entered). The longer ago the preferred
-        agent had to do with the customer, at `preferred_at` or as the ticket knows, the less they are waited for. `transfer`
-        gives it to them without an offer.
-        """
-        work_id = next_work_id(self.ticket)
-        queue = policy.queue(self.ticket.queue)
-        self.change(
-            works=self.ticket.works + 1,
-            standing=Queued(work_id),
-            domain=self.ticket.domain if queue is None else queue.domain,
-            relax_from=relax_from,
-        )
-        if policy.routing.assignment.on_policy_change == "reevaluate":
-            self._ask_as_now(policy)
-        if preferred_at is None and preferred == self.ticket.last_agent_id:
-            preferred_at = self.ticket.last_agent_at
-        known = policy.known_agent_of(self.ticket.rule)
-        self._ask(work_id, reason, preferred, excluded, known, preferred_at, transfer)
-
-    def _ask_as_now(self, policy: Policy) -> None:
-        """Ask what the ticket's rule asks by the present policy, where both still are in the rule's queue."""
-        ticket = self.ticket
-        rule = policy.by_name.get(ticket.rule)
-        if rule is None or rule.queue != ticket.queue or ticket.policy_version == policy.version:
-            return
-        spoken = ticket.requirement.language or ticket.contact.language
-        own = own_requirement(rule, spoken, policy)
-        self.change(policy_version=policy.version, **asked_in(ticket.queue, own, rule.name, policy))
-
-    def repeat_work(self, work_id: str, reason: str) -> None:
-        """Tell assignment of a new priority or deadline of the request that stands: its place changes, and nothing else."""
-        self._ask(work_id, reason, None, ())
-
-    def _ask(
-        self,
-        work_id: str,
-        reason: str,
-        preferred: str | None,
-        excluded: tuple[str, ...],
-        known: KnownAgent | None = None,
-        preferred_at: datetime | None = None,
-        transfer: Literal["", "direct", "forced"] = "",
-    ) -> None:
-        self.change(asked_due_at=self.ticket.due_at)
-        ticket = self.ticket
-        hold = None if known is None or preferred is None else known.hold(preferred_at, self.now)
-        self.events.append(
-            WorkRequested(
-                domain=ticket.domain,
-                work_id=work_id,
-                ticket_id=ticket.ticket_id,
-                conversation_id=self.conversation_id,
-                queue=ticket.queue,
-                priority=ticket.priority,
-                cost=ticket.cost,
-                requirement=requirements.to_wire(ticket.requirement),
-                entered_at=ticket.entered_at,
-                relax_from=ticket.relax_from,
-                preferred_agent_id=preferred,
-                excluded_agent_ids=excluded,
-                channel=ticket.contact.channel,
-                hold_seconds=hold,
-                due_at=ticket.due_at,
-                transfer=transfer,
-                customer_id=ticket.contact.customer_id,
-                known_patience_seconds=0 if known is None else known.patience.total_seconds(),
-                known_half_life_seconds=0 if known is None else known.half_life.total_seconds(),
-                reason=reason,
-                rule=ticket.rule,
-                policy_version=ticket.policy_version,
-            )
-        )
-
-    def withdraw_work(self, reason: str) -> None:
-        """Tell assignment that nobody is needed any more, if somebody was."""
-        work_id = self.ticket.work_id
-        if work_id is not None:
-            self.events.append(
-                WorkWithdrawn(
-                    domain=self.ticket.domain,
-                    work_id=work_id,
-                    ticket_id=self.ticket.ticket_id,
-                    conversation_id=self.conversation_id,
-                    reason=reason,
-                )
-            )
-
-
-def next_work_id(ticket: Ticket) -> str:
-    """Name the ticket's next request for a person."""
-    return ids.derive("work", ticket.ticket_id, str(ticket.works + 1))
+from services.router.core.tickets.story import (
+    SIGNALBOX,
+    Story,
+    asked_in,
+    next_work_id,
+    own_requirement,
+)
 
 
 def contact_of(message: MessageReceived) -> Contact:
@@ -339,18 +138,6 @@ def open_ticket(
     return story
 
 
-def own_requirement(rule: Rule, language: str | None, policy: Policy) -> Requirement:
-    """Return what a rule itself asks for a customer of a language."""
-    spoken = policy.language(language) if rule.is_language_asked else None
-    return structs.replace(rule.requirement, language=spoken)
-
-
-def asked_in(queue: str, own: Requirement, rule: str, policy: Policy) -> dict[str, Any]:
-    """Return the fields of a ticket that say what it asks in a queue: all of it, and its own part where that is less."""
-    asked = policy.asked_in(queue, own, rule)
-    return {"requirement": asked, "asked": None if asked == own else own}
-
-
 def add_message(
     story: Story,
     message: MessageReceived,
@@ -386,10 +173,12 @@ def add_message(
     )
 
 
-def resume(story: Story, policy: Policy) -> None:
-    """The customer answered what we waited for: back to the queue, to whoever answered last if they are free."""
+def resume(
+    story: Story, policy: Policy, reason: str = "customer_replied", agent_id: str | None = None
+) -> None:
+    """The customer is waited for no more: a new wait begins, and whoever answered last is asked first."""
     story.change(entered_at=story.now)
-    wake(story, policy, "customer_replied")
+    wake(story, policy, reason, agent_id)
 
 
 def wake(story: Story, policy: Policy, reason: str, agent_id: str | None = None) -> None:
@@ -424,15 +213,19 @@ def snooze(story: Story, agent_id: str, until: datetime) -> None:
 
 def set_aside_as_spam(story: Story, agent_id: str, reason: str, policy: Policy) -> None:
     """It is no customer's. It can be restored as long as a solved ticket can be reopened."""
+    ticket = story.ticket
+    spam = Spam(agent_id, story.now + policy.reopen_window, ticket.waiting_since, ticket.unanswered)
     story.withdraw_work("spam")
     # What was owed to a customer is owed to nobody.
     story.change(delegation=None, waiting_since=None, unanswered=0, dues={}, paged=())
-    story.move(Spam(agent_id, story.now + policy.reopen_window), "spam", agent_id, detail=reason)
+    story.move(spam, "spam", agent_id, detail=reason)
 
 
-def restore(story: Story, agent_id: str, policy: Policy) -> None:
-    """It was a customer after all: the ticket waits again, at its age, and answers what it had."""
-    story.change(waiting_since=story.ticket.customer_wrote_at)
+def restore(story: Story, agent_id: str, spam: Spam, policy: Policy) -> None:
+    """It was a customer after all: the ticket waits again, and owes what it owed; at its age, if it owed anything."""
+    story.change(waiting_since=spam.waiting_since, unanswered=spam.unanswered)
+    if not spam.unanswered:
+        story.change(entered_at=story.now)
     story.move(Queued(next_work_id(story.ticket)), "restored", agent_id)
     story.request_work(
         "restored", policy, relax_from=story.now, preferred=story.ticket.last_agent_id
@@ -444,7 +237,7 @@ def delegate(
 ) -> None:
     """A colleague does a part; the owner stays responsible, and does not get it back by chance."""
     story.withdraw_work("delegated")
-    story.change(delegation=Delegation(owner_id, to_agent_id, task), last_agent_id=owner_id)
+    story.change(delegation=Delegation(owner_id, task), last_agent_id=owner_id)
     story.tell(
         wire.TicketDelegated,
         command_id=command_id,
@@ -489,6 +282,19 @@ def give_back(
     if not isinstance(story.ticket.standing, Queued):
         story.move(Queued(next_work_id(story.ticket)), "returned", agent_id)
     story.request_work("returned", policy, relax_from=story.ticket.relax_from, preferred=owner_id)
+
+
+def ask_again(story: Story, policy: Policy) -> None:
+    """Everyone but those who were not to be asked has declined: ask them too, before anything else is made of it."""
+    left_out = ", ".join(story.ticket.excluded)
+    note(
+        story,
+        ids.derive("note", "asked_again", story.ticket.work_id or ""),
+        SIGNALBOX,
+        f"Everyone but {left_out}, who gave it away, has declined. All are asked again.",
+    )
+    story.withdraw_work("exhausted")
+    story.request_work("exhausted", policy, relax_from=story.ticket.relax_from)
 
 
 def set_due(story: Story, target: str, due_at: datetime | None) -> None:
@@ -605,9 +411,15 @@ def message_revised(story: Story, message: MessageRevised) -> None:
 
 
 def wait_for_customer(story: Story, agent_id: str) -> None:
-    """An answer is out: until the customer writes, nobody's capacity is taken. What waits for a third party goes on to."""
-    if isinstance(story.ticket.standing, Pending | OnHold):
-        return
+    """An answer is out: until the customer writes, nobody's capacity is taken. What waits for a third party goes on to.
+
+    A ticket that nobody of ours had goes to whoever answers it first.
+    """
+    match story.ticket.standing:
+        case OnHold():
+            return
+        case Pending(agent_id=before) if before != ELSEWHERE or agent_id == ELSEWHERE:
+            return
     story.withdraw_work("pending")
     story.move(Pending(agent_id), "answered", agent_id)
 
@@ -700,6 +512,8 @@ def without_person(ticket: Ticket) -> Ticket:
     # What is on its way to a merge is the customer's own words, and what a colleague was asked may name them.
     if kept.merging is not None:
         kept = structs.replace(kept, merging=structs.replace(kept.merging, messages=()))
+    bare = tuple(structs.replace(one, facts={}) for one in kept.absorbed)
+    kept = structs.replace(kept, absorbed=bare)
     if kept.delegation is not None:
         kept = structs.replace(kept, delegation=structs.replace(kept.delegation, task=""))
     if isinstance(kept.standing, OnHold):

@@ -5,7 +5,7 @@ them every command has an outcome in every standing.
 """
 
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, Literal
 
 from msgspec import structs
 
@@ -36,20 +36,26 @@ from services.router.core.tickets import (
     lifecycle,
     merge,
 )
-from services.router.core.tickets.lifecycle import Story
 from services.router.core.tickets.state import (
     Conversation,
     Merged,
+    OnHold,
     Past,
+    Pending,
     Queued,
     Resting,
+    Snoozed,
     Solved,
     Spam,
     Ticket,
 )
+from services.router.core.tickets.story import Story, next_work_id
 
 UNTIL_MAX: Final = timedelta(days=366)
 """How far ahead a ticket may be put away."""
+
+TAGS_MAX: Final = 100
+"""How many tags a ticket may have by command."""
 
 
 def refused(
@@ -171,8 +177,7 @@ def _obey_further(
         case MarkTicketAsSpam():
             return _spam(story, command, policy)
         case RestoreTicket():
-            lifecycle.restore(story, command.agent_id, policy)
-            return None
+            return _restore(story, command, policy)
         case MergeTicket():
             return _merge(story, state, command)
         case UnmergeTicket():
@@ -182,19 +187,27 @@ def _obey_further(
 
 
 def _may_act(ticket: Ticket, agent_id: str) -> bool:
-    """Whoever has the ticket acts on it, and whoever delegated it; while nobody has it, anyone may."""
+    """Whoever has the ticket acts on it, and whoever delegated it; while it is nobody's, anyone may."""
     delegation = ticket.delegation
-    is_owner = delegation is not None and delegation.owner_id == agent_id
-    return is_owner or ticket.assignee_id in (None, agent_id)
+    if delegation is not None and delegation.owner_id == agent_id:
+        return True
+    if ticket.assignee_id is None:
+        return delegation is None
+    return ticket.assignee_id == agent_id
+
+
+def _may_answer(ticket: Ticket, agent_id: str) -> bool:
+    """As `_may_act`, but for a ticket that waits for somebody of ours: two might answer it at once."""
+    if ticket.work_id is not None and ticket.assignee_id is None and ticket.delegation is None:
+        return False
+    return _may_act(ticket, agent_id)
 
 
 def _reply(
     story: Story, command: ReplyToCustomer, policy: Policy, occurred_at: datetime
 ) -> str | None:
     ticket = story.ticket
-    if ticket.assignee_id is None and ticket.delegation is None:
-        return "not_assignee"
-    if not _may_act(ticket, command.agent_id):
+    if not _may_answer(ticket, command.agent_id):
         return "not_assignee"
     refusal = _cause_refusal(ticket, command.cause, policy) if command.solves else None
     if refusal is not None:
@@ -244,7 +257,7 @@ def _solve(story: Story, command: SolveTicket, policy: Policy, occurred_at: date
 def _escalate(story: Story, command: EscalateTicket, policy: Policy) -> str | None:
     if not _may_act(story.ticket, command.agent_id):
         return "not_assignee"
-    refusal = escalation.refusal(story.ticket, command, policy)
+    refusal = escalation.refusal(story.ticket, command.queue, command.facts, policy)
     if refusal is not None:
         return refusal
     escalation.hand_over(
@@ -271,26 +284,89 @@ def _cause_refusal(ticket: Ticket, cause: str | None, policy: Policy) -> str | N
 
 
 def _reassign(story: Story, command: ReassignTicket, policy: Policy) -> str | None:
-    """Put the ticket elsewhere. Agents are not known here, so any `to_agent_id` goes on to assignment."""
+    """Put the ticket elsewhere. Agents are not known here, so any `to_agent_id` goes on to assignment.
+
+    From desk to desk that is an escalation or a return like any other, with the same conditions.
+    """
     ticket = story.ticket
     queue = command.queue or ticket.queue
     refusal = _reassign_refusal(ticket, command, queue, policy)
     if refusal is not None:
         return refusal
-    if isinstance(ticket.standing, Resting):
-        _change_desk(story, queue, command.agent_id, policy)
-        story.change(delegation=None)
-        heir = command.to_agent_id or ticket.standing.agent_id
+    match ticket.desk, policy.routing.queues[queue].desk:
+        case "service", "technical":
+            return _reassign_up(story, command, queue, policy)
+        case "technical", "service":
+            escalation.give_back(
+                story,
+                command.command_id,
+                command.agent_id,
+                "reassigned",
+                policy,
+                to_queue=queue,
+                to_agent_id=command.to_agent_id,
+                transfer=_transfer(command),
+            )
+        case _ if isinstance(ticket.standing, Resting):
+            _reassign_resting(story, ticket.standing, command, queue, policy)
+        case _:
+            _reassign_waiting(story, command, queue, policy)
+    return None
+
+
+def _transfer(command: ReassignTicket) -> Literal["", "direct", "forced"]:
+    return "" if command.transfer == "ask" else command.transfer
+
+
+def _reassign_up(story: Story, command: ReassignTicket, queue: str, policy: Policy) -> str | None:
+    refusal = escalation.refusal(story.ticket, queue, {}, policy)
+    if refusal is not None:
+        return refusal
+    owner_id = escalation.forced_owner(story.ticket, policy)
+    if owner_id is not None and command.to_agent_id not in (None, owner_id):
+        return "owner_forced"
+    escalation.hand_over(
+        story,
+        policy,
+        reason="reassigned",
+        to_queue=queue,
+        command_id=command.command_id,
+        agent_id=command.agent_id,
+        to_agent_id=command.to_agent_id,
+        transfer=_transfer(command),
+    )
+    return None
+
+
+def _reassign_resting(
+    story: Story,
+    standing: Pending | OnHold | Snoozed,
+    command: ReassignTicket,
+    queue: str,
+    policy: Policy,
+) -> None:
+    """It rests on, and is somebody else's, or with another queue of the desk."""
+    lifecycle.move_to_queue(story, queue, policy)
+    story.change(delegation=None)
+    heir = command.to_agent_id or standing.agent_id
+    if command.to_agent_id is not None:
         story.change(last_agent_id=heir)
-        story.move(structs.replace(ticket.standing, agent_id=heir), "reassigned", heir)
-        return None
+        if story.ticket.desk == "technical":
+            story.change(technical_agent_id=heir)
+    story.move(structs.replace(standing, agent_id=heir), "reassigned", heir)
+    escalation.change_owner(story, command.to_agent_id)
+
+
+def _reassign_waiting(story: Story, command: ReassignTicket, queue: str, policy: Policy) -> None:
+    ticket = story.ticket
     # Whoever gives a ticket away within a queue must not be the one it comes back to.
     giver = ticket.assignee_id
     excluded = (giver,) if giver is not None and queue == ticket.queue else ()
     story.withdraw_work("reassigned")
-    _change_desk(story, queue, command.agent_id, policy)
+    lifecycle.move_to_queue(story, queue, policy)
     story.change(delegation=None)
-    story.move(Queued(lifecycle.next_work_id(ticket)), "reassigned", command.agent_id)
+    story.move(Queued(next_work_id(ticket)), "reassigned", command.agent_id)
+    escalation.change_owner(story, command.to_agent_id)
     # A colleague in the same queue is asked for the same: what fell away stays away.
     relax_from = ticket.relax_from if queue == ticket.queue else story.now
     story.request_work(
@@ -299,9 +375,8 @@ def _reassign(story: Story, command: ReassignTicket, policy: Policy) -> str | No
         relax_from=relax_from,
         preferred=command.to_agent_id,
         excluded=excluded,
-        transfer="" if command.transfer == "ask" else command.transfer,
+        transfer=_transfer(command),
     )
-    return None
 
 
 def _reassign_refusal(
@@ -316,23 +391,16 @@ def _reassign_refusal(
         return f"queue_unknown: {queue}"
     if queue == ticket.queue and command.to_agent_id in (None, ticket.assignee_id):
         return "already_there"
-    if ticket.forced_owner_id is not None and known.desk == "service":
+    if ticket.forced_owner_id is not None and not _names_owner(ticket, command, queue, known.desk):
         return "owner_forced"
     return None
 
 
-def _change_desk(story: Story, queue: str, agent_id: str, policy: Policy) -> None:
-    """Move to another queue. From desk to desk that is a way up or back like the others, and remembered as one."""
-    before = story.ticket
-    lifecycle.move_to_queue(story, queue, policy)
-    match before.desk, story.ticket.desk:
-        case "service", "technical":
-            story.change(front_queue=before.queue, front_agent_id=before.keeper_id)
-        case "technical", "service":
-            holder = before.assignee_id or agent_id
-            story.change(technical_agent_id=holder, returns=before.returns + 1)
-        case _:
-            pass
+def _names_owner(ticket: Ticket, command: ReassignTicket, queue: str, desk: wire.Desk) -> bool:
+    """Whether a command leaves a forced ticket with its owner, or makes somebody else of the desk its owner by force."""
+    if command.to_agent_id == ticket.forced_owner_id and queue == ticket.queue:
+        return True
+    return desk == "technical" and command.transfer == "forced"
 
 
 def _until_refusal(until: datetime | None, now: datetime) -> str | None:
@@ -365,7 +433,10 @@ def _resume(story: Story, command: ResumeTicket, policy: Policy) -> str | None:
     """Anyone may: nothing is taken from whoever has it, since it is offered to them first."""
     if not isinstance(story.ticket.standing, Resting):
         return "not_resting"
-    lifecycle.wake(story, policy, "resumed", command.agent_id)
+    if isinstance(story.ticket.standing, Pending):
+        lifecycle.resume(story, policy, "resumed", command.agent_id)
+    else:
+        lifecycle.wake(story, policy, "resumed", command.agent_id)
     return None
 
 
@@ -405,6 +476,13 @@ def _spam(story: Story, command: MarkTicketAsSpam, policy: Policy) -> str | None
     return None
 
 
+def _restore(story: Story, command: RestoreTicket, policy: Policy) -> str | None:
+    standing = story.ticket.standing
+    assert isinstance(standing, Spam), "objection() has seen to it"
+    lifecycle.restore(story, command.agent_id, standing, policy)
+    return None
+
+
 def _merge(story: Story, state: Conversation, command: MergeTicket) -> str | None:
     if not _may_act(story.ticket, command.agent_id):
         return "not_assignee"
@@ -416,7 +494,7 @@ def _merge(story: Story, state: Conversation, command: MergeTicket) -> str | Non
 
 def _unmerge(story: Story, command: UnmergeTicket, policy: Policy) -> str | None:
     standing = story.ticket.standing
-    assert isinstance(standing, Merged), "_objection has seen to it"
+    assert isinstance(standing, Merged), "objection() has seen to it"
     merge.undo(story, command, standing, policy)
     return None
 
@@ -441,6 +519,8 @@ def _tag(story: Story, command: TagTicket, policy: Policy) -> str | None:
         if refusal is not None:
             return refusal
     after = tuple(sorted((set(before) | set(command.add)) - set(command.remove)))
+    if len(after) > max(TAGS_MAX, len(before)):
+        return f"tags_too_many: at most {TAGS_MAX}"
     if after != before:
         story.change(tags=after)
         story.tell(

@@ -4,8 +4,8 @@ Where a ticket stands is a type, which holds what that standing needs and nothin
 someone, or is held, has a `work_id`; only a solved one has an instant at which it closes.
 """
 
-from datetime import datetime
-from typing import ClassVar, Literal
+from datetime import datetime, timedelta
+from typing import ClassVar, Final, Literal
 
 from msgspec import Struct
 
@@ -21,8 +21,14 @@ PAST_MAX = 20
 CARRIED_MAX = 200
 """How many messages a merged ticket remembers to have carried; after an unmerge these are its own again."""
 
+INTO_MAX = 50
+"""How many tickets a conversation remembers that its own were merged into."""
+
 ABSORBED_MAX = 50
 """How many other tickets one ticket takes in at most."""
+
+ELSEWHERE: Final = "elsewhere"
+"""Who answered, where nobody of the roster did: somebody at the channel itself. Nobody who could have a ticket."""
 
 
 class Queued(Struct, frozen=True, tag=True):
@@ -74,21 +80,33 @@ class Snoozed(Struct, frozen=True, tag=True):
 
 
 class Spam(Struct, frozen=True, tag=True):
-    """No customer's. Until `close_at` it can be restored, and what its sender writes is set aside."""
+    """No customer's. Until `close_at` it can be restored, and what its sender writes is set aside.
+
+    `waiting_since` and `unanswered` are the ticket's as it was set aside: a restore gives them back.
+    """
 
     agent_id: str
     close_at: datetime
+    waiting_since: datetime | None = None
+    unanswered: int = 0
     status: ClassVar[wire.TicketStatus] = "spam"
 
 
 class Merged(Struct, frozen=True, tag=True):
-    """Goes on in another conversation's ticket, where its messages are `carried` (their ids, the latest last)."""
+    """Goes on in another conversation's ticket, where its messages are `carried` (their ids, the latest last).
+
+    What was written here since is owed an answer here again if the merge is undone.
+    """
 
     agent_id: str
     merge_id: str
     into_conversation_id: str
     into_ticket_id: str
     carried: tuple[str, ...] = ()
+    wrote_since: datetime | None = None
+    """When the oldest words were written that the customer wrote here since it was merged."""
+    wrote: int = 0
+    """How many messages those are."""
     status: ClassVar[wire.TicketStatus] = "merged"
 
 
@@ -103,9 +121,6 @@ class Solved(Struct, frozen=True, tag=True):
 
 Standing = Queued | Offered | Assigned | Pending | OnHold | Snoozed | Solved | Spam | Merged
 
-Waiting = Queued | Offered | Assigned
-"""The ticket waits for us: a request for a person is alive."""
-
 Resting = Pending | OnHold | Snoozed
 """The ticket waits for somebody or something else, and will be somebody's again."""
 
@@ -114,14 +129,14 @@ class Delegation(Struct, frozen=True):
     """A colleague does `task`; `owner_id` stays responsible."""
 
     owner_id: str
-    to_agent_id: str
     task: str
 
 
 class Merging(Struct, frozen=True):
     """The ticket has asked to be merged, and waits for the answer of the other conversation's task.
 
-    `messages` came meanwhile, as JSON: they are carried after it if the answer is yes.
+    `messages` came meanwhile, as JSON: they are carried after it if the answer is yes. `left` counts those that were too
+    many for that, and stay here.
     """
 
     merge_id: str
@@ -129,10 +144,17 @@ class Merging(Struct, frozen=True):
     into_conversation_id: str
     into_ticket_id: str
     messages: tuple[str, ...] = ()
+    left: int = 0
+    asked_at: datetime | None = None
 
 
 class Absorbed(Struct, frozen=True):
-    """What a ticket has from another that was merged into it: the tags and facts that it lacked, and the priority before."""
+    """What another ticket brings that was merged into this one: all that it has and this one has not of itself.
+
+    `priority` and `entered_at` count while they say something here: None where somebody has decided otherwise since, or
+    nobody waits there. `waiting_since` and `unanswered` are what is owed for its messages. `depth` is through how many tickets
+    its messages come at most.
+    """
 
     merge_id: str
     conversation_id: str
@@ -140,8 +162,30 @@ class Absorbed(Struct, frozen=True):
     reference: str
     opened_at: datetime
     tags: tuple[str, ...] = ()
-    facts: tuple[str, ...] = ()
+    facts: dict[str, str] = {}
     priority: int | None = None
+    entered_at: datetime | None = None
+    waiting_since: datetime | None = None
+    unanswered: int = 0
+    depth: int = 0
+
+
+class Own(Struct, frozen=True):
+    """What a ticket is by itself, while others are merged into it. `rested` is where it stood when one of them woke it."""
+
+    opened_at: datetime
+    entered_at: datetime
+    priority: int
+    waiting_since: datetime | None = None
+    unanswered: int = 0
+    rested: Pending | OnHold | Snoozed | None = None
+
+
+class Into(Struct, frozen=True):
+    """A ticket that one of the conversation's tickets was merged into, or asked to be, at some time."""
+
+    conversation_id: str
+    ticket_id: str
 
 
 class Contact(Struct, frozen=True):
@@ -209,6 +253,10 @@ class Ticket(Struct, frozen=True):
     updated_at: datetime
     works: int = 0
     relax_from: datetime | None = None
+    excluded: tuple[str, ...] = ()
+    """Who was not to be asked with the latest request."""
+    rested: timedelta = timedelta()
+    """How long the ticket rested since `entered_at`, without the rest that it has now."""
     last_agent_id: str | None = None
     last_agent_at: datetime | None = None
     """When `last_agent_id` had to do with the customer last."""
@@ -234,7 +282,10 @@ class Ticket(Struct, frozen=True):
     front_queue: str | None = None
     """The front line's queue that the ticket came from, while it is with technical support."""
     front_agent_id: str | None = None
+    front_asked: Requirement | None = None
+    """What the ticket itself asked there."""
     technical_agent_id: str | None = None
+    """Who of technical support had it last."""
     returns: int = 0
     """How often technical support gave it back."""
     forced_owner_id: str | None = None
@@ -246,8 +297,10 @@ class Ticket(Struct, frozen=True):
     """The on-call levels that were paged for it while it is open."""
     merging: Merging | None = None
     absorbed: tuple[Absorbed, ...] = ()
-    own_opened_at: datetime | None = None
-    """When it was opened itself, where a ticket that it took in was older."""
+    own: Own | None = None
+    """What it is without those that it took in; None while it has none."""
+    resolve_by: datetime | None = None
+    """The deadline of the resolution clock, while that runs."""
 
     @property
     def due_at(self) -> datetime | None:
@@ -272,8 +325,10 @@ class Ticket(Struct, frozen=True):
 
     @property
     def assignee_id(self) -> str | None:
-        """Who holds the ticket, or looks after it while it rests."""
+        """Who holds the ticket, or looks after it while it rests; None also where somebody elsewhere answered."""
         match self.standing:
+            case Pending(agent_id=agent_id) if agent_id == ELSEWHERE:
+                return None
             case Assigned() | Pending() | OnHold() | Snoozed():
                 return self.standing.agent_id
             case _:
@@ -295,9 +350,14 @@ class Past(Struct, frozen=True):
 
 
 class Conversation(Struct, frozen=True):
-    """One customer's thread. `seen` holds the latest ids of messages and commands, oldest first."""
+    """One customer's thread. `seen` holds the latest ids of messages and commands, oldest first.
+
+    `merged_into` is where its tickets went, also those that came back or are closed: what is to be forgotten of the customer
+    is to be forgotten there too.
+    """
 
     conversation_id: str
     ticket: Ticket | None = None
     past: tuple[Past, ...] = ()
     seen: tuple[str, ...] = ()
+    merged_into: tuple[Into, ...] = ()
