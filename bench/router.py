@@ -29,7 +29,9 @@ from services.router.core.assignment.requirement import (
     from_wire,
     to_wire,
 )
+from services.router.core.assignment.stored import Profile, StoredReader
 from services.router.core.assignment.terms import Drain, Guard, Lending, Strategy, Terms
+from services.router.store import agent_of
 
 NOON: Final = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 N_SKILLS: Final = 200
@@ -67,7 +69,7 @@ class World:
     options: RouterOptions
     dice: random.Random
     terms: Terms
-    agents: list[bytes] = field(default_factory=list)
+    agents: list[dict[str, object]] = field(default_factory=list)
     works: list[bytes] = field(default_factory=list)
     of_queue: list[list[tuple[str, routing.Requirement]]] = field(default_factory=list)
     weights: list[float] = field(default_factory=list)
@@ -185,7 +187,7 @@ def make_world(options: RouterOptions) -> World:
             presence="available" if dice.random() < 0.9 else "away",
             place=n,
         )
-        world.agents.append(msgspec.json.encode(agent))
+        world.agents.append(_row(agent))
     for _ in range(options.waiting):
         asked_at = options.noon - timedelta(seconds=dice.uniform(0, 6000))
         event = world.request(asked_at)
@@ -211,11 +213,23 @@ def make_world(options: RouterOptions) -> World:
     return world
 
 
+def _row(agent: Agent) -> dict[str, object]:
+    columns = (
+        "agent_id", "name", "presence", "capacity", "load", "ceiling", "last_assigned_at", "misses",
+    )  # fmt: skip
+    profile = Profile(agent.queues, agent.skills, agent.languages, agent.limits, agent.place)
+    return {
+        **{column: getattr(agent, column) for column in columns},
+        "profile": msgspec.json.encode(profile).decode(),
+        "duty": "{}",
+    }
+
+
 def load(world: World) -> Domain:
-    """Read the rows and make the domain of them, ready to decide."""
-    agents = [msgspec.json.decode(row, type=Agent) for row in world.agents]
-    decoder = msgspec.json.Decoder(Work)
-    return Domain("main", agents, map(decoder.decode, world.works))
+    """Read the rows as the router's store does and make the domain of them, ready to decide."""
+    reader = StoredReader()
+    agents = [agent_of(row, reader) for row in world.agents]
+    return Domain("main", agents, map(reader.work, world.works))
 
 
 class _Clock:

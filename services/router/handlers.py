@@ -25,6 +25,7 @@ from schemas import (
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, MESSAGES, NOTIFICATIONS, ROSTER, ROUTING, ROUTING_WORK, SLA
+from services.router import metrics
 from services.router.adapters import KINDS
 from services.router.core.assignment import assign
 from services.router.core.assignment.domain import Domain
@@ -55,9 +56,11 @@ from services.router.store import DomainStore, RoutingRow, TicketRow, TicketStor
 def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
     try:
         policy = build(parsed, folder, version)
-        return replace(policy, elsewhere=elsewhere_policy.build(parsed, KINDS))
+        policy = replace(policy, elsewhere=elsewhere_policy.build(parsed, KINDS))
     except PolicyMistake as mistake:
         raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
+    metrics.show_on_call(policy.routing.escalation.on_call)
+    return policy
 
 
 POLICY: Final = PolicyFiles(
@@ -135,6 +138,10 @@ class TicketsStage(Stage[Conversation]):
             merging.MergeAsked.TYPE,
             merging.MergeAnswered.TYPE,
             merging.MessageCarried.TYPE,
+            merging.MessageReturned.TYPE,
+            merging.RevisionCarried.TYPE,
+            merging.NoteCarried.TYPE,
+            merging.MergeChanged.TYPE,
             merging.ErasureCarried.TYPE,
             merging.MergeUndone.TYPE,
             merging.MergeEnded.TYPE,
@@ -148,6 +155,7 @@ class TicketsStage(Stage[Conversation]):
             sla.TargetStarted.TYPE,
             sla.TargetPaused.TYPE,
             sla.TargetResumed.TYPE,
+            sla.TargetRetargeted.TYPE,
             sla.TargetMet.TYPE,
             sla.TargetCancelled.TYPE,
             sla.TargetAtRisk.TYPE,

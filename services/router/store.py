@@ -19,7 +19,8 @@ from schemas.tickets import CommandRefused, TicketEvent, TicketStatus
 from services.router import metrics
 from services.router.core.assignment.capacity import Agent, Shift
 from services.router.core.assignment.domain import Domain, Known, Switches, Work
-from services.router.core.tickets.lifecycle import ErasedRow, MessageRow, MovedRow, RevisedRow
+from services.router.core.assignment.stored import Profile, StoredReader
+from services.router.core.tickets.rows import ErasedRow, MessageRow, MovedRow, RevisedRow
 from services.router.core.tickets.state import Conversation, Merged, OnHold, Queued, Snoozed, Ticket
 from services.router.queue_lengths import LengthWriter, Watched, nobody_asks
 from services.router.roster_history import note
@@ -159,26 +160,37 @@ DELETE FROM assignment_work AS w USING unnest($1::text[], $2::text[]) AS gone (d
 WHERE w.domain = gone.domain AND w.work_id = gone.work_id
 """
 
-# What is offered and held, who holds it, and what was told of it: one way to the server for all that an offer changes.
-_PUT_ALL_ROUTING: Final = f"""
-WITH works AS ({_PUT_WORKS}), agents AS (
+_PUT_AGENTS: Final = """
 INSERT INTO assignment_agent (
     domain, agent_id, task, name, presence, capacity, load, ceiling, profile, last_assigned_at, misses,
     duty
 )
 SELECT * FROM unnest(
-    $15::text[], $16::text[], $17::int[], $18::text[], $19::text[], $20::int[], $21::int[],
-    $22::int[], $23::jsonb[], $24::timestamptz[], $25::int[], $31::jsonb[]
+    $1::text[], $2::text[], $3::int[], $4::text[], $5::text[], $6::int[], $7::int[],
+    $8::int[], $9::jsonb[], $10::timestamptz[], $11::int[], $12::jsonb[]
 )
 ON CONFLICT (domain, agent_id) DO UPDATE SET
     task = excluded.task, name = excluded.name, presence = excluded.presence,
     capacity = excluded.capacity, load = excluded.load, ceiling = excluded.ceiling,
     profile = excluded.profile, last_assigned_at = excluded.last_assigned_at,
     misses = excluded.misses, duty = excluded.duty
+"""
+
+# What is offered and held, what its holders carry, and what was told of it: one way to the server for all that an offer
+# changes. What an agent can do is not among it: it is by far the longest of a row, and an offer leaves it as it is.
+_PUT_ALL_ROUTING: Final = f"""
+WITH works AS ({_PUT_WORKS}), agents AS (
+UPDATE assignment_agent AS a SET
+    load = given.load, ceiling = given.ceiling, last_assigned_at = given.last_assigned_at,
+    misses = given.misses
+  FROM unnest(
+    $15::text[], $16::text[], $17::int[], $18::int[], $19::timestamptz[], $20::int[]
+  ) AS given (domain, agent_id, load, ceiling, last_assigned_at, misses)
+ WHERE a.domain = given.domain AND a.agent_id = given.agent_id
 )
 INSERT INTO routing_event (ticket_id, work_id, type, at, data)
 SELECT ticket_id, work_id, type, at, data FROM unnest(
-    $26::text[], $27::text[], $28::text[], $29::timestamptz[], $30::jsonb[]
+    $21::text[], $22::text[], $23::text[], $24::timestamptz[], $25::jsonb[]
 ) WITH ORDINALITY AS given (ticket_id, work_id, type, at, data, place)
 ORDER BY place
 """  # noqa: S608 - put together from constants
@@ -329,14 +341,6 @@ class RoutingRow:
     at: datetime
 
 
-class _Profile(msgspec.Struct):
-    queues: tuple[str, ...]
-    skills: dict[str, int]
-    languages: dict[str, int]
-    limits: dict[str, int] = {}
-    place: int = -1
-
-
 class _Duty(msgspec.Struct, omit_defaults=True):
     calendar: str | None = None
     shifts: tuple[Shift, ...] = ()
@@ -348,8 +352,6 @@ class _Duty(msgspec.Struct, omit_defaults=True):
 
 
 _DUTY: Final = msgspec.json.Decoder(_Duty)
-_PROFILE: Final = msgspec.json.Decoder(_Profile)
-_WORK: Final = msgspec.json.Decoder(Work)
 
 
 class DomainStore:
@@ -393,12 +395,13 @@ class DomainStore:
         known_of: dict[str, list[Known]] = {}
         for domain, *entry in map(tuple, known):
             known_of.setdefault(domain, []).append(Known(*entry))
+        reader = StoredReader()
         agents_of: dict[str, list[Agent]] = {}
         works_of: dict[str, list[Work]] = {}
         for row in agents:
-            agents_of.setdefault(row["domain"], []).append(_agent(row))
+            agents_of.setdefault(row["domain"], []).append(agent_of(row, reader))
         for row in works:
-            works_of.setdefault(row["domain"], []).append(_WORK.decode(row["body"]))
+            works_of.setdefault(row["domain"], []).append(reader.work(row["body"]))
         domains = {
             name: Domain(
                 name,
@@ -452,10 +455,15 @@ class DomainStore:
             for task, domain in domains
             for work_id in sorted(domain.changed_works)
         ]
-        agents = [
+        known_anew = [
             (task, domain.name, domain.agents[agent_id])
             for task, domain in domains
             for agent_id in sorted(domain.changed_agents)
+        ]
+        carrying = [
+            (domain.name, domain.agents[agent_id])
+            for _, domain in domains
+            for agent_id in sorted(domain.changed_loads - domain.changed_agents)
         ]
         routed = [row for _, row in rows if isinstance(row, RoutingRow)]
         # Whatever ended or waits again first: one ticket's old reservation must be gone before its new one comes.
@@ -463,13 +471,14 @@ class DomainStore:
         if len(live) < len(works):
             rest = [work for work in works if work[2].status not in _LIVE]
             await connection.execute(_PUT_WORKS, *_work_columns(rest))
-        if live or agents or routed:
+        if known_anew:
+            await connection.execute(_PUT_AGENTS, *_agent_columns(known_anew), _duties(known_anew))
+        if live or carrying or routed:
             await connection.execute(
                 _PUT_ALL_ROUTING,
                 *_work_columns(live),
-                *_agent_columns(agents),
+                *_load_columns(carrying),
                 *_routing_columns(routed),
-                _duties(agents),
             )
             metrics.count_routing_events(row.event for row in routed)
         for _, domain in domains:
@@ -496,8 +505,9 @@ async def _drop(connection: Connection, domain: Domain) -> None:
         await connection.execute(_DROP_KNOWN, [domain.name] * len(gone), gone)
 
 
-def _agent(row: Any) -> Agent:
-    profile, duty = _PROFILE.decode(row["profile"]), _DUTY.decode(row["duty"])
+def agent_of(row: Any, reader: StoredReader) -> Agent:
+    """Return the agent of a row of their table."""
+    profile, duty = reader.profile(row["profile"]), _DUTY.decode(row["duty"])
     return Agent(
         agent_id=row["agent_id"],
         name=row["name"],
@@ -538,9 +548,21 @@ def _agent_columns(rows: Sequence[tuple[int, str, Agent]]) -> tuple[list[Any], .
         [agent.load for agent in agents],
         [agent.ceiling for agent in agents],
         _json(
-            _Profile(agent.queues, agent.skills, agent.languages, agent.limits, agent.place)
+            Profile(agent.queues, agent.skills, agent.languages, agent.limits, agent.place)
             for agent in agents
         ),
+        [agent.last_assigned_at for agent in agents],
+        [agent.misses for agent in agents],
+    )
+
+
+def _load_columns(rows: Sequence[tuple[str, Agent]]) -> tuple[list[Any], ...]:
+    agents = [agent for _, agent in rows]
+    return (
+        [domain for domain, _ in rows],
+        [agent.agent_id for agent in agents],
+        [agent.load for agent in agents],
+        [agent.ceiling for agent in agents],
         [agent.last_assigned_at for agent in agents],
         [agent.misses for agent in agents],
     )

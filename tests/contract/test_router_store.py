@@ -245,6 +245,22 @@ async def test_a_domain_is_read_as_it_was_written_step_by_step(connection: Any) 
     assert json.loads(told[0]["data"])["record"]["chosen_by"] == "longest_idle"
 
 
+async def test_an_offer_leaves_what_an_agent_can_do_alone(connection: Any) -> None:
+    desk = Desk().agent("ada", capacity=10).agent("bo", capacity=10)
+    await store(connection, desk.domain)
+    await connection.execute("""UPDATE assignment_agent SET name = 'as it was'""")
+    desk.asks("t", "09:00").declines("t", "09:00:01").accepts("t", "09:00:02")
+    assert (desk.domain.changed_agents, desk.domain.changed_loads) == (set(), {"ada", "bo"})
+    await store(connection, desk.domain)
+    read = (await load(connection))["main"].agents
+    assert [agent.name for agent in read.values()] == ["as it was"] * 2
+    for agent_id, agent in desk.domain.agents.items():
+        agent.name = "as it was"
+        assert read[agent_id] == agent
+    desk.presence("ada", "away", "09:00:03")
+    assert desk.domain.changed_agents == {"ada"}
+
+
 async def test_agents_who_leave_and_work_that_is_forgotten_are_deleted(connection: Any) -> None:
     desk = Desk().agent("ada").asks("t", "09:00").withdraws("t", "09:00:01")
     await store(connection, desk.domain)

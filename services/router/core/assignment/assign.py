@@ -17,7 +17,7 @@ from msgspec import Struct, structs
 
 from schemas import roster
 from schemas import routing as wire
-from schemas.payload import Payload
+from schemas.payload import trusted
 from services.router.core.assignment import (
     explain,
     matching,
@@ -817,16 +817,10 @@ class _Turn:
     # ------------------------------------------------------------------------------------------- tell
 
     def _tell(self, kind: type[wire.RoutingEvent], work: Work, **fields: object) -> None:
-        told: Payload = kind.model_validate(
-            {
-                "ticket_id": work.ticket_id,
-                "conversation_id": work.conversation_id,
-                "work_id": work.work_id,
-                **fields,
-            }
-        )
-        assert isinstance(told, wire.RoutingEvent)
-        self.events.append(told)
+        fields["ticket_id"] = work.ticket_id
+        fields["conversation_id"] = work.conversation_id
+        fields["work_id"] = work.work_id
+        self.events.append(trusted(kind, fields))
 
     def _tell_untold(self) -> None:
         if not self.domain.untold:

@@ -17,14 +17,14 @@ NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 """The last offer of someone who never had one: they have been idle longest."""
 
 
-class Shift(Struct, frozen=True):
+class Shift(Struct, frozen=True, gc=False):
     """A time of duty: from `starts_at` up to, not including, `ends_at`."""
 
     starts_at: datetime
     ends_at: datetime
 
 
-class Agent(Struct):
+class Agent(Struct, gc=False):
     """A person of the roster. `last_assigned_at` is when they were last offered a ticket (None: never).
 
     `limits` maps a channel to how many of its tickets they take at once. It is an allow-list: where it is given, a channel

@@ -191,6 +191,9 @@ class Domain:
         self.recounted: set[str] = set()
         """Queues whose count may have passed a threshold."""
         self.changed_agents: set[str] = set()
+        """Agents of whose records anything may differ from what was stored."""
+        self.changed_loads: set[str] = set()
+        """Agents who carry something else than was stored, or were offered or missed something since."""
         self.changed_works: set[str] = set()
         self.gone_agents: set[str] = set()
         self.gone_works: set[str] = set()
@@ -233,6 +236,8 @@ class Domain:
         self._of_ask: dict[int, Bits] = {}
         self._lent: dict[tuple[str, ...], tuple[int, int, int, Bits]] = {}
         self._borrowers: dict[str, tuple[str, ...]] = {}
+        self._aging: dict[int, timedelta] = {}
+        """priority → how long work of it waits before it is promoted."""
         self._due: list[Due] = []
         self._is_expecting = False
         """Whether what falls due was gathered from the records, which a domain that was just read puts off."""
@@ -323,6 +328,9 @@ class Domain:
             for lender in lending.lenders:
                 borrowers.setdefault(lender, []).append(queue)
         self._borrowers = {lender: tuple(queues) for lender, queues in borrowers.items()}
+        self._aging = {
+            priority: timedelta(seconds=seconds) for priority, seconds in terms.aging.items()
+        }
         self._switched += 1
         self._drop_switches(terms)
         if before is None or before.interrupted_by != terms.interrupted_by:
@@ -390,6 +398,7 @@ class Domain:
     def _marks(self) -> tuple[set[str], ...]:
         return (
             self.changed_agents,
+            self.changed_loads,
             self.changed_works,
             self.gone_agents,
             self.gone_works,
@@ -401,6 +410,10 @@ class Domain:
         """Mark an agent's record as changed."""
         self.changed_agents.add(agent_id)
         self.gone_agents.discard(agent_id)
+
+    def touch_load(self, agent: Agent) -> None:
+        """Mark as changed what an agent carries, when they were last offered something and what they missed: no more."""
+        self.changed_loads.add(agent.agent_id)
 
     def touch_work(self, work_id: str) -> None:
         """Mark a work's record as changed."""
@@ -540,6 +553,7 @@ class Domain:
         self._thinned |= touched
         agent.place = -1
         self.changed_agents.discard(agent_id)
+        self.changed_loads.discard(agent_id)
         self.gone_agents.add(agent_id)
 
     def held_by(self, agent_id: str) -> list[Work]:
@@ -792,7 +806,7 @@ class Domain:
             agent.carry(agent.load + work.cost, agent.load + work.cost, by_force=True)
         else:
             agent.take(work.cost)
-        self.touch_agent(agent.agent_id)
+        self.touch_load(agent)
         people.took(agent)
         people.refresh(agent)
 
@@ -809,7 +823,7 @@ class Domain:
         work.assigned_at = now
         agent.misses = 0
         self.touch_work(work.work_id)
-        self.touch_agent(agent.agent_id)
+        self.touch_load(agent)
 
     def withdraw_lease(self, work: Work, agent: Agent) -> None:
         """One of several agents who are asked is asked no more; the others' offers stand."""
@@ -944,7 +958,7 @@ class Domain:
         else:
             agent.release(work.cost)
         self.people.refresh(agent)
-        self.touch_agent(agent.agent_id)
+        self.touch_load(agent)
 
     def _count_channel(self, agent: Agent, work: Work, sign: int) -> None:
         counts = self.people.in_channel.setdefault(agent.place, {})
@@ -1248,8 +1262,8 @@ class Domain:
     def _promotion_at(self, work: Work) -> datetime | None:
         if self.terms is None or work.promoted_at is not None:
             return None
-        seconds = self.terms.aging.get(work.priority)
-        return None if seconds is None else work.entered_at + timedelta(seconds=seconds)
+        wait = self._aging.get(work.priority)
+        return None if wait is None else work.entered_at + wait
 
     def _ripe_at(self, work: Work) -> datetime | None:
         drain = self.terms.drain if self.terms is not None else None
@@ -1260,28 +1274,13 @@ class Domain:
     def next_relaxation(self, work: Work) -> datetime | None:
         """Return when less will be asked for waiting work."""
         asked, since = work.requirement, work.patient_from
-        found: list[datetime] = []
-        if asked.steps:
-            at = next_step_at(asked, work.step, since, work.due_at)
-            if at is not None:
-                found.append(at)
+        at = next_step_at(asked, work.step, since, work.due_at) if asked.steps else None
         patience = shortest_patience(work.effective)
-        if patience is not None:
-            found.append(since + timedelta(seconds=patience))
-        return min(found, default=None)
+        return at if patience is None else _earlier(at, since + timedelta(seconds=patience))
 
     def _next_of(self, work: Work) -> datetime | None:
-        found = [
-            at
-            for at in (
-                work.hold_until,
-                self.next_relaxation(work),
-                self._promotion_at(work),
-                self._ripe_at(work),
-            )
-            if at is not None
-        ]
-        return min(found, default=None)
+        at = _earlier(work.hold_until, self.next_relaxation(work))
+        return _earlier(_earlier(at, self._promotion_at(work)), self._ripe_at(work))
 
     def expect(self, work: Work) -> None:
         """Wait for what falls due next for waiting work."""
@@ -1408,6 +1407,12 @@ def _is_as_worked_out(agent: Agent, calendars: Mapping[str, Calendar]) -> bool:
         on_duty(agent, before, calendars) == agent.on_shift
         and next_turn(agent, before, calendars) == agent.turns_at
     )
+
+
+def _earlier(one: datetime | None, other: datetime | None) -> datetime | None:
+    if one is None or other is None:
+        return one or other
+    return min(one, other)
 
 
 def _near(terms: Terms) -> dict[str, float]:

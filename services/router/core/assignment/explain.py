@@ -9,6 +9,7 @@ from base64 import b64decode, b64encode
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from schemas.payload import trusted
 from schemas.routing import DecisionRecord, Excluded
 from services.router.core.assignment.bits import Bits, few
 from services.router.core.assignment.capacity import Agent
@@ -86,14 +87,15 @@ def record(domain: Domain, work: Work, choice: Choice | None, max_declines: int)
         and (rules := _rules(domain, work, bucket, agent_id, max_declines, is_home=is_home))
     }
     fields["excluded"] = tuple(
-        Excluded(agent_id=agent_id, rules=rules) for agent_id, rules in rules_of_all.items()
+        trusted(Excluded, {"agent_id": agent_id, "rules": rules})
+        for agent_id, rules in rules_of_all.items()
     )
     if work.preferred_agent_id is not None:
         fields["known_agent"] = work.preferred_agent_id
         fields["known_from"] = work.known_from
         if bucket.held_for is None:
             fields["known_agent_rules"] = rules_of_all.get(work.preferred_agent_id, ())
-    return DecisionRecord.model_validate(fields)
+    return trusted(DecisionRecord, fields)
 
 
 def rules_against(domain: Domain, work: Work, agent_id: str, max_declines: int) -> tuple[str, ...]:
@@ -148,7 +150,9 @@ def _rules(
     code = bucket.kind.state[agent.place] | _bar(work, agent_id, max_declines)
     if work.kept_free == agent_id:
         code &= ~DRAINING
-    relation = _relation(agent, bucket, domain.lenders(work.queue), domain.switches.guarding)
+    relation: tuple[str, ...] = ()
+    if not domain.serving(bucket) >> agent.place & 1:
+        relation = _relation(agent, domain.lenders(work.queue), domain.switches.guarding)
     if "spill" in relation:
         is_closed = work.queue not in domain.switches.spilling
         relation = (("spill_closed",) if is_closed else ()) + relation[1:]
@@ -188,11 +192,8 @@ def rules_of(
     return tuple(found)
 
 
-def _relation(
-    agent: Agent, bucket: Bucket, lenders: tuple[str, ...], guarding: set[str]
-) -> tuple[str, ...]:
-    if any(queue in agent.queues for queue in bucket.queues):
-        return ()
+def _relation(agent: Agent, lenders: tuple[str, ...], guarding: set[str]) -> tuple[str, ...]:
+    """Return what stands between a ticket and an agent of none of the queues that it asks."""
     lending = [queue for queue in lenders if queue in agent.queues]
     if not lending:
         return ("queue",)

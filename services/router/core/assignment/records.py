@@ -1,4 +1,7 @@
-"""The records of a routing domain beside its agents: what is stored, and what a domain is made of when it is read."""
+"""The records of a routing domain beside its agents: what is stored, and what a domain is made of when it is read.
+
+None of them can be part of a cycle, and a domain has hundreds of thousands, so the garbage collector does not follow them.
+"""
 
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -17,14 +20,14 @@ PROMOTED_TO = 1
 Status = Literal["waiting", "offered", "assigned", "ended"]
 
 
-class Lease(Struct, frozen=True):
+class Lease(Struct, frozen=True, gc=False):
     """An offer that stands beside the first of the same work."""
 
     agent_id: str
     reservation_id: str
 
 
-class RosterChange(Struct, frozen=True):
+class RosterChange(Struct, frozen=True, gc=False):
     """What an agent can do from a version of the roster on; `place` -1: they have left."""
 
     version: str
@@ -35,7 +38,7 @@ class RosterChange(Struct, frozen=True):
     languages: dict[str, int] = {}
 
 
-class Known(Struct, frozen=True):
+class Known(Struct, frozen=True, gc=False):
     """Who took a customer's ticket last, and when."""
 
     customer_id: str
@@ -43,7 +46,7 @@ class Known(Struct, frozen=True):
     at: datetime
 
 
-class Work(Struct):
+class Work(Struct, gc=False):
     """A ticket's request for a person. `effective` is what it still asks after `step` steps and all that fell away.
 
     `agent_id` is the assignee while offered or assigned, and who had it last once ended. `declines` counts refused and

@@ -17,7 +17,7 @@ LANGUAGE = "language"
 """Name of the language's step among the relaxed ones, and of the rule that excludes for it."""
 
 
-class SkillNeed(Struct, frozen=True, cache_hash=True):
+class SkillNeed(Struct, frozen=True, cache_hash=True, gc=False):
     """A skill at a level (1 to 10); after `relax_after` seconds of waiting it is asked no more (None: always)."""
 
     skill: str
@@ -25,7 +25,7 @@ class SkillNeed(Struct, frozen=True, cache_hash=True):
     relax_after: float | None = None
 
 
-class Step(Struct, frozen=True, cache_hash=True):
+class Step(Struct, frozen=True, cache_hash=True, gc=False):
     """From `after` seconds of waiting, or after `share` of the time that was left to the target, less is asked.
 
     `levels` are the new, lower ones of skills; `drop` skills asked no more; `language` whether the language is not either;
@@ -41,7 +41,7 @@ class Step(Struct, frozen=True, cache_hash=True):
     queues: tuple[str, ...] = ()
 
 
-class Requirement(Struct, frozen=True, omit_defaults=True, cache_hash=True):
+class Requirement(Struct, frozen=True, omit_defaults=True, cache_hash=True, gc=False):
     """A language (None: any), skills, each with its level and its patience in seconds, and skills that must be missing.
 
     `queues` are asked beside the ticket's own. With `moves_on_miss` an offer that is declined or runs out takes the next
