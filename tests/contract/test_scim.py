@@ -13,6 +13,7 @@ from typing import Any
 import asyncpg
 import httpx
 import pytest
+from pydantic import SecretStr
 
 from chassis import policy
 from chassis.clock import monotonic
@@ -31,7 +32,6 @@ from services.ingest.core.scim_patch import PATCH
 from services.ingest.handlers import POLICY
 from services.ingest.scim_store import ScimStore
 from tests.contract.test_gateway_api import Fixed, MemorySpool
-from tests.integration.kit import make_settings
 
 KEY = {"Authorization": "Bearer scim-key"}
 SCIM_JSON = "application/scim+json"
@@ -136,7 +136,7 @@ async def gateway(shared: str, tmp_path: Path) -> AsyncIterator[Gateway]:
     holder = policy.PolicyHolder(tmp_path, POLICY)
     pool = await open_pool(shared, "ingest", 4, "test")
     await pool.execute("TRUNCATE scim_user, scim_group, scim_member, spool")
-    settings: Settings = make_settings("127.0.0.1:1", shared, "")
+    settings = Settings(kafka="127.0.0.1:1", database_url=SecretStr(shared), partitions=2)
     spool = Spool(pool, settings)
     given: dict[str, Any] = {"policies": holder, "clock": Fixed()}
     store = ScimStore(pool, spool, "default")
