@@ -192,14 +192,15 @@ def test_a_ticket_that_moves_asks_what_its_new_queue_does_and_no_more_what_its_o
     policy = policy_with(
         {"queue": "service", "skills": {"orders": {"level": 2}}},
         queues__service__preset={"skills": {"lamps": {"level": 1}}},
-        queues__labs__preset={"forbidden": ["trainee"]},
+        queues__returns={"desk": "service", "preset": {"forbidden": ["trainee"]}},
+        queues__billing={"desk": "service"},
     )
     case = opened(policy).held_by("ada")
     assert [need.skill for need in case.ticket.requirement.skills] == ["lamps", "orders"]
-    case.commands(ReassignTicket, "09:05", queue="labs")
+    case.commands(ReassignTicket, "09:05", queue="returns")
     asked = case.one(routing.WorkRequested).requirement
     assert ([need.skill for need in asked.skills], asked.forbidden) == (["orders"], ("trainee",))
-    case.commands(ReassignTicket, "09:06", agent="bo", queue="technical")
+    case.commands(ReassignTicket, "09:06", agent="bo", queue="billing")
     asked = case.one(routing.WorkRequested).requirement
     assert ([need.skill for need in asked.skills], asked.forbidden) == (["orders"], ())
 
