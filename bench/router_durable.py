@@ -172,8 +172,7 @@ def _write_policy(world: World, folder: Path) -> None:
 
 async def _write_down(stand: _Stand, domain: Domain) -> None:
     """Store the domain as the router would have."""
-    for agent_id in domain.agents:
-        domain.touch_agent(agent_id)
+    domain.log_roster()
     for work_id in domain.works:
         domain.touch_work(work_id)
     connection = await asyncpg.connect(

@@ -5,7 +5,8 @@ them. A domain is its agents and its work, a row each; only rows that changed ar
 when it is acquired.
 """
 
-from collections.abc import Iterable, Sequence
+import asyncio
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
@@ -392,29 +393,10 @@ class DomainStore:
             """,
             task,
         )
-        known_of: dict[str, list[Known]] = {}
-        for domain, *entry in map(tuple, known):
-            known_of.setdefault(domain, []).append(Known(*entry))
-        reader = StoredReader()
-        agents_of: dict[str, list[Agent]] = {}
-        works_of: dict[str, list[Work]] = {}
-        for row in agents:
-            agents_of.setdefault(row["domain"], []).append(agent_of(row, reader))
-        for row in works:
-            works_of.setdefault(row["domain"], []).append(reader.work(row["body"]))
-        domains = {
-            name: Domain(
-                name,
-                agents_of.get(name, ()),
-                works_of.get(name, ()),
-                switches_of.get(name),
-                known_of.get(name, ()),
-            )
-            for name in sorted({*agents_of, *works_of, *known_of})
-        }
-        for name in agents_of.keys() - {row["domain"] for row in logged}:
-            domains[name].log_roster()
-        return domains
+        # A large domain takes seconds, in which the broker must go on hearing from us.
+        return await asyncio.to_thread(
+            _domains, agents, works, switches_of, known, {row["domain"] for row in logged}
+        )
 
     async def save(
         self,
@@ -491,6 +473,39 @@ class DomainStore:
 
 
 _LIVE: Final = frozenset({"offered", "assigned"})
+
+
+def _domains(
+    agents: Sequence[Any],
+    works: Sequence[Any],
+    switches_of: Mapping[str, Switches],
+    known: Sequence[Any],
+    logged: Collection[str],
+) -> dict[str, Domain]:
+    """Make the domains of their rows. Those whose roster was never `logged` by version note all of it."""
+    known_of: dict[str, list[Known]] = {}
+    for domain, *entry in map(tuple, known):
+        known_of.setdefault(domain, []).append(Known(*entry))
+    reader = StoredReader()
+    agents_of: dict[str, list[Agent]] = {}
+    works_of: dict[str, list[Work]] = {}
+    for row in agents:
+        agents_of.setdefault(row["domain"], []).append(agent_of(row, reader))
+    for row in works:
+        works_of.setdefault(row["domain"], []).append(reader.work(row["body"]))
+    domains = {
+        name: Domain(
+            name,
+            agents_of.get(name, ()),
+            works_of.get(name, ()),
+            switches_of.get(name),
+            known_of.get(name, ()),
+        )
+        for name in sorted({*agents_of, *works_of, *known_of})
+    }
+    for name in agents_of.keys() - logged:
+        domains[name].log_roster()
+    return domains
 
 
 async def _drop(connection: Connection, domain: Domain) -> None:
