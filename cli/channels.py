@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cli.batch import run
 from cli.errors import UsageMistake
-from cli.sla import answers
 
 Batch = Annotated[bool, typer.Option("--batch", help="Read NDJSON, write NDJSON, line by line.")]
 
@@ -32,7 +32,7 @@ def normalize(
 
     now = datetime.now(UTC)
     if batch:
-        _run(partial(offline.normalize_line, now=now))
+        run(partial(offline.normalize_line, now=now))
         return
     if not channel:
         raise UsageMistake("say which channel: --channel email, or --batch for NDJSON")
@@ -53,11 +53,4 @@ def verify(batch: Batch = True) -> None:
     from services.ingest import offline
 
     del batch  # There is no other way yet.
-    _run(partial(offline.verify_line, now=datetime.now(UTC)))
-
-
-def _run(function: "partial[dict[str, object]]") -> None:
-    out = sys.stdout.buffer
-    for answer in answers(function, sys.stdin.buffer):
-        out.write(answer + b"\n")
-        out.flush()
+    run(partial(offline.verify_line, now=datetime.now(UTC)))

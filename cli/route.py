@@ -5,14 +5,14 @@ the policy is read once, and the router's own core answers.
 """
 
 import json
-import sys
-from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli.batch import run
 from cli.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -80,7 +80,9 @@ def explain(
     """
     policy = load_policy(folder)
     if batch:
-        _run_batch(policy)
+        from services.router.core.what_if import answer_line
+
+        run(partial(answer_line, policy=policy, now=datetime.now(UTC)))
         return
     question = _question(ticket, agents)
     if ticket is None:
@@ -115,31 +117,6 @@ def load_policy(folder: Path | None) -> "Policy":
 
     found: Policy = load(folder or policy_folder(), policy_files("router"))
     return found
-
-
-def _run_batch(policy: "Policy") -> None:
-    out = sys.stdout.buffer
-    for line in answers(policy, sys.stdin.buffer, datetime.now(UTC)):
-        out.write(line + b"\n")
-        out.flush()
-
-
-def answers(policy: "Policy", lines: Iterable[bytes], now: datetime) -> Iterator[bytes]:
-    """Answer each line that is not blank, in order. `now` is where a line has none."""
-    import msgspec
-
-    from services.router.core.what_if import answer_line
-
-    for raw in lines:
-        line = raw.strip()
-        if not line:
-            continue
-        try:
-            asked = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            yield msgspec.json.encode({"id": None, "error": f"line: is not JSON ({error})"})
-            continue
-        yield msgspec.json.encode(answer_line(asked, policy, now))
 
 
 def _question(ticket: Path | None, agents: Path | None) -> dict[str, Any]:

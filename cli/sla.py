@@ -4,11 +4,11 @@ NDJSON on standard input, NDJSON in the same order on standard output, one line 
 answers `{"id": …, "error": "…"}`, and the exit code stays 0.
 """
 
-import sys
-from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import typer
+
+from cli.batch import run
 
 app = typer.Typer(
     help="Business time: when a target is due, how much of it has passed.", no_args_is_help=True
@@ -18,7 +18,6 @@ Batch = Annotated[
     bool,
     typer.Option("--batch", help="Read NDJSON from standard input. There is no other way yet."),
 ]
-LineFunction = Callable[[object], dict[str, object]]
 
 
 @app.command()
@@ -29,7 +28,8 @@ def due(batch: Batch = True) -> None:
     """
     from services.sla.core.batch import due_line
 
-    _run(due_line, batch)
+    del batch
+    run(due_line)
 
 
 @app.command()
@@ -40,7 +40,8 @@ def elapsed(batch: Batch = True) -> None:
     """
     from services.sla.core.batch import elapsed_line
 
-    _run(elapsed_line, batch)
+    del batch
+    run(elapsed_line)
 
 
 @app.command("open")
@@ -51,28 +52,5 @@ def is_open(batch: Batch = True) -> None:
     """
     from services.sla.core.batch import open_line
 
-    _run(open_line, batch)
-
-
-def _run(function: LineFunction, batch: bool) -> None:
     del batch
-    out = sys.stdout.buffer
-    for answer in answers(function, sys.stdin.buffer):
-        out.write(answer + b"\n")
-        out.flush()
-
-
-def answers(function: LineFunction, lines: Iterable[bytes]) -> Iterator[bytes]:
-    """Answer each line that is not blank, in order."""
-    import msgspec
-
-    for raw in lines:
-        line = raw.strip()
-        if not line:
-            continue
-        try:
-            asked = msgspec.json.decode(line)
-        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-            yield msgspec.json.encode({"id": None, "error": f"line: is not JSON ({error})"})
-            continue
-        yield msgspec.json.encode(function(asked))
+    run(open_line)
