@@ -10,11 +10,10 @@ PostgreSQL, in one transaction. Errors have SCIM's form and never repeat what wa
 """
 
 import asyncio
-import contextlib
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Final, ParamSpec, TypeVar
+from typing import Any, Final, Literal, ParamSpec, TypeVar
 
 import msgspec
 from fastapi import Request
@@ -22,7 +21,7 @@ from scim2_models import Context, Group, ResourceType
 from starlette.responses import Response
 
 from chassis import logs
-from chassis.clock import Clock, monotonic
+from chassis.clock import Clock, monotonic, pause
 from chassis.errors import Unavailable
 from services.ingest import metrics
 from services.ingest.adapters import form, intake, json_body
@@ -115,6 +114,16 @@ def _error(
     if scim_type:
         body["scimType"] = scim_type
     return _answer(body, status, headers)
+
+
+def _meta(asked: Asked, kind: Literal["User", "Group"], row: UserRow | GroupRow) -> dict[str, str]:
+    return {
+        "resourceType": kind,
+        "created": _instant(row.created_at),
+        "lastModified": _instant(row.updated_at),
+        "location": f"{asked.base}/{kind}s/{row.scim_id}",
+        "version": _etag(row.version),
+    }
 
 
 def _instant(at: datetime) -> str:
@@ -236,13 +245,7 @@ class Scim:
                 }
                 for group in groups
             ]
-        document["meta"] = {
-            "resourceType": "User",
-            "created": _instant(row.created_at),
-            "lastModified": _instant(row.updated_at),
-            "location": f"{asked.base}/Users/{row.scim_id}",
-            "version": _etag(row.version),
-        }
+        document["meta"] = _meta(asked, "User", row)
         return document
 
     async def _user_answer(
@@ -345,13 +348,7 @@ class Scim:
                 }
                 for member in members
             ]
-        document["meta"] = {
-            "resourceType": "Group",
-            "created": _instant(row.created_at),
-            "lastModified": _instant(row.updated_at),
-            "location": f"{asked.base}/Groups/{row.scim_id}",
-            "version": _etag(row.version),
-        }
+        document["meta"] = _meta(asked, "Group", row)
         return document
 
     async def _group_answer(
@@ -645,5 +642,4 @@ async def follow_policy(deps: Deps, stopping: asyncio.Event) -> None:
                     await deps.store.tell_due(domain, rules, now)
             except Unavailable:
                 log.warning("scim_put_off", domain=domain)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(stopping.wait(), LOOK_SECONDS)
+        await pause(stopping, LOOK_SECONDS)

@@ -70,18 +70,20 @@ def from_wire(asked: wire.Requirement) -> Requirement:
         ),
         tuple(sorted(set(asked.forbidden))),
         tuple(dict.fromkeys(asked.also_queues)),
-        tuple(
-            Step(
-                step.after_seconds,
-                step.share_of_time_left,
-                tuple(sorted(step.levels.items())),
-                tuple(sorted(set(step.drop))),
-                step.language,
-                tuple(dict.fromkeys(step.queues)),
-            )
-            for step in asked.steps
-        ),
+        tuple(map(step_from_wire, asked.steps)),
         asked.moves_on_miss,
+    )
+
+
+def step_from_wire(step: wire.RelaxStep) -> Step:
+    """Return a step of a requirement that an event carries."""
+    return Step(
+        step.after_seconds,
+        step.share_of_time_left,
+        tuple(sorted(step.levels.items())),
+        tuple(sorted(set(step.drop))),
+        step.language,
+        tuple(dict.fromkeys(step.queues)),
     )
 
 

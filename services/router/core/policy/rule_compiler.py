@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from datetime import timedelta
 
 from hours.calendar import Calendar
-from services.router.core.assignment.requirement import Requirement, SkillNeed, Step
+from schemas.routing import RelaxStep
+from services.router.core.assignment.requirement import Requirement, SkillNeed, step_from_wire
 from services.router.core.policy.condition import (
     PLACES,
     AnyOf,
@@ -100,17 +101,7 @@ def requirement(asked: RequirementModel, routing: RoutingModel) -> Requirement:
         ),
         forbidden=tuple(sorted(set(asked.forbidden))),
         queues=tuple(dict.fromkeys(asked.also_queues)),
-        steps=tuple(
-            Step(
-                step.after_seconds,
-                step.share_of_time_left,
-                tuple(sorted(step.levels.items())),
-                tuple(sorted(set(step.drop))),
-                step.language,
-                tuple(dict.fromkeys(step.queues)),
-            )
-            for step in asked.steps
-        ),
+        steps=tuple(step_from_wire(RelaxStep(**step.model_dump())) for step in asked.steps),
         moves_on_miss=asked.moves_on_miss,
     )
 

@@ -406,22 +406,7 @@ def absorb(story: Story, event: MergeAsked, policy: Policy) -> None:
     """Take another case in: as old as the older, as urgent as the more urgent, with the tags and facts of both."""
     ticket = story.ticket
     story.change(**absorbed.taken_in(ticket, event, event.from_reference))
-    after = story.ticket
-    story.tell(
-        wire.TicketAbsorbed,
-        merge_id=event.merge_id,
-        agent_id=event.agent_id,
-        from_conversation_id=event.from_conversation_id,
-        from_ticket_id=event.from_ticket_id,
-        from_reference=event.from_reference,
-        opened_at=after.opened_at,
-        other_opened_at=event.opened_at,
-        waiting_since=event.waiting_since,
-        priority=after.priority,
-        tags=after.tags,
-        facts=after.facts,
-        dues=event.dues,
-    )
+    _tell_absorbed(story, event, event.from_reference, event.dues)
     _take_place(story, ticket, event, policy)
 
 
@@ -483,23 +468,34 @@ def changed(story: Story, event: MergeChanged, policy: Policy) -> bool:
     story.change(**absorbed.let_go(before, gone))
     story.change(**fields)
     story.change(own=own)
-    after = story.ticket
+    _tell_absorbed(story, event, gone.reference)
+    _after_less(story, before, event.agent_id, policy)
+    return True
+
+
+def _tell_absorbed(
+    story: Story,
+    event: MergeAsked | MergeChanged,
+    reference: str,
+    dues: dict[TargetKind, datetime] | None = None,
+) -> None:
+    """Tell what the ticket is now with what another brings."""
+    ticket = story.ticket
     story.tell(
         wire.TicketAbsorbed,
         merge_id=event.merge_id,
         agent_id=event.agent_id,
         from_conversation_id=event.from_conversation_id,
         from_ticket_id=event.from_ticket_id,
-        from_reference=gone.reference,
-        opened_at=after.opened_at,
+        from_reference=reference,
+        opened_at=ticket.opened_at,
         other_opened_at=event.opened_at,
         waiting_since=event.waiting_since,
-        priority=after.priority,
-        tags=after.tags,
-        facts=after.facts,
+        priority=ticket.priority,
+        tags=ticket.tags,
+        facts=ticket.facts,
+        dues=dues,
     )
-    _after_less(story, before, event.agent_id, policy)
-    return True
 
 
 def _of(ticket: Ticket, merge_id: str, from_ticket_id: str) -> Absorbed | None:
