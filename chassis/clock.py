@@ -1,5 +1,7 @@
-"""The one place that asks what time it is."""
+"""The one place that asks what time it is, and where a part waits for a while or for its end."""
 
+import asyncio
+import contextlib
 import time
 from datetime import UTC, datetime
 from typing import Protocol
@@ -29,3 +31,10 @@ def monotonic() -> float:
 def now_seconds() -> float:
     """Seconds since 1970, for log lines that a test compares; facts use `Clock.now`."""
     return time.time()
+
+
+async def pause(stopping: asyncio.Event, seconds: float) -> None:
+    """Wait until `stopping` is set, or for so long."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await stopping.wait()

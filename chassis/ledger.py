@@ -266,12 +266,17 @@ class AlreadyResolved(Exception):
     """A dead letter that was replayed is resolved by somebody else: nothing of the replay may count."""
 
 
-DATABASE_ERRORS = (
+DRIVER_ERRORS = (
     asyncpg.PostgresError,
     asyncpg.InterfaceError,
     asyncpg.InternalClientError,  # What the driver says of a connection that the server ended in mid-transaction.
     OSError,
     TimeoutError,
+)
+"""What a database raises that is away, too slow or shutting down."""
+
+DATABASE_ERRORS = (
+    *DRIVER_ERRORS,
     Conflict,
     Refused,
     TimerMissing,

@@ -21,11 +21,11 @@ import uvloop
 from aiokafka.errors import KafkaError
 
 from chassis import logs
-from chassis.clock import Clock, SystemClock, monotonic
+from chassis.clock import Clock, SystemClock, monotonic, pause
 from chassis.errors import ConfigurationError, PolicyError, SignalboxError
 from chassis.failpoints import Failpoints
 from chassis.health import Check, Health
-from chassis.ledger import open_pool
+from chassis.ledger import DRIVER_ERRORS, open_pool
 from chassis.migrate import is_current
 from chassis.policy import PolicyHolder
 from chassis.settings import Settings, load_settings
@@ -186,13 +186,7 @@ async def _open_database(
                 raise ConfigurationError(
                     "SIGNALBOX_DATABASE_URL cannot be read: write it as postgresql://user:password@host:5432/database"
                 ) from None
-            except (
-                asyncpg.PostgresError,
-                asyncpg.InterfaceError,
-                asyncpg.InternalClientError,
-                OSError,
-                TimeoutError,
-            ) as error:
+            except DRIVER_ERRORS as error:
                 health.database_wait = f"does not answer yet ({type(error).__name__})"
                 log.warning("database_unreachable", error=type(error).__name__, wait_seconds=wait)
             if not doors:
@@ -201,7 +195,7 @@ async def _open_database(
                     for host, port in application.waiting_ports
                     if port
                 ]
-            await _pause(stopping, wait)
+            await pause(stopping, wait)
             wait = min(wait * 2, 5.0)
         return None
     finally:
@@ -260,7 +254,7 @@ async def _join(
                 findings = await check_topics(settings, needed)
             if findings:
                 report(findings)
-                await _pause(stopping, TOPICS_SECONDS)
+                await pause(stopping, TOPICS_SECONDS)
                 continue
             await (worker.rejoin() if has_joined else worker.start())
         except Exception as error:  # noqa: BLE001 - whatever it is, a stage that has not joined must go on trying
@@ -272,22 +266,14 @@ async def _join(
                 error=type(error).__name__,
                 wait_seconds=wait,
             )
-            await _pause(stopping, wait)
+            await pause(stopping, wait)
             wait = min(wait * 2, 5.0)
             continue
         has_joined, wait = True, 0.2
         while not stopping.is_set() and not worker.bus.is_broken:
-            await _pause(stopping, WATCH_SECONDS)
+            await pause(stopping, WATCH_SECONDS)
         if not stopping.is_set():
             log.error("client_broken", stage=name, cure="joins with a new one")
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
-    except TimeoutError:
-        return
 
 
 async def _part(part: Background, runtime: Runtime) -> None:
@@ -313,7 +299,7 @@ async def _supervise(
         except Exception as error:
             log.exception("background_failed", part_name=name, error=type(error).__name__)
         wait = 0.2 if monotonic() - began > 30 else min(wait * 2, 10.0)
-        await _pause(stopping, wait)
+        await pause(stopping, wait)
 
 
 async def _health_server(app: AsgiApp, settings: Settings, stopping: asyncio.Event) -> None:

@@ -2,7 +2,6 @@
 
 import argparse
 import asyncio
-import contextlib
 from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
@@ -12,7 +11,7 @@ from typing import Any
 import asyncpg
 
 from chassis import logs
-from chassis.clock import monotonic
+from chassis.clock import monotonic, pause
 from chassis.errors import ConfigurationError
 from chassis.lifecycle import Application, Background, Runtime, run
 from chassis.policy import PolicyHolder
@@ -225,8 +224,7 @@ class Gateway:
                 for _, _, task in running.values():
                     if task.done():
                         task.result()
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(runtime.stopping.wait(), POLICY_LOOK_SECONDS)
+                await pause(runtime.stopping, POLICY_LOOK_SECONDS)
         finally:
             for _, stop, _ in running.values():
                 stop.set()
@@ -299,8 +297,7 @@ def _housekeeping(
                     TimeoutError,
                 ) as error:
                     log.warning("housekeeping_put_off", error=type(error).__name__)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runtime.stopping.wait(), 60.0)
+            await pause(runtime.stopping, 60.0)
 
     return housekeeping
 

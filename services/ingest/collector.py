@@ -7,7 +7,6 @@ counts as it came, or is parked. A vendor's failure slows its own account and no
 """
 
 import asyncio
-import contextlib
 import os
 import secrets as randomness
 import socket
@@ -19,7 +18,7 @@ import asyncpg
 import httpx
 
 from chassis import logs
-from chassis.clock import Clock
+from chassis.clock import Clock, pause
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.ledger import DATABASE_ERRORS
 from schemas import ids
@@ -125,8 +124,7 @@ class Collector:
                     log.warning("collector_put_off", error=type(error).__name__)
                     busy = False
                 if not busy:
-                    with contextlib.suppress(TimeoutError):
-                        await asyncio.wait_for(stopping.wait(), TURN_SECONDS)
+                    await pause(stopping, TURN_SECONDS)
         finally:
             await self._client.aclose()
 

@@ -20,17 +20,18 @@ from starlette.responses import Response
 
 from chassis import logs
 from chassis.batch import partition_of
-from chassis.clock import Clock, monotonic
+from chassis.clock import Clock, monotonic, pause
 from chassis.errors import Unavailable
+from chassis.ledger import DRIVER_ERRORS
 from chassis.stage import Connection
 from schemas.commands import Command
 from schemas.roster import OfferAccepted, OfferDeclined
-from services.ingest import metrics
+from services.ingest import announcements, metrics
 from services.ingest import ticket_view_store as store
 from services.ingest.answers import Problem, as_json
 from services.ingest.core import ticket_view as core
 from services.ingest.core.ticket_view import Answerable, Settled, Standing
-from services.ingest.ticket_view_store import DATABASE_ERRORS, Asked
+from services.ingest.ticket_view_store import Asked
 from services.ingest.ticket_view_store import Request as Known
 
 WAIT_SECONDS_MAX: Final = 10
@@ -43,9 +44,6 @@ at once, so whatever follows the first of its events is there by then."""
 SURE_SECONDS: Final = 1.5
 """How long a command that seems not to fit is held back until the view holds all that was published when it came. The stage
 says so every half second; where it does not, the router judges."""
-
-LISTEN_SECONDS: Final = 5.0
-"""How often the connection that listens for announcements is asked whether it lives."""
 
 HEADER_LENGTH_MAX: Final = 1_000
 
@@ -113,33 +111,7 @@ class Waiters:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Listen until the process stops, with a new connection whenever the old one is gone; then let everybody go."""
-        wait = 0.2
-        while not stopping.is_set():
-            try:
-                connection = await asyncpg.connect(self._dsn, timeout=3, command_timeout=5)
-                try:
-                    await connection.add_listener(
-                        store.CHANNEL, lambda *heard: self.hear(str(heard[3]))
-                    )
-                    self.wake_all()  # Whatever was announced meanwhile.
-                    wait = 0.2
-                    while not stopping.is_set():
-                        await _pause(stopping, LISTEN_SECONDS)
-                        await connection.execute("SELECT 1")
-                finally:
-                    connection.terminate()
-            except DATABASE_ERRORS as error:
-                log.warning("tickets_deaf", error=type(error).__name__, wait_seconds=wait)
-                await _pause(stopping, wait)
-                wait = min(wait * 2, 5.0)
-        self.is_closed = True
-        self.wake_all()
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
+        await announcements.listen(self._dsn, store.CHANNEL, self, stopping, log, "tickets_deaf")
 
 
 # ------------------------------------------------------------------------------------- what a request prefers
@@ -252,7 +224,7 @@ class TicketView:
         try:
             async with self._deps.pool.acquire(timeout=3) as connection:
                 found = await store.standing(connection, ticket_id)
-        except DATABASE_ERRORS:
+        except DRIVER_ERRORS:
             raise Unavailable("the database") from None
         if found is None or found.conversation_id != conversation_id:
             raise Problem(
@@ -291,9 +263,9 @@ class TicketView:
                         )
                 except _NotYet as early:
                     patience.asked_at = early.asked_at
-                    await _pause(woken, left)
+                    await pause(woken, left)
                     continue
-                except DATABASE_ERRORS as error:
+                except DRIVER_ERRORS as error:
                     metrics.TICKET_UNJUDGED.labels("away").inc()
                     log.warning("ticket_view_away", error=type(error).__name__)
                 return
@@ -463,7 +435,7 @@ class TicketView:
             try:
                 async with self._deps.pool.acquire(timeout=3) as connection:
                     found = await self._look(connection, asked)
-            except DATABASE_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 log.warning("ticket_wait_given_up", error=type(error).__name__)
                 return found
             if found.request is None or _is_complete(asked, found):

@@ -4,14 +4,13 @@ Reads `tickets`, where a conversation's events stand in order, and `routing`, wh
 no order, so an offer may be known as accepted a moment before its ticket is known as assigned.
 """
 
-import asyncio
-import contextlib
 from datetime import datetime
 from typing import Any, ClassVar, Final
 
 from chassis import logs
 from chassis.batch import Task, TaskState
-from chassis.clock import monotonic, now_seconds
+from chassis.clock import monotonic, now_seconds, pause
+from chassis.ledger import DRIVER_ERRORS
 from chassis.lifecycle import Runtime
 from chassis.stage import Input, Outcome, Received, Stage
 from chassis.task import Worker
@@ -23,7 +22,6 @@ from services.ingest.core import ticket_view
 from services.ingest.core.ticket_view import Offers
 from services.ingest.ticket_view_store import (
     CURRENT_SECONDS,
-    DATABASE_ERRORS,
     STAGE,
     TicketViewStore,
     forget,
@@ -89,10 +87,9 @@ class Lookout:
                     next_forget = monotonic() + FORGET_SECONDS
                     async with runtime.pool.acquire() as connection:
                         await forget(connection, runtime.clock.now())
-            except DATABASE_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 log.warning("view_look_put_off", error=type(error).__name__)
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(runtime.stopping.wait(), LOOK_SECONDS)
+            await pause(runtime.stopping, LOOK_SECONDS)
 
     async def look(self, worker: Worker[Any], pool: Any) -> dict[int, float]:
         """Look once; return the tasks that hold all that was published, and how many seconds ago that was seen."""

@@ -8,8 +8,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Final, NamedTuple
 
-import asyncpg
-
 from chassis.ledger import DocumentStore
 from chassis.stage import Connection
 from services.ingest.core.ticket_view import (
@@ -409,13 +407,3 @@ def _outcome(refused: Settled | None) -> tuple[Any, ...]:
 async def repeat(connection: Connection, request_id: str, *, is_awaited: bool) -> None:
     """Write down that a request whose outcome nobody knows is asked again: it may be stored only now."""
     await connection.execute(_REPEAT, request_id, is_awaited)
-
-
-DATABASE_ERRORS: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
-"""What a database that is away, too slow or shutting down raises."""

@@ -40,10 +40,11 @@ from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
 from chassis import logs
-from chassis.clock import Clock, monotonic
+from chassis.clock import Clock, monotonic, pause
 from chassis.errors import InvalidEvent, Unavailable
+from chassis.ledger import DRIVER_ERRORS
 from schemas.inbound import InboundReceived
-from services.ingest import metrics
+from services.ingest import announcements, metrics
 from services.ingest.adapters import addresses, form, intake, json_body
 from services.ingest.adapters.channel import ParseError
 from services.ingest.adapters.intake import FrontDoor, PolicySource
@@ -81,18 +82,8 @@ REQUESTS_PER_MINUTE: Final = 240
 """Polls, marks and frames of one session in a minute."""
 
 FORMS_PER_MINUTE: Final = 10
-LISTEN_SECONDS: Final = 5.0
-"""How often the connection that listens for announcements is asked whether it lives."""
-
 FORGET_SECONDS: Final = 3_600.0
 
-DATABASE_ERRORS: Final = (
-    asyncpg.PostgresError,
-    asyncpg.InterfaceError,
-    asyncpg.InternalClientError,
-    OSError,
-    TimeoutError,
-)
 SCRIPT_HEADERS: Final[Mapping[str, str]] = {
     "Cache-Control": "public, max-age=300, stale-while-revalidate=86400",
     "Content-Security-Policy": "default-src 'none'",
@@ -187,31 +178,7 @@ class Hub:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Listen until the process stops, with a new connection whenever the old one is gone."""
-        wait = 0.2
-        while not stopping.is_set():
-            try:
-                connection = await asyncpg.connect(self._dsn, timeout=3, command_timeout=5)
-                try:
-                    await connection.add_listener(CHANNEL, lambda *heard: self.hear(str(heard[3])))
-                    self.wake_all()  # Whatever was announced meanwhile.
-                    wait = 0.2
-                    while not stopping.is_set():
-                        await _pause(stopping, LISTEN_SECONDS)
-                        await connection.execute("SELECT 1")
-                finally:
-                    connection.terminate()
-            except DATABASE_ERRORS as error:
-                log.warning("webchat_deaf", error=type(error).__name__, wait_seconds=wait)
-                await _pause(stopping, wait)
-                wait = min(wait * 2, 5.0)
-        self.is_closed = True
-        self.wake_all()
-
-
-async def _pause(stopping: asyncio.Event, seconds: float) -> None:
-    with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(seconds):
-            await stopping.wait()
+        await announcements.listen(self._dsn, CHANNEL, self, stopping, log, "webchat_deaf")
 
 
 # ------------------------------------------------------------------------------------------- what is asked
@@ -702,7 +669,7 @@ class Webchat:
             metrics.REFUSED.labels(WAY, problem.reason).inc()
             await wire.refuse(problem)
             await wire.close(4401 if problem.status == 401 else 1008)
-        except (Unavailable, *DATABASE_ERRORS):
+        except (Unavailable, *DRIVER_ERRORS):
             await wire.close(1013)
         except WebSocketDisconnect:
             pass
@@ -740,7 +707,7 @@ class Webchat:
             except (InvalidEvent, ParseError):
                 metrics.REFUSED.labels(WAY, "invalid").inc()
                 await wire.refuse(_invalid("text", "cannot be stored"), frame.id)
-            except (Unavailable, *DATABASE_ERRORS):
+            except (Unavailable, *DRIVER_ERRORS):
                 metrics.UNAVAILABLE.labels(WAY).inc()
                 await wire.refuse(_unavailable(5.0), frame.id)
 
@@ -830,9 +797,9 @@ class Webchat:
                 async with self._connection() as connection:
                     before = self._now() - timedelta(days=self._deps.keep_days)
                     await self._store.forget(connection, before)
-            except DATABASE_ERRORS as error:
+            except DRIVER_ERRORS as error:
                 log.warning("webchat_forgetting_put_off", error=type(error).__name__)
-            await _pause(stopping, FORGET_SECONDS)
+            await pause(stopping, FORGET_SECONDS)
 
     async def preflight(self, request: Request) -> Response:
         """Tell a browser whether a site's page may use the chat (CORS)."""
@@ -873,7 +840,7 @@ class Webchat:
         except InvalidEvent:
             metrics.REFUSED.labels(WAY, "invalid").inc()
             response = _invalid("body", "cannot be stored").response()
-        except (Unavailable, *DATABASE_ERRORS) as error:
+        except (Unavailable, *DRIVER_ERRORS) as error:
             metrics.UNAVAILABLE.labels(WAY).inc()
             response = _unavailable(getattr(error, "retry_after", None) or 5.0).response()
         return response if is_for_agents else self._with_cors(request, response)

@@ -1,7 +1,5 @@
 """Composition root: settings in, running parts out."""
 
-import asyncio
-import contextlib
 from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
@@ -9,6 +7,7 @@ from pathlib import Path
 import asyncpg
 
 from chassis import logs
+from chassis.clock import pause
 from chassis.lifecycle import Application, Runtime, run
 from chassis.policy import PolicyHolder
 from services.sla import metrics, store
@@ -53,8 +52,7 @@ async def _watch_open_targets(runtime: Runtime, seconds: float) -> None:
         else:
             for kind, status in product(KINDS, metrics.OPEN_STATUSES):
                 metrics.OPEN_TARGETS.labels(kind, status).set(found.get((kind, status), 0))
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(runtime.stopping.wait(), seconds)
+        await pause(runtime.stopping, seconds)
 
 
 def main(argv: Sequence[str]) -> int:
