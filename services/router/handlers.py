@@ -278,7 +278,7 @@ def _rows(
 class AssignmentStage(Stage[Domain]):
     """Agents and the offers made to them; the state's key is the routing domain, which is loaded whole.
 
-    Decisions change the domain in place; what was not committed is forgotten with the task's memory.
+    Decisions change the domain in place; after a batch that was not committed it is read anew.
     """
 
     name = "router.assignment"

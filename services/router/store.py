@@ -358,7 +358,7 @@ _DUTY: Final = msgspec.json.Decoder(_Duty)
 class DomainStore:
     """The store of the stage `router.assignment`. Writes what a domain marked as changed, and clears the marks.
 
-    A transaction that fails leaves them cleared, and the task's memory is forgotten with it, so nothing is missed.
+    A transaction that fails leaves them cleared, and the domain is read anew after it, so nothing is missed.
     """
 
     def __init__(self, watched: Watched = nobody_asks) -> None:
