@@ -208,6 +208,11 @@ class Worker(Generic[S]):
         The epoch makes the rest harmless.
         """
         del partitions
+        log.info(
+            "tasks_let_go",
+            stage=self.stage.name,
+            tasks=sorted(task.number for task in self.assignment.owned()),
+        )
         began, seconds = monotonic(), self._session_seconds * REVOKE_SHARE
         self._close_intake()
         await self.effects.drain(began + seconds * REVOKE_EFFECTS_SHARE)

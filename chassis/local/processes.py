@@ -30,6 +30,7 @@ the port of a broker that was killed, and its restart then fails."""
 
 _CREATE_TIME_SLACK_S = 2.0
 _POLL_S = 0.02
+_FREEZE_SECONDS_MAX = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +125,18 @@ class ServerProcess:
             return
 
     def freeze(self) -> None:
-        """Stops every process of the server at once (SIGSTOP); connections stay open, unanswered."""
+        """Stops every process of the server at once (SIGSTOP); connections stay open, unanswered.
+
+        A signal is sent long before the last thread on another core has taken it, so this waits until all stand.
+
+        Raises `LocalPlatformError` when one of them runs on.
+        """
         self._signal_all(signal.SIGSTOP)
+        if not wait_until(lambda: all(map(_stands, self._all())), _FREEZE_SECONDS_MAX):
+            raise LocalPlatformError(
+                f"Process {self.pid} was told to stand still and runs on; end it, or wait for its "
+                "disk, which a process cannot be stopped in the middle of."
+            )
 
     def thaw(self) -> None:
         """Lets a frozen server go on (SIGCONT)."""
@@ -162,6 +173,20 @@ class ServerProcess:
                 process.send_signal(number)
             except psutil.NoSuchProcess:
                 continue
+
+
+def _stands(process: psutil.Process) -> bool:
+    """Whether no thread of a process runs: each is stopped, or has ended (proc(5), the state in `stat`)."""
+    try:
+        states = [
+            stat.read_bytes().rpartition(b")")[2].split()[0]
+            for stat in Path("/proc", str(process.pid), "task").glob("*/stat")
+        ]
+        if states:
+            return all(state in b"TtZX" for state in states)
+        return process.status() in (psutil.STATUS_STOPPED, psutil.STATUS_ZOMBIE)
+    except (ProcessLookupError, FileNotFoundError, psutil.NoSuchProcess):
+        return not process.is_running()  # One thread ended between the look and the question.
 
 
 def wait_until(is_met: Callable[[], bool], timeout_s: float) -> bool:

@@ -6,6 +6,7 @@ targets and the pauses come from the seed.
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import partial
 
 import asyncpg
 import pytest
@@ -200,6 +201,10 @@ async def _steals(pipeline: Pipeline) -> tuple[Member, float]:
     return thief, thawed
 
 
+def _is_decided(pipeline: Pipeline, since: float) -> bool:
+    return bool(pipeline.lost("fenced", since) or pipeline.count("tasks_let_go", since))
+
+
 def _acquired(pipeline: Pipeline, stage: str, since: float, but: Member) -> set[int]:
     return {
         event["task"]
@@ -215,10 +220,22 @@ async def test_a_lease_is_stolen_and_stolen_by_one_that_dies(attacked: Attack) -
     await until(lambda: pipeline.lost("fenced", thawed), 10, "the rightful owner was fenced")
     pipeline.proves("the rightful owner was fenced")
     await _recovers(pipeline, "a", thawed, "a theft")
-    thief, thawed = await _steals(pipeline)
-    at = await pipeline.kill(thief)
-    pipeline.proves(f"it was killed {at - thawed:.2f} s after it went on")
-    await until(lambda: pipeline.lost("fenced", thawed), 10, "the rightful owner was fenced")
+    for _ in range(3):
+        thief, thawed = await _steals(pipeline)
+        at = await pipeline.kill(thief)
+        pipeline.proves(f"it was killed {at - thawed:.2f} s after it went on")
+        await until(
+            partial(_is_decided, pipeline, thawed),
+            10,
+            "the rightful owner was fenced, or the group had it let go first",
+        )
+        if pipeline.lost("fenced", thawed):
+            break
+        # It went on so slowly that the group heard of it before its lease was taken: nothing was stolen.
+        pipeline.proves("nothing was stolen: the group moved on first; once more")
+        await pipeline.works_again("a", at + SESSION_SECONDS)
+    else:
+        raise InvalidRun("the group moved on before each of three thefts")
     pipeline.proves("the rightful owner was fenced")
     await pipeline.works_again("a", at + SESSION_SECONDS)
     await _recovers(pipeline, "a", at, "the thief's death")
