@@ -107,8 +107,9 @@ faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
 bench: setup ## Broker to broker, durable, against this machine's own limits
 	@$(BIN)/signalbox bench hop $(ARGS)
 
-evidence: setup ## What the router's matcher does to waits, against theory: docs/evidence/ (minutes)
+evidence: setup ## What the matcher does to waits, and how true promises are: docs/evidence/ (minutes)
 	$(PY) -m bench.evidence_routing --write $(ARGS)
+	$(PY) -m bench.promises --write
 
 docs: setup ## Rewrite what is generated from code: schemas/json, schemas/examples, docs/{events,metrics,settings}.md, docs/openapi.json
 	$(PY) -m schemas.export

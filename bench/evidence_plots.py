@@ -28,7 +28,8 @@ _STYLE: Final[Any] = {
 }
 
 
-def _drawn(width: float, height: float, draw: Callable[[Figure], None]) -> str:
+def drawn(width: float, height: float, draw: Callable[[Figure], None]) -> str:
+    """Return what `draw` draws, in inches, as SVG."""
     with mpl.rc_context(_STYLE):
         figure = Figure(figsize=(width, height), layout="constrained")
         draw(figure)
@@ -38,7 +39,8 @@ def _drawn(width: float, height: float, draw: Callable[[Figure], None]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _label(axes: Axes, title: str, x: str, y: str) -> None:
+def label(axes: Axes, title: str, x: str, y: str) -> None:
+    """Name a plot and its axes."""
     axes.set_title(title, fontsize=10.5, loc="left")
     axes.set_xlabel(x)
     axes.set_ylabel(y)
@@ -64,12 +66,12 @@ def erlang(evidence: Evidence) -> str:
             axes.set_xticks((0, 1), names)
             axes.set_xlim(-0.6, 1.6)
             axes.set_ylim(0, None)
-            _label(
+            label(
                 axes, f"{case.erlangs:g} erlang, {case.n_agents} agents", "", "mean wait, seconds"
             )
             axes.legend(loc="lower right", frameon=False)
 
-    return _drawn(7.5, 3.2, draw)
+    return drawn(7.5, 3.2, draw)
 
 
 def skills(evidence: Evidence) -> str:
@@ -114,7 +116,7 @@ def skills(evidence: Evidence) -> str:
         axes.set_xticks(places, names)
         axes.set_yscale("log")
         axes.set_ylim(10, 1500)
-        _label(
+        label(
             axes,
             "84 erlang of six types, 90 agents: one more skill each is nearly all that is to gain",
             "skills of each agent",
@@ -122,7 +124,7 @@ def skills(evidence: Evidence) -> str:
         )
         axes.legend(frameon=False)
 
-    return _drawn(7.5, 3.6, draw)
+    return drawn(7.5, 3.6, draw)
 
 
 def spill(evidence: Evidence) -> str:
@@ -136,9 +138,7 @@ def spill(evidence: Evidence) -> str:
             times = [at / 1000 for at, _ in found.lengths]
             left.plot(times, [n for _, n in found.lengths], color=colour, label=found.name)
         left.legend(frameon=False)
-        _label(
-            left, "Class 2 waiting, greedy and by threshold", "thousand units of time", "tickets"
-        )
+        label(left, "Class 2 waiting, greedy and by threshold", "thousand units of time", "tickets")
         bounded = [one for one in evidence.spills if one.name != "greedy"]
         for found, colour in zip(bounded, colours[1:], strict=False):
             right.plot(found.one, found.two, marker="o", color=colour, linestyle="none")
@@ -147,9 +147,9 @@ def spill(evidence: Evidence) -> str:
             )
         right.set_xlim(0, max(found.one for found in bounded) * 1.6)
         right.set_ylim(0, max(found.two for found in bounded) * 1.25)
-        _label(right, "What a threshold trades", "class 1 waiting, mean", "class 2 waiting, mean")
+        label(right, "What a threshold trades", "class 1 waiting, mean", "class 2 waiting, mean")
 
-    return _drawn(9.0, 3.6, draw)
+    return drawn(9.0, 3.6, draw)
 
 
 def drain(evidence: Evidence) -> str:
@@ -178,11 +178,11 @@ def drain(evidence: Evidence) -> str:
                 )
             axes.set_yscale("symlog", linthresh=1)
             axes.set_xticks(places, [one.name.replace(", ", ",\n") for one in found], fontsize=8)
-            _label(axes, f"load {load:g}", "who is kept free for a call", "wait, seconds (mean)")
+            label(axes, f"load {load:g}", "who is kept free for a call", "wait, seconds (mean)")
             axes.legend(frameon=False, fontsize=8, loc="upper right")
             axes.set_ylim(0, 100_000)
 
-    return _drawn(9.0, 3.8, draw)
+    return drawn(9.0, 3.8, draw)
 
 
 def aging(evidence: Evidence) -> str:
@@ -209,7 +209,7 @@ def aging(evidence: Evidence) -> str:
                     linestyle="--",
                     label="promoted: bound",
                 )
-        _label(
+        label(
             axes,
             "Low tickets beside urgent ones at 105 % for six hours",
             "came, hours after the start",
@@ -218,7 +218,7 @@ def aging(evidence: Evidence) -> str:
         axes.set_ylim(0, None)
         axes.legend(frameon=False)
 
-    return _drawn(7.5, 3.6, draw)
+    return drawn(7.5, 3.6, draw)
 
 
 def relaxation(evidence: Evidence) -> str:
@@ -258,7 +258,7 @@ def relaxation(evidence: Evidence) -> str:
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_ylim(min(one.wait for one in found) / 2, None)
         axes.set_xlim(None, 106)
-        _label(
+        label(
             axes,
             "When anybody may take it: patience buys fit",
             "taken by somebody of the level first asked, %",
@@ -266,7 +266,7 @@ def relaxation(evidence: Evidence) -> str:
         )
         axes.legend(frameon=False, loc="upper left")
 
-    return _drawn(7.5, 3.8, draw)
+    return drawn(7.5, 3.8, draw)
 
 
 def choice(evidence: Evidence) -> str:
@@ -297,7 +297,7 @@ def choice(evidence: Evidence) -> str:
             if n:
                 axes.set_yticklabels([])
 
-    return _drawn(9.0, 2.8, draw)
+    return drawn(9.0, 2.8, draw)
 
 
 PLOTS: Final[Mapping[str, Callable[[Evidence], str]]] = {

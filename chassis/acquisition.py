@@ -32,6 +32,7 @@ from chassis.ledger import (
     Overlay,
     Position,
     TimerRow,
+    Walk,
     Write,
     database_facts,
     horizon_end,
@@ -39,7 +40,7 @@ from chassis.ledger import (
 from chassis.relay import Relay
 from chassis.settings import Settings
 from chassis.stage import Effect, Stage
-from chassis.timers import HORIZON
+from chassis.timers import HORIZON, window_end
 
 S = TypeVar("S")
 
@@ -63,6 +64,7 @@ class _Found(Generic[S]):
     outbox: list[OutboxRow]
     timers: list[TimerRow]
     timers_until: datetime
+    walk: Walk
     effects: list[tuple[Effect, bool]]
     parked_keys: dict[str, list[str]]
     superseded: set[str]
@@ -151,7 +153,7 @@ class Acquisition(Generic[S]):
             log.info("topology_superseded", stage=self._stage.name, task=task.number)
             await asyncio.sleep(SUPERSEDED_SECONDS)
             return False
-        found = await self._read(task)
+        found = await self._read(task, lease.epoch)
         async with asyncio.timeout(KAFKA_SECONDS):
             begins = await consumer.beginning_offsets(list(task.partitions))
             ends = await consumer.end_offsets(list(task.partitions))
@@ -199,14 +201,16 @@ class Acquisition(Generic[S]):
             await consumer.commit(offsets)
         return self._assignment.is_current(task)
 
-    async def _read(self, task: Task[S]) -> _Found[S]:
+    async def _read(self, task: Task[S], epoch: int) -> _Found[S]:
         """Read by later statements than the one that took the lease: what the previous owner wrote last is seen."""
         number = task.number
         until = horizon_end(self._clock.now(), HORIZON.total_seconds())
+        timers = await self._ledger.load_timers(number, None, until)
         return _Found(
             outbox=await self._ledger.load_outbox(number, 0, OUTBOX_PAGE),
-            timers=await self._ledger.load_timers(number, None, until),
-            timers_until=until,
+            timers=timers,
+            timers_until=window_end(timers, until),
+            walk=await self._ledger.load_walk(self._stage, number, epoch),
             effects=await self._ledger.load_effects(number),
             parked_keys=await self._ledger.load_parked_keys(number),
             superseded=await self._ledger.load_superseded(number),
@@ -225,6 +229,7 @@ class Acquisition(Generic[S]):
         task.epoch, task.position = lease.epoch, lease.position
         task.states = found.states
         task.timers.load(found.timers, found.timers_until)
+        task.walk = found.walk
         task.parked_keys = found.parked_keys
         task.superseded = found.superseded
         for effect, was_begun in found.effects:

@@ -14,9 +14,9 @@ from aiokafka.partitioner import murmur2
 from chassis.bus import Record
 from chassis.deadletters import ParkedRecord
 from chassis.errors import InvalidEvent
-from chassis.ledger import Overlay, Position, TimerRow
+from chassis.ledger import Overlay, Position, TimerRow, Walk
 from chassis.relay import Relay
-from chassis.stage import Effect, EffectDone, Input
+from chassis.stage import Effect, EffectDone, Input, Revisit
 from chassis.timers import TimerHeap
 from schemas.envelope import Envelope, EnvelopeError
 from schemas.payload import Payload
@@ -52,6 +52,7 @@ class Task(Generic[S]):
     position: Position = field(default_factory=Position)
     states: dict[str, S] = field(default_factory=dict)
     timers: TimerHeap = field(default_factory=TimerHeap)
+    walk: Walk = field(default_factory=Walk)
     parked_keys: dict[str, list[str]] = field(default_factory=dict)
     """Keys with records set aside and not resolved, and the dead letters' ids, oldest first."""
     log_start: dict[str, int] = field(default_factory=dict)
@@ -80,8 +81,9 @@ class Reread:
     forgotten: dict[str, int]
 
 
-Item: TypeAlias = Record | TimerRow | EffectDone | ParkedRecord | Effect
-"""A record to admit, a timer that is due, an effect's result, a parked record to replay, an effect to begin."""
+Item: TypeAlias = Record | TimerRow | EffectDone | ParkedRecord | Effect | Revisit | Walk
+"""A record to admit, a timer that is due, an effect's result, a parked record to replay, an effect to begin, a key to
+decide again, and how far that has come."""
 
 Place: TypeAlias = tuple[str, int]
 """Where a record lies in its partition: plain topic and offset."""

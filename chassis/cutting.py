@@ -20,9 +20,9 @@ from chassis.bus import UndecodableRecord
 from chassis.clock import monotonic
 from chassis.deadletters import ParkedRecord
 from chassis.decision import REFUSALS_MAX
-from chassis.ledger import TimerRow
+from chassis.ledger import TimerRow, Walk
 from chassis.settling import Refusal, Settling
-from chassis.stage import Effect, EffectDone
+from chassis.stage import Effect, EffectDone, Revisit
 
 S = TypeVar("S")
 
@@ -138,8 +138,8 @@ class Cutting(Generic[S]):
                     continue
             if self._rests(piece):
                 resting.append(piece)
-                if self._places(piece.items):
-                    break  # Records keep their order: what lies behind it rests too.
+                if self._places(piece.items) or isinstance(piece.items[0], Revisit | Walk):
+                    break  # Records and walks keep their order: what lies behind it rests too.
                 keys.add(_key_of(piece.items[0]))
                 continue
             refused = await self._attempt([piece])
@@ -255,13 +255,15 @@ class Cutting(Generic[S]):
                 return task.number, (effect.id, effect.attempt, isinstance(item, EffectDone))
             case ParkedRecord(id=identity):
                 return task.number, identity
+            case Revisit(key=key, walk=walk) | Walk(after=key, number=walk):
+                return task.number, ("walk", walk, key, isinstance(item, Walk))
             case record:
                 return task.number, (self._assignment.plain(record.topic), record.offset)
 
     # -- putting back ------------------------------------------------------------------------------------------------
 
     def _put_back(self, task: Task[S], pieces: Sequence[Parcel[S]]) -> None:
-        """Leave what is not done for the next turn: timers and replays are still where they were, the rest goes back."""
+        """Leave what is not done for the next turn: timers, replays and walks are still where they were, the rest goes back."""
         items = [item for piece in pieces for item in piece.items]
         task.results.extendleft([item for item in items if isinstance(item, EffectDone)][::-1])
         task.effects.extendleft([item for item in items if isinstance(item, Effect)][::-1])
@@ -290,6 +292,8 @@ def _key_of(item: Item) -> str | None:
     """Return the key that an item which is no record belongs to."""
     match item:
         case TimerRow(key=key) | EffectDone(effect=Effect(key=key)) | Effect(key=key):
+            return key
+        case Revisit(key=key):
             return key
         case ParkedRecord(state_key=state_key):
             return state_key

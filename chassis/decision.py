@@ -10,7 +10,7 @@ from chassis.batch import Batch
 from chassis.deadletters import ParkedRecord, Reason
 from chassis.emission import Emission
 from chassis.ledger import TimerRow
-from chassis.stage import EffectDone, Input, Outcome, Received, Stage, Tick
+from chassis.stage import EffectDone, Input, Outcome, Received, Revisit, Stage, Tick
 
 S = TypeVar("S")
 ATTEMPTS_MAX = 3
@@ -214,7 +214,7 @@ class Deciding(Generic[S]):
                     identity=item.cause,
                     stage=self.stage.name,
                     task=batch.task.number,
-                    topic="tick" if isinstance(item, Tick) else "effect",
+                    topic=_kind(item),
                     partition=batch.task.number,
                     offset=batch.overlay.position.next_oid,
                     key=item.key.encode(),
@@ -226,3 +226,14 @@ class Deciding(Generic[S]):
                     now=now,
                 )
             )
+
+
+def _kind(item: Input) -> str:
+    """Return what stands for a topic where an input that is no record is set aside."""
+    match item:
+        case Tick():
+            return "tick"
+        case Revisit():
+            return "revisit"
+        case _:
+            return "effect"

@@ -88,6 +88,7 @@ def forget(stage: str, number: int, topics: Iterable[str]) -> None:
         metrics.OUTBOX_AGE,
         metrics.EFFECTS_OPEN,
         metrics.TIMERS_LOADED,
+        metrics.REVISIT_PENDING,
     ):
         gauge.labels(stage, label).set(0)
     for topic in topics:

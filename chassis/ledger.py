@@ -20,7 +20,7 @@ from chassis.clock import Clock
 from chassis.deadletters import ParkedRecord
 from chassis.errors import Conflict, Fenced, Refused, SignalboxError
 from chassis.failpoints import FailpointError, Failpoints
-from chassis.stage import Change, Connection, Effect, Store
+from chassis.stage import Change, Connection, Effect, Stage, Store
 
 S = TypeVar("S")
 
@@ -39,6 +39,9 @@ COMMAND_SECONDS = 5.0
 PAGE_BYTES = 8 * 1024 * 1024
 """Bytes that one statement or transaction reads or writes, about: what passes through within `transaction_timeout` on a
 slow day. One row may be more; then it goes alone."""
+
+TIMER_PAGE = 10_000
+"""Timers read at once. More of them than that may be due after an outage, and nobody need know them all to begin."""
 
 REPLAYS_MAX = 200
 """Parked records that one look for replays brings, at most."""
@@ -65,6 +68,16 @@ class TimerRow:
     name: str
     id: int
     due_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Walk:
+    """How far a task's keys are decided under `revision`: up to `after`, all once it `is_done`. `number` counts walks."""
+
+    revision: str | None = None
+    number: int = 0
+    after: str = ""
+    is_done: bool = False
 
 
 @dataclass(slots=True)
@@ -115,6 +128,7 @@ class Overlay(Generic[S]):
     resolved: list[tuple[str, str]] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
     acked_oid: int = 0
+    walk: Walk | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +202,14 @@ DELETE FROM timer AS t
  WHERE t.stage = $1 AND t.task = u.task AND t.key = u.key AND t.name = u.name AND t.id = u.id
 """
 
+MOVE_FIRED = """
+UPDATE timer AS t SET id = u.new_id, due_at = u.due_at
+  FROM unnest($2::int[], $3::text[], $4::text[], $5::bigint[], $6::bigint[], $7::timestamptz[])
+       AS u(task, key, name, id, new_id, due_at)
+ WHERE t.stage = $1 AND t.task = u.task AND t.key = u.key AND t.name = u.name AND t.id = u.id
+"""
+"""A timer that fired and is set again: one new row version instead of a dead row and a new one."""
+
 CLEAR_TIMERS = """
 DELETE FROM timer AS t USING unnest($2::int[], $3::text[], $4::text[]) AS u(task, key, name)
  WHERE t.stage = $1 AND t.task = u.task AND t.key = u.key AND t.name = u.name
@@ -232,6 +254,29 @@ DELETE FROM effect AS e USING unnest($2::int[], $3::text[]) AS u(task, id)
 RESOLVE_PARKED = """
 UPDATE parked AS p SET resolved_at = clock_timestamp(), resolution = u.resolution
   FROM unnest($1::text[], $2::text[]) AS u(id, resolution) WHERE p.id = u.id AND p.resolved_at IS NULL
+"""
+
+LOAD_TIMERS = """
+SELECT key, name, id, due_at FROM timer
+ WHERE stage = $1 AND task = $2 AND due_at <= $3 AND due_at > coalesce($4, '-infinity'::timestamptz)
+ ORDER BY due_at FETCH FIRST $5 ROWS WITH TIES
+"""
+"""With ties, so that the page's last instant is whole and the next page can begin behind it."""
+
+MARK_WALKS = """
+INSERT INTO revisit (stage, task, revision, walk, after_key, done_at)
+SELECT $1, u.task, u.revision, u.walk, u.after_key, CASE WHEN u.is_done THEN clock_timestamp() END
+  FROM unnest($2::int[], $3::text[], $4::bigint[], $5::text[], $6::bool[])
+       AS u(task, revision, walk, after_key, is_done)
+ON CONFLICT (stage, task) DO UPDATE
+   SET revision = excluded.revision, walk = excluded.walk, after_key = excluded.after_key, done_at = excluded.done_at,
+       began_at = CASE WHEN revisit.walk = excluded.walk THEN revisit.began_at ELSE excluded.began_at END
+"""
+
+FIRST_WALK = """
+INSERT INTO revisit (stage, task, revision, walk, done_at)
+SELECT stage, task, $4, 0, clock_timestamp() FROM lease WHERE stage = $1 AND task = $2 AND epoch = $3
+ON CONFLICT DO NOTHING
 """
 
 LOAD_REPLAYS = """
@@ -349,17 +394,38 @@ class Ledger(Generic[S]):
     async def load_timers(
         self, task: int, after: datetime | None, until: datetime
     ) -> list[TimerRow]:
-        """Return the timers due after `after` (None: from the beginning) and up to `until`."""
+        """Return the timers due after `after` (None: from the beginning) and up to `until`, earliest first.
+
+        At most `TIMER_PAGE` of them and those due at the same instant as the last; where so many come, there may be more.
+        """
         async with self.reading() as connection:
-            rows = await connection.fetch(
-                "SELECT key, name, id, due_at FROM timer WHERE stage = $1 AND task = $2 AND due_at <= $3"
-                " AND ($4::timestamptz IS NULL OR due_at > $4) ORDER BY due_at, id",
+            rows = await connection.fetch(LOAD_TIMERS, self._stage, task, until, after, TIMER_PAGE)
+        return [TimerRow(row["key"], row["name"], row["id"], row["due_at"]) for row in rows]
+
+    async def load_walk(self, stage: Stage[S], task: int, epoch: int) -> Walk:
+        """Return how far the task's keys are decided under which revision.
+
+        Where nothing is stored of it and the task has no key, nothing was decided under another revision: the present one
+        is as good as walked, and that is stored if the lease is still ours. With keys and nothing stored they are from
+        before there were revisits, or from before the revision could be told, and are all walked.
+        """
+        if type(stage).revision is Stage.revision:
+            return Walk()
+        revision = stage.revision()
+        async with self.reading() as connection:
+            row = await connection.fetchrow(
+                "SELECT revision, walk, after_key, done_at FROM revisit WHERE stage = $1 AND task = $2",
                 self._stage,
                 task,
-                until,
-                after,
             )
-        return [TimerRow(row["key"], row["name"], row["id"], row["due_at"]) for row in rows]
+            if row is not None:
+                return Walk(
+                    row["revision"], row["walk"], row["after_key"], row["done_at"] is not None
+                )
+            if revision is None or await stage.revisit_keys(connection, task, "", 1):
+                return Walk()
+            await connection.execute(FIRST_WALK, self._stage, task, epoch, revision)
+        return Walk(revision, is_done=True)
 
     async def load_outbox(self, task: int, after_oid: int, limit: int) -> list[OutboxRow]:
         """Return a page of the outbox behind `after_oid`, in order: at most `limit` rows and about `PAGE_BYTES`.
@@ -537,6 +603,17 @@ class Ledger(Generic[S]):
             await self._store.save(connection, changes, rows)
         await self._write_timers(connection, writes)
         await self._write_effects(connection, writes)
+        walks = [(w.task, w.overlay.walk) for w in writes if w.overlay.walk is not None]
+        if walks:
+            await connection.execute(
+                MARK_WALKS,
+                self._stage,
+                [task for task, _ in walks],
+                [walk.revision for _, walk in walks],
+                [walk.number for _, walk in walks],
+                [walk.after for _, walk in walks],
+                [walk.is_done for _, walk in walks],
+            )
         parked = [record for write in writes for record in write.overlay.parked]
         if parked:
             await deadletters.insert(connection, parked)
@@ -557,7 +634,15 @@ class Ledger(Generic[S]):
                 raise AlreadyResolved(f"{len(resolved)} records replayed, {status} were open")
 
     async def _write_timers(self, connection: Connection, writes: Sequence[Write[S]]) -> None:
-        fired = [(w.task, row) for w in writes for row in w.overlay.fired.values()]
+        fired, again = [], []
+        for write in writes:
+            timers = write.overlay.timers
+            for name, row in write.overlay.fired.items():
+                anew = timers.get(name)
+                if anew is None:
+                    fired.append((write.task, row))
+                else:
+                    again.append((write.task, row, anew))
         if fired:
             status = await connection.execute(
                 DELETE_FIRED,
@@ -569,6 +654,19 @@ class Ledger(Generic[S]):
             )
             if int(status.rpartition(" ")[2]) != len(fired):
                 raise TimerMissing(f"{len(fired)} timers fired, {status} rows were there")
+        if again:
+            status = await connection.execute(
+                MOVE_FIRED,
+                self._stage,
+                [t for t, _, _ in again],
+                [r.key for _, r, _ in again],
+                [r.name for _, r, _ in again],
+                [r.id for _, r, _ in again],
+                [anew.id for _, _, anew in again],
+                [anew.due_at for _, _, anew in again],
+            )
+            if int(status.rpartition(" ")[2]) != len(again):
+                raise TimerMissing(f"{len(again)} timers fired, {status} rows were there")
         cleared = [
             (w.task, *name)
             for w in writes
@@ -584,7 +682,10 @@ class Ledger(Generic[S]):
                 [c[2] for c in cleared],
             )
         placed = [
-            (w.task, row) for w in writes for row in w.overlay.timers.values() if row is not None
+            (w.task, row)
+            for w in writes
+            for name, row in w.overlay.timers.items()
+            if row is not None and name not in w.overlay.fired
         ]
         if placed:
             await connection.execute(

@@ -162,6 +162,16 @@ TIMER_LATENESS = histogram(
 TIMERS_LOADED = gauge(
     "signalbox_timers_loaded", "Timers in memory (those of the next minute).", _TASK
 )
+REVISITS = counter(
+    "signalbox_revisits_total",
+    "Keys decided again because the stage's revision (its policy, its calendars) has changed.",
+    _STAGE,
+)
+REVISIT_PENDING = gauge(
+    "signalbox_revisit_pending",
+    "1 while keys of the task may not have been decided under the present revision.",
+    _TASK,
+)
 PARKED = counter(
     "signalbox_dead_letters_total", "Records set aside, by reason.", {"stage": (), "reason": ()}
 )

@@ -7,6 +7,7 @@ nothing of a task is ever decided side by side.
 import asyncio
 import contextlib
 from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Generic, TypeVar
 
@@ -19,15 +20,28 @@ from chassis.cutting import Cutting
 from chassis.deadletters import ParkedRecord
 from chassis.effects import Effects
 from chassis.ledger import DATABASE_ERRORS, Ledger, horizon_end
+from chassis.revisits import Revisits
 from chassis.stage import Stage
-from chassis.timers import DUE_MAX, HORIZON
+from chassis.timers import DUE_MAX, HORIZON, window_end
 
 S = TypeVar("S")
 
 PUMP_SECONDS = 0.02
-"""How often timers, effects and replays are looked at."""
+"""How often effects, replays and walks are looked at; timers are when they are due."""
 
 REPLAY_SECONDS = 1.0
+
+TURN_ITEMS = 1_000
+"""What is no record and is settled in one turn, in all and about: small commits are told sooner, and take less in all."""
+
+LANES = 2
+"""Transactions that a burst is done in side by side: one Python, one PostgreSQL at work."""
+
+LANE_SECONDS = 0.5
+"""How long they go on before the pump looks round for everything else."""
+
+TURN_ITEMS_MIN = 50
+"""Of which every task that has something to do may have so many."""
 
 log = logs.get("pump")
 
@@ -54,7 +68,13 @@ class Pump(Generic[S]):
         self._acquisition = acquisition
         self._cutting = cutting
         self._wake = wake
+        self._revisits: Revisits[S] = Revisits(
+            stage, clock, assignment, ledger, acquisition, cutting
+        )
         self._next_replay = 0.0
+        self._looked_at = clock.now()
+        self._is_full = False
+        """Whether the last turn left some task with more to do."""
         self.last_turn = monotonic()
         """When the pump last came round: the loop turns as long as this moves."""
 
@@ -62,20 +82,34 @@ class Pump(Generic[S]):
         """Turn until cancelled."""
         while True:
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(PUMP_SECONDS):
+                async with asyncio.timeout(self._idle_seconds()):
                     await self._wake.wait()
             self._wake.clear()
             self.last_turn = monotonic()
             try:
                 await self._turn()
+                if await self._revisits.turn():
+                    self._wake.set()  # What fell due meanwhile comes first.
             except asyncio.CancelledError:
                 raise
             except Exception as error:
                 log.exception("pump_failed", stage=self._stage.name, error=type(error).__name__)
                 await asyncio.sleep(0.5)
 
+    def _idle_seconds(self) -> float:
+        """Return how long nothing is to be done, as far as it is known: until the next timer, at most `PUMP_SECONDS`."""
+        earliest = [
+            at for task in self._assignment.owned() if (at := task.timers.earliest()) is not None
+        ]
+        if not earliest:
+            return PUMP_SECONDS
+        first = min(earliest)
+        if first <= self._looked_at:
+            return PUMP_SECONDS  # The last turn has left it over, so it rests.
+        return min(PUMP_SECONDS, max(0.0, (first - self._clock.now()).total_seconds()))
+
     async def _turn(self) -> None:
-        now = self._clock.now()
+        self._looked_at = now = self._clock.now()
         replays = await self._replays()
         busy = [
             task.number
@@ -83,19 +117,52 @@ class Pump(Generic[S]):
             if task.number in replays or self._has_work(task, now)
         ]
         if not busy:
+            self._is_full = False
             return
-        async with self._assignment.locked(busy) as tasks:
-            try:
-                parcels = [
-                    await self._collect(task, replays.get(task.number, []), now) for task in tasks
-                ]
-                await self._cutting.settle([one for one in parcels if one is not None])
-            except Exception:
-                # What was taken in hand is in no queue any more: memory is read anew.
-                for task in tasks:
-                    if task.state is TaskState.OWNED:
-                        self._acquisition.lose(task, "bug", 1.0)
-                raise
+        # In a burst two transactions take turns: one is decided while the database works on the other.
+        n_lanes = min(LANES, len(busy)) if self._is_full else 1
+        lanes = [busy[n::n_lanes] for n in range(n_lanes)]
+        until = monotonic() + LANE_SECONDS if n_lanes > 1 else 0.0
+        room = min(DUE_MAX, max(TURN_ITEMS_MIN, TURN_ITEMS // len(busy)))
+        answers = await asyncio.gather(
+            *(self._settle(lane, replays, now, room, until) for lane in lanes),
+            return_exceptions=True,
+        )
+        self._is_full = any(answer is True for answer in answers)
+        if self._is_full:
+            self._wake.set()  # There is hardly an end to it yet.
+        for answer in answers:
+            if isinstance(answer, BaseException):
+                raise answer
+
+    async def _settle(
+        self,
+        numbers: Sequence[int],
+        replays: Mapping[int, list[ParkedRecord]],
+        now: datetime,
+        room: int,
+        until: float,
+    ) -> bool:
+        """Do what these tasks have to do, again and again up to `until`; say whether there was no end to it."""
+        while True:
+            self.last_turn = monotonic()
+            async with self._assignment.locked(numbers) as tasks:
+                try:
+                    parcels = [
+                        await self._collect(task, replays.get(task.number, []), now, room)
+                        for task in tasks
+                    ]
+                    await self._cutting.settle([one for one in parcels if one is not None])
+                except Exception:
+                    # What was taken in hand is in no queue any more: memory is read anew.
+                    for task in tasks:
+                        if task.state is TaskState.OWNED:
+                            self._acquisition.lose(task, "bug", 1.0)
+                    raise
+            is_full = any(one is not None and len(one.items) >= room for one in parcels)
+            if not is_full or monotonic() >= until:
+                return is_full
+            now, replays = self._clock.now(), {}
 
     def _has_work(self, task: Task[S], now: datetime) -> bool:
         relay = task.relay
@@ -109,26 +176,24 @@ class Pump(Generic[S]):
         )
 
     async def _collect(
-        self, task: Task[S], replays: list[ParkedRecord], now: datetime
+        self, task: Task[S], replays: list[ParkedRecord], now: datetime, room: int
     ) -> Parcel[S] | None:
         """Gather what a task has to do; None where its memory could not be kept up."""
         try:
             if task.timers.needs_load(now):
                 until = horizon_end(now, HORIZON.total_seconds())
-                task.timers.load(
-                    await self._ledger.load_timers(task.number, task.timers.loaded_until, until),
-                    until,
-                )
+                rows = await self._ledger.load_timers(task.number, task.timers.loaded_until, until)
+                task.timers.load(rows, window_end(rows, until))
             if task.relay is not None:
                 await task.relay.page()
         except DATABASE_ERRORS as error:
             self._acquisition.lose_to(error, [task])
             return None
         self._assignment.throttle(task)
-        items: list[Item] = [*task.timers.due(now, DUE_MAX)]
-        while task.results and len(items) < DUE_MAX:
+        items: list[Item] = [*task.timers.due(now, room)]
+        while task.results and len(items) < room:
             items.append(task.results.popleft())
-        items += replays[: DUE_MAX - len(items)]
+        items += replays[: room - len(items)]
         items += self._effects.next_to_begin(task)
         return Parcel(task, items)
 

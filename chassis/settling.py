@@ -29,11 +29,12 @@ from chassis.ledger import (
     Overlay,
     Position,
     TimerRow,
+    Walk,
     Write,
     database_facts,
 )
 from chassis.settings import Settings
-from chassis.stage import Effect, EffectDone, Input, Stage, Tick
+from chassis.stage import Effect, EffectDone, Input, Revisit, Stage, Tick
 from chassis.standstill import Standstill
 
 S = TypeVar("S")
@@ -163,6 +164,12 @@ class Settling(Generic[S]):
                 case Effect():
                     batch.started.append(item)
                     batch.overlay.effects_started.append(item.id)
+                case Revisit():
+                    batch.inputs.append((item, None))
+                    # In order, so whatever is stored of a slice leaves the cursor behind its last key.
+                    batch.overlay.walk = Walk(item.revision, item.walk, item.key)
+                case Walk():
+                    batch.overlay.walk = item
                 case record:
                     records.append(record)
         self._admission.admit(batch, records, parcel.notes)
@@ -325,6 +332,10 @@ class Settling(Generic[S]):
         task.position = overlay.position
         self._remember(task, overlay)
         self._apply_timers(task, overlay)
+        if overlay.walk is not None:
+            task.walk = overlay.walk
+            visits = sum(isinstance(item, Revisit) for item, _ in batch.inputs)
+            metrics.REVISITS.labels(self._stage.name).inc(visits)
         self._apply_parked(task, overlay)
         task.effects.extend(effect for _, effect in overlay.effects.values())
         if overlay.effects:
@@ -404,6 +415,7 @@ def _has_work(batch: Batch[S]) -> bool:
         or batch.reread
         or batch.hole
         or overlay.effects_started
+        or overlay.walk is not None
         or overlay.position != batch.task.position
     )
 

@@ -24,6 +24,10 @@ S = TypeVar("S")
 Connection = asyncpg.Connection | asyncpg.pool.PoolConnectionProxy
 """A connection inside the batch's transaction, or one for reading before it."""
 
+REVISIT_KEYS = """
+SELECT key FROM state WHERE stage = $1 AND task = $2 AND key > $3 ORDER BY key LIMIT $4
+"""
+
 _ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
 """U+0000 in a JSON string; an even number of backslashes before it are text."""
 
@@ -98,7 +102,25 @@ class EffectDone:
         return f"effect/{self.effect.id}/{self.effect.attempt}"
 
 
-Input = Received | Tick | EffectDone
+@dataclass(frozen=True, slots=True)
+class Revisit:
+    """What the stage decides by has changed since this key was last decided: decide again what it still depends on.
+
+    `revision` is the stage's present one. A key that was decided under it already is revisited too, and a revision that
+    comes back is walked through again: a decision that changes nothing says so. `walk` counts the task's walks.
+    """
+
+    key: str
+    revision: str
+    walk: int = 0
+
+    @property
+    def cause(self) -> str:
+        """The visit's name for derived ids: no key is visited twice in one walk."""
+        return f"revisit/{self.key}/{self.revision}/{self.walk}"
+
+
+Input = Received | Tick | EffectDone | Revisit
 
 
 @dataclass(slots=True)
@@ -208,6 +230,25 @@ class Stage(Generic[S]):
     def partition_key(self, event: Payload) -> str:
         """Return the key that an emitted event is partitioned by: the conversation's id unless overridden."""
         return str(event.conversation_id)  # type: ignore[attr-defined]
+
+    def revision(self) -> str | None:
+        """Return the name of what decisions depend on besides state and input: of a policy, say. None: of nothing yet.
+
+        When it changes, every key that `revisit_keys` names is given to `decide` as a `Revisit`, in slices between
+        timers and records. It is asked for often, so it must be cheap; it may contain anything but U+0000.
+        """
+        return None
+
+    async def revisit_keys(
+        self, connection: Connection, task: int, after: str, limit: int
+    ) -> Sequence[str]:
+        """Return the next keys to revisit: at most `limit`, in order, each greater than `after`; empty at the end.
+
+        By default all documents of the task. A stage that keeps its state elsewhere, or knows which keys a change can
+        concern, says so here. The order is the database's own, which alone ever compares two keys.
+        """
+        rows = await connection.fetch(REVISIT_KEYS, self.name, task, after, limit)
+        return [row["key"] for row in rows]
 
     async def load(
         self, connection: Connection, task: int, inputs: Sequence[Input], missing: Sequence[str]

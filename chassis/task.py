@@ -10,6 +10,7 @@ of one lease and dies with it. What the worker is made of, each a module:
     standstill    what stops a task before a record, and how it may go on
     effects       what is done outside PostgreSQL
     pump          timers, results, replays: all that is no record
+    revisits      keys decided again, a slice at a time, when what a stage decides by has changed
     gauges        where the tasks stand, for those who look
 
 The order of steps, and what breaks without each, is told in `docs/adr/0001-ledger.md`.

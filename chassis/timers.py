@@ -1,21 +1,25 @@
 """Timers in memory: those of the next minute in a heap, all of them in the table.
 
+After an outage a million may be due at once: they are read a page at a time, and no more while many are in memory.
 `due_at` is kept in microseconds; an entry counts only while the id it carries is the one set last for its name, so
 changing and clearing a timer costs nothing in the heap.
 """
 
 import heapq
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from chassis.ledger import TimerRow
+from chassis.ledger import TIMER_PAGE, TimerRow
 
 HORIZON = timedelta(seconds=60)
 RELOAD = timedelta(seconds=20)
 """The window is extended this often, well before its end."""
 
 DUE_MAX = 500
-"""Timers handed to one commit."""
+"""Timers of one task handed to one commit."""
+
+LOADED_MAX = 2 * TIMER_PAGE
+"""With so many in memory the window is not extended: all of them come before those that are not in it."""
 
 
 class TimerHeap:
@@ -37,6 +41,8 @@ class TimerHeap:
 
     def needs_load(self, now: datetime) -> bool:
         """Whether the window should be extended."""
+        if len(self._current) >= LOADED_MAX:
+            return False
         return self.loaded_until is None or self.loaded_until - now < HORIZON - RELOAD
 
     def get(self, key: str, name: str) -> TimerRow | None:
@@ -86,3 +92,8 @@ class TimerHeap:
     def _put(self, row: TimerRow) -> None:
         self._current[row.key, row.name] = row
         heapq.heappush(self._heap, (row.due_at, row.id, row.key, row.name))
+
+
+def window_end(rows: Sequence[TimerRow], until: datetime) -> datetime:
+    """Return up to when the timers are known after a page of them was read that was asked for up to `until`."""
+    return rows[-1].due_at if len(rows) >= TIMER_PAGE else until

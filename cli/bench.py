@@ -122,6 +122,24 @@ def router(
     _measure(whole, as_json=json)
 
 
+@app.command()
+def sla(
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    targets: int = typer.Option(1_000_000, min=2_000, help="Open targets that stand."),
+    burst: int = typer.Option(100_000, min=100, help="Deadlines within one second."),
+    moved: int = typer.Option(
+        100_000, min=100, help="Targets, of those that stand, whose calendar changes."
+    ),
+    opened: int = typer.Option(20_000, min=100, help="Tickets opened as fast as they go."),
+    seconds: float = typer.Option(20.0, min=2, help="For how long deadlines pass one by one."),
+) -> None:
+    """A million open targets, durable: detection, a burst, a restart, a changed calendar. About 2 GB of disk."""
+    from bench.sla import SlaOptions, run
+
+    options = SlaOptions(targets, burst, moved, opened, seconds)
+    _measure(lambda platform, say: run(platform, options, say), as_json=json)
+
+
 def _measure(work: Work, *, as_json: bool) -> None:
     from chassis.local import start_platform
 

@@ -15,7 +15,7 @@ import typer
 from cli.errors import CommandError, UsageMistake
 
 if TYPE_CHECKING:
-    from services.ingest.core.state import IdentityCommand
+    from services.ingest.core.state import IdentityCommand, Quality
     from services.ingest.settings import IngestSettings
 
 app = typer.Typer(help="Customers: who is who, export, erasure.", no_args_is_help=True)
@@ -29,8 +29,11 @@ RESULTS: Final[Mapping[str, str]] = {
     "customers_linked": "They may be one: it stands among the suggestions.",
     "customers_parted": "They are not the same; no evidence will merge them.",
     "customers_already_one": "They are one already.",
-    "customer_tier_set": "From their next message on, rules know it.",
-    "customer_tier_removed": "From their next message on, no rule knows of a tier.",
+    "customer_tier_set": "From their next message on, rules know it; what is promised on open tickets follows it now.",
+    "customer_tier_removed": "From their next message on, no rule knows of a tier; what is promised on open tickets follows now.",
+    "customer_contract_set": "From their next message on, rules know it; what is promised on open tickets follows it now.",
+    "customer_contract_removed": "From their next message on, no rule knows of a contract; what is promised on open tickets"
+    " follows now.",
     "customer_erased": "Erased here. Router and notifier follow within seconds; docs/customers.md says what stays where.",
 }
 REFUSALS: Final[Mapping[str, str]] = {
@@ -61,7 +64,8 @@ WITH RECURSIVE up AS (
      UNION
     SELECT c.customer_id FROM down JOIN ingest.customer c ON c.workspace = $1 AND c.merged_into = down.customer_id
 )
-SELECT c.customer_id, c.name, c.at, c.merged_into, c.erased_at, c.tier, c.tier_by, c.tier_at
+SELECT c.customer_id, c.name, c.at, c.merged_into, c.erased_at, c.tier, c.tier_by, c.tier_at,
+       c.contract, c.contract_by, c.contract_at
   FROM down JOIN ingest.customer c ON c.workspace = $1 AND c.customer_id = down.customer_id
  ORDER BY c.merged_into IS NOT NULL, c.at, c.customer_id
 """
@@ -201,7 +205,19 @@ def tier(
     by: By = "",
 ) -> None:
     """Say how important a customer is, for rules that ask (`customer: {tier: [gold]}`). Without a name it is taken away."""
-    asyncio.run(_tier(customer, name.strip(), by))
+    asyncio.run(_describe("tier", customer, name.strip(), by))
+
+
+@app.command()
+def contract(
+    customer: Who,
+    name: Annotated[
+        str, typer.Argument(help="The company's own word, such as premium_2026; left out, none.")
+    ] = "",
+    by: By = "",
+) -> None:
+    """Say what a customer bought of the service, for rules and targets that ask. Without a name it is taken away."""
+    asyncio.run(_describe("contract", customer, name.strip(), by))
 
 
 @app.command()
@@ -234,8 +250,11 @@ def story(found: Mapping[str, Any]) -> list[str]:
     lines = [f"{root['customer_id']}  {root['name'] or '(no name)'}, since {utc(root['at'])}"]
     if root["erased_at"] is not None:
         lines.append(f"erased {utc(root['erased_at'])}")
-    if root["tier"]:
-        lines.append(f"tier {root['tier']}, by {root['tier_by']} {utc(root['tier_at'])}")
+    lines += [
+        f"{what} {root[what]}, by {root[f'{what}_by']} {utc(root[f'{what}_at'])}"
+        for what in ("tier", "contract")
+        if root[what]
+    ]
     lines += [f"one with {one['customer_id']}  {one['name']}" for one in found["customers"][1:]]
     for one in found["addresses"]:
         since = f" since {utc(one['proved_at'])}" if one["proved_at"] else ""
@@ -386,21 +405,22 @@ async def _decide_two(do: Any, customer: str, other: str, by: str) -> None:
     await _send(own, IdentityCommand(do, _user(by), one, two))
 
 
-async def _tier(customer: str, tier: str, by: str) -> None:
+async def _describe(what: "Quality", customer: str, word: str, by: str) -> None:
     import asyncpg
 
-    from services.ingest.core.customers import TIER_MAX
+    from services.ingest.core.customers import WORD_MAX, is_word
     from services.ingest.core.state import IdentityCommand
 
-    if len(tier) > TIER_MAX or not tier.isprintable():
-        raise UsageMistake(f"A tier is a word of at most {TIER_MAX} characters, such as gold.")
+    if not is_word(word):
+        raise UsageMistake(f"A {what} is a word of at most {WORD_MAX} characters, such as gold.")
     own = _settings()
     connection = await asyncpg.connect(own.dsn, timeout=5)
     try:
         who = await find(connection, own, customer)
     finally:
         await connection.close()
-    await _send(own, IdentityCommand("tier", _user(by), who, tier=tier))
+    said = {what: word}
+    await _send(own, IdentityCommand(what, _user(by), who, **said))
 
 
 async def _undo(named: str, by: str) -> None:

@@ -18,6 +18,7 @@ from cli import (
     imports,
     ledger,
     mail,
+    pages,
     policy,
     roster,
     route,
@@ -73,6 +74,7 @@ app.command()(doctor)
 app.command()(normalize)
 app.command()(verify)
 app.add_typer(sla.app, name="sla")
+app.add_typer(pages.app, name="pages")
 app.add_typer(bench.app, name="bench")
 
 

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from services.router.core.assignment.requirement import Requirement, Step
     from services.router.core.policy.policy import Policy as RoutingPolicy
     from services.sla.core.policy import Policy as SlaPolicy
+    from services.sla.core.state import Facts
 
 app = typer.Typer(help="Who gets what, and when.", no_args_is_help=True)
 
@@ -166,9 +167,8 @@ def _assemble(parsed: Mapping[str, Any], folder: Path, version: str) -> Any:
     from services.router.core.policy.policy import assemble
     from services.router.core.policy.policy_model import PolicyMistake
 
-    del folder
     try:
-        policy = assemble(parsed, version)
+        policy = assemble(parsed, version, folder)
         return replace(policy, elsewhere=elsewhere_policy.build(parsed, KINDS))
     except PolicyMistake as mistake:
         raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
@@ -184,10 +184,35 @@ def _said(value: object, allowed: str) -> str:
 def cross_check(policies: Policies) -> Iterable[Finding]:
     """Return what only shows across the services' files."""
     yield from _check_sla_names(policies)
+    yield from _check_sla_rules(policies)
     yield from _check_languages(policies)
     yield from _check_accounts(policies)
     yield from _check_channels(policies)
     yield from _check_elsewhere(policies)
+    yield from _check_pages(policies)
+
+
+def _check_pages(policies: Policies) -> Iterable[Finding]:
+    """Warn of routes for queues that there are none of, and of receivers that nobody is told through."""
+    from services.router.core.policy.findings import nearest
+
+    if policies.sla is None:
+        return
+    used = {name for route in policies.sla.pages.routes for name in route.receivers}
+    for name in sorted(policies.sla.pages.receivers.keys() - used):
+        yield Finding("warning", "pages.yaml", f"receivers.{name}", "stands in no route")
+    if policies.routing is None:
+        return
+    queues = policies.routing.routing.queues
+    for index, route in enumerate(policies.sla.pages.routes):
+        for queue in route.when.queue:
+            if queue not in queues:
+                yield Finding(
+                    "warning",
+                    "pages.yaml",
+                    f"routes.{index}.when.queue",
+                    f"{queue!r}: no such queue in routing.yaml{nearest(queue, queues)}",
+                )
 
 
 def _check_sla_names(policies: Policies) -> Iterable[Finding]:
@@ -203,6 +228,27 @@ def _check_sla_names(policies: Policies) -> Iterable[Finding]:
                 "routing.yaml",
                 f"rules.{index}.then.sla_policy",
                 f"{rule.sla_policy!r}: no such policy in sla.yaml; known: {', '.join(sorted(names))}",
+            )
+
+
+def _check_sla_rules(policies: Policies) -> Iterable[Finding]:
+    """Rules of `sla.yaml` that no ticket comes to, and queues it names that there are none of."""
+    if policies.sla is None:
+        return
+    from services.sla.core.policy import SLA_FILE, named_queues, unreachable_rules
+
+    for path, why in unreachable_rules(policies.sla):
+        yield Finding("warning", SLA_FILE, path, why)
+    if policies.routing is None:
+        return
+    known = policies.routing.routing.queues
+    for path, queue in named_queues(policies.sla):
+        if queue not in known:
+            yield Finding(
+                "error",
+                SLA_FILE,
+                path,
+                f"{queue!r}: no such queue in routing.yaml; known: {', '.join(sorted(known))}",
             )
 
 
@@ -342,7 +388,12 @@ def route(
     for step in asked.steps:
         yield f"  later      {_step(step)}"
     if policies.sla is not None:
-        yield f"  promises   {', '.join(promises(policies.sla, rule.sla_policy, rule.priority))}"
+        from services.sla.core.state import Facts
+
+        desk = routing.routing.queues[rule.queue].desk
+        facts = Facts(queue=rule.queue, channel=channel, language=language, desk=desk)
+        told = promises(policies.sla, rule.sla_policy, rule.priority, facts)
+        yield f"  promises   {', '.join(told)}"
     if routing.agents is not None:
         fit = [
             agent_id
@@ -381,15 +432,25 @@ def _step(step: "Step") -> str:
     return f"{' or '.join(when) or 'after a missed offer'}: {', '.join(what)}"
 
 
-def promises(policy: "SlaPolicy", name: str, priority: int) -> Iterable[str]:
-    """Yield what an SLA policy promises to tickets of a priority, a target each."""
+def promises(
+    policy: "SlaPolicy", name: str, priority: int, facts: "Facts | None" = None
+) -> Iterable[str]:
+    """Yield what is promised to tickets of a priority for which routing named a policy, a target each.
+
+    `facts` is what the rules of `sla.yaml` may ask of such a ticket besides.
+    """
     from typing import get_args
 
     from cli.story import span
     from schemas.sla import TargetKind
+    from services.sla.core.state import Facts
 
+    facts = facts or Facts()
+    rule = policy.select(name, facts, priority)
+    tier = policy.tiers.get(facts.queue, "")
     for kind in get_args(TargetKind):
-        target = policy.target(name, priority, kind)
+        target = rule.target(priority, kind, tier)
         if target is not None:
             length = span(target.allowed.total_seconds())
-            yield f"{kind.replace('_', ' ')} in {length} of the calendar {target.calendar}"
+            what = f"tier {tier}" if kind == "tier" else kind.replace("_", " ")
+            yield f"{what} in {length} of the calendar {target.calendar}"

@@ -208,6 +208,7 @@ def _promises(found: "Answer", folder: Path | None) -> str:
     from cli.parts import policy_files
     from cli.places import policy_folder
     from cli.policy import promises
+    from services.sla.core.state import Facts
 
     where = folder or policy_folder()
     if not (where / "sla.yaml").is_file():
@@ -216,7 +217,9 @@ def _promises(found: "Answer", folder: Path | None) -> str:
         sla: Any = load(where, policy_files("sla"))
     except PolicyError as error:
         return f" (sla.yaml cannot be read: {error})"
-    told = list(promises(sla, found.sla_policy or "", found.request.priority))
+    request = found.request
+    facts = Facts(queue=request.queue, channel=request.channel)
+    told = list(promises(sla, found.sla_policy or "", request.priority, facts))
     return f": {', '.join(told)}" if told else ""
 
 

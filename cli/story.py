@@ -117,9 +117,12 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     customers.CustomerLinkSuggested: lambda e: (
         f"customer {e.customer_id[:8]} may be {e.other_id[:8]} (score {e.score:.2f})"
     ),
+    customers.CustomerDescribed: lambda e: (
+        f"customer {e.customer_id[:8]}: {_described(e.tier, e.contract)} ({e.by})"
+    ),
     customers.CustomerErased: lambda e: f"customer {e.customer_id[:8]} is to be forgotten ({e.by})",
     commands.ReplyToCustomer: lambda e: (
-        f"{e.agent_id} replies{' and solves' if e.solves else ''}: {short(e.text)}"
+        f"{e.agent_id} replies{' and solves' if e.solves else ''}{_again(e.next_update_by)}: {short(e.text)}"
     ),
     commands.AddNote: lambda e: f"{e.agent_id} notes: {short(e.text)}",
     commands.SolveTicket: lambda e: f"{e.agent_id} solves{f' ({e.cause})' if e.cause else ''}",
@@ -145,6 +148,8 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     commands.RestoreTicket: lambda e: f"{e.agent_id} says it is no spam",
     commands.MergeTicket: lambda e: f"{e.agent_id} merges it into ticket {e.into_ticket_id[:8]}",
     commands.UnmergeTicket: lambda e: f"{e.agent_id} undoes its merge",
+    commands.PromiseCustomer: lambda e: f"{e.agent_id} {_promise(e)}",
+    commands.CallMade: lambda e: f"{e.agent_id} {_call(e)}",
     commands.PrioritiseTicket: lambda e: (
         f"{e.agent_id} gives it priority {e.priority}: {short(e.reason)}"
     ),
@@ -220,7 +225,7 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     ),
     tickets.TicketReopened: lambda e: f"reopened, back to {e.queue}",
     tickets.TicketAnswered: lambda e: (
-        f"{e.agent_name or e.agent_id} answered{' first' if e.is_first else ''}: {short(e.text)}"
+        f"{e.agent_name or e.agent_id} answered{' first' if e.is_first else ''}{_again(e.next_update_by)}: {short(e.text)}"
     ),
     tickets.TicketNoteAdded: lambda e: f"note by {e.agent_id}: {short(e.text)}",
     tickets.TicketStatusChanged: lambda e: (
@@ -265,6 +270,11 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     ),
     tickets.TicketSolved: lambda e: f"solved by {e.agent_id}{f' ({e.cause})' if e.cause else ''}",
     tickets.TicketClosed: lambda _: "closed: the reopen window is over",
+    tickets.TicketPromised: lambda e: f"{e.agent_id} {_promise(e)}",
+    tickets.TicketCalled: lambda e: f"{e.agent_id} {_call(e)}",
+    tickets.TicketCustomerDescribed: lambda e: (
+        f"its customer is described anew: {_described(e.tier, e.contract)}"
+    ),
     tickets.TicketTagged: lambda e: f"tags: {', '.join(e.tags) or 'none'}",
     tickets.CommandRefused: lambda e: (
         f"{e.command} of {e.agent_id} refused: {e.reason.replace('_', ' ')} (it is {e.state})"
@@ -297,6 +307,11 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     sla.BreachRetracted: lambda e: (
         f"breach of clock {_target(e)} taken back: it was answered in time"
     ),
+    sla.WaitPromised: lambda e: _wait(e),
+    sla.TimeAttributed: lambda e: (
+        f"time of {_target(e)}: {span(e.queue_ms / 1000)} in a queue, {span(e.offer_ms / 1000)} offered,"
+        f" {span(e.work_ms / 1000)} in work, {span(e.pause_ms / 1000)} held, {span(e.closed_ms / 1000)} closed"
+    ),
     notifications.NoticeRequested: lambda e: (
         f"notice '{e.occasion}' in {e.language} to {short(e.recipient, 40)}: {short(e.subject)}"
     ),
@@ -318,7 +333,39 @@ def _until(at: datetime | None) -> str:
     return f", until {utc(at)}" if at is not None else ""
 
 
-def _target(event: sla.SlaEvent) -> str:
+def _again(at: datetime | None) -> str:
+    return f" and promises to write by {utc(at)}" if at is not None else ""
+
+
+def _promise(event: commands.PromiseCustomer | tickets.TicketPromised) -> str:
+    what = "a call" if event.what == "callback" else "to write"
+    after = f", not before {utc(event.not_before)}" if event.not_before is not None else ""
+    note = f": {short(event.note)}" if event.note else ""
+    return f"promises {what} by {utc(event.by)}{after}{note}"
+
+
+def _call(event: commands.CallMade | tickets.TicketCalled) -> str:
+    came_of_it = {
+        "reached": "and spoke with the customer",
+        "no_answer": "and nobody answered",
+        "voicemail": "and left a message",
+    }
+    return f"called {utc(event.occurred_at)} {came_of_it[event.outcome]}"
+
+
+def _described(tier: str | None, contract: str | None) -> str:
+    return f"tier {tier or 'none'}, contract {contract or 'none'}"
+
+
+def _wait(event: sla.WaitPromised) -> str:
+    opens = f"; closed until {utc(event.opens_at)}" if event.opens_at is not None else ""
+    if event.by is None:
+        return f"nothing can be promised of the wait: too little was measured{opens}"
+    kept = f"{event.kept_share:.0%} of {event.samples} were"
+    return f"an answer can be promised by {utc(event.by)}, as {kept}{opens}"
+
+
+def _target(event: sla.SlaEvent | sla.TimeAttributed) -> str:
     return event.target.replace("_", " ")
 
 

@@ -34,6 +34,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
+from itertools import chain
 from operator import itemgetter
 from typing import Final, Self
 from zoneinfo import ZoneInfo
@@ -199,7 +200,8 @@ class Calendar:
     `hours` holds the intervals of Monday to Sunday. An interval belongs to the date on which it
     starts, with its tail past midnight: a holiday removes the intervals of its date, and leaves the
     tail that the evening before reaches into it. `dates` replaces the hours of a date, holiday or
-    not. `closures` cuts out whatever is open between two local times.
+    not. `closures` cuts out whatever is open between two local times, `shut` between two instants
+    (events of a feed, which come with zones of their own).
 
     Open windows are worked out 32 days at a time and kept in `memo`, at most 2,048 of them. The
     memo changes no answer and takes no part in comparison.
@@ -210,6 +212,7 @@ class Calendar:
     holidays: frozenset[date] = frozenset()
     dates: tuple[tuple[date, tuple[Interval, ...]], ...] = ()
     closures: tuple[tuple[LocalTime, LocalTime], ...] = ()
+    shut: tuple[tuple[datetime, datetime], ...] = ()
     zone: ZoneInfo = field(init=False, compare=False, repr=False)
     exceptions: Mapping[date, tuple[Interval, ...]] = field(init=False, compare=False, repr=False)
     cuts: tuple[_Window, ...] = field(init=False, compare=False, repr=False)
@@ -222,7 +225,10 @@ class Calendar:
         zone = ZoneInfo(self.timezone)
         exceptions = dict.fromkeys(self.holidays, ()) | dict(self.dates)
         cuts = _union(
-            (_instant(zone, *begin), _instant(zone, *end)) for begin, end in self.closures
+            chain(
+                ((_instant(zone, *begin), _instant(zone, *end)) for begin, end in self.closures),
+                ((_micros(begin), _micros(end)) for begin, end in self.shut),
+            )
         )
         # After the last exception's tail only the week repeats; offsets are below a day.
         last = max((day.toordinal() + 3 for day in exceptions), default=0) - _EPOCH_ORDINAL
@@ -422,6 +428,18 @@ def next_closing(calendar: Calendar, at: datetime) -> datetime | None:
     return None
 
 
+def windows(calendar: Calendar, at: datetime) -> Iterator[tuple[datetime, datetime | None]]:
+    """The open stretches that end after `at`, in order, each from its beginning (the first from `at`
+    if it began before) to its end; `None` where nothing follows but open time.
+
+    There may be many thousands: take as many as you need.
+    """
+    micros = _checked("at", at)
+    for start, end in _windows_from(calendar, micros):
+        opening = _moment(calendar.zone, max(start, micros))
+        yield opening, None if end == _UNENDING else _moment(calendar.zone, end)
+
+
 def _windows_from(calendar: Calendar, at: int) -> Iterator[_Window]:
     """Open windows that end after `at`, joined across blocks, the first perhaps without its past.
     One still open when nothing but full weeks can follow ends at `_UNENDING`.
@@ -520,7 +538,7 @@ def parse_calendar(mapping: object, path: str = "calendar") -> Calendar:
 
     `timezone`: IANA name · `hours`: mon … sun, each a list of [open, close]; a day left out is
     closed · `holidays`: dates · `dates`: date to intervals · `closures`: pairs of local times.
-    The first two are required. Times are "HH:MM[:SS]", "24:00" ends a day; a closing time that is
+    The first two are required. (`hours.file` takes countries and feeds besides.) Times are "HH:MM[:SS]", "24:00" ends a day; a closing time that is
     not later than its opening time is the next date's. Intervals may overlap: time counts once.
     Dates may also be the `date` objects that YAML makes of them. Raises `CalendarError` naming the
     place below `path`; also for a calendar that never opens.
@@ -533,7 +551,7 @@ def parse_calendar(mapping: object, path: str = "calendar") -> Calendar:
         timezone=_parse_zone(f"{path}.timezone", given.get("timezone")),
         hours=_parse_hours(f"{path}.hours", given.get("hours")),
         holidays=frozenset(
-            _parse_date(f"{path}.holidays[{i}]", day)
+            parse_date(f"{path}.holidays[{i}]", day)
             for i, day in enumerate(_optional_list(f"{path}.holidays", given.get("holidays")))
         ),
         dates=_parse_dates(f"{path}.dates", given.get("dates")),
@@ -581,25 +599,27 @@ def _parse_dates(path: str, value: object) -> tuple[tuple[date, tuple[Interval, 
     days: dict[date, tuple[Interval, ...]] = {}
     for key, intervals in given.items():
         place = f"{path}.{_key(key)}"
-        days[_parse_date(place, key)] = _parse_intervals(place, intervals)
+        days[parse_date(place, key)] = _parse_intervals(place, intervals)
     return tuple(sorted(days.items()))
 
 
 def _parse_intervals(path: str, value: object) -> tuple[Interval, ...]:
-    intervals = set()
-    for i, pair in enumerate(_list(path, value, _INTERVALS)):
-        place = f"{path}[{i}]"
-        opens, closes = _pair(place, pair, 'a pair [open, close] such as ["09:00", "17:00"]')
-        begin = _parse_time(f"{place}[0]", opens)
-        end = _parse_time(f"{place}[1]", closes)
-        if begin == _DAY_SECONDS:
-            raise CalendarError(f"{place}[0]", opens, 'an opening time before "24:00"')
-        if begin == end:
-            raise CalendarError(
-                place, pair, 'a closing time that differs from the opening; "24:00" ends a day'
-            )
-        intervals.add((begin, end if end > begin else end + _DAY_SECONDS))
-    return tuple(sorted(intervals))
+    pairs = enumerate(_list(path, value, _INTERVALS))
+    return tuple(sorted({parse_interval(f"{path}[{i}]", pair) for i, pair in pairs}))
+
+
+def parse_interval(path: str, value: object) -> Interval:
+    """One [open, close] of a day. Raises `CalendarError` as `parse_calendar` does."""
+    opens, closes = _pair(path, value, 'a pair [open, close] such as ["09:00", "17:00"]')
+    begin = _parse_time(f"{path}[0]", opens)
+    end = _parse_time(f"{path}[1]", closes)
+    if begin == _DAY_SECONDS:
+        raise CalendarError(f"{path}[0]", opens, 'an opening time before "24:00"')
+    if begin == end:
+        raise CalendarError(
+            path, value, 'a closing time that differs from the opening; "24:00" ends a day'
+        )
+    return begin, end if end > begin else end + _DAY_SECONDS
 
 
 def _parse_closure(path: str, value: object) -> tuple[LocalTime, LocalTime]:
@@ -618,7 +638,7 @@ def _parse_local_time(path: str, value: object) -> LocalTime:
         raise CalendarError(path, value, _A_LOCAL_TIME)
     day, _, clock = value.partition("T")
     try:
-        return _parse_date(path, day), _parse_time(path, clock)
+        return parse_date(path, day), _parse_time(path, clock)
     except CalendarError as error:
         raise CalendarError(path, value, _A_LOCAL_TIME) from error
 
@@ -636,7 +656,8 @@ def _parse_time(path: str, value: object) -> int:
     return int(hour) * 3600 + int(minute) * 60 + int(second)
 
 
-def _parse_date(path: str, value: object) -> date:
+def parse_date(path: str, value: object) -> date:
+    """A date "YYYY-MM-DD", or one that YAML has read. Raises `CalendarError` as `parse_calendar`."""
     if isinstance(value, date) and not isinstance(value, datetime):
         day = value
     elif isinstance(value, str) and _DATE.fullmatch(value):

@@ -28,7 +28,10 @@ class Command(Payload):
 
 
 class ReplyToCustomer(Command):
-    """Send `text` to the customer, on the channel they wrote by; `solves` ends the case with it, for `cause`."""
+    """Send `text` to the customer, on the channel they wrote by; `solves` ends the case with it, for `cause`.
+
+    `next_update_by` is when the text says that the customer hears again: a promise, whose clock runs until the next answer.
+    """
 
     TYPE: ClassVar[str] = "command.reply.v1"
     TOPIC: ClassVar[str] = COMMANDS.name
@@ -42,6 +45,7 @@ class ReplyToCustomer(Command):
     language: str | None = None
     solves: bool = False
     cause: Tag | None = None
+    next_update_by: Instant | None = None
 
 
 class AddNote(Command):
@@ -223,6 +227,44 @@ class UnmergeTicket(Command):
     EXAMPLE: ClassVar[dict[str, Any]] = {**_WHERE}
 
 
+class PromiseCustomer(Command):
+    """Note that the customer was promised an answer (`update`) or a call (`callback`) until `by`, not before `not_before`.
+
+    It tells the customer nothing: they were told, or chose the time themselves. A later promise of the same kind takes the
+    place of an earlier one. `note` is for colleagues.
+    """
+
+    TYPE: ClassVar[str] = "command.promise.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_WHERE,
+        "what": "callback",
+        "by": "2026-11-25T10:00:00Z",
+        "not_before": "2026-11-25T09:00:00Z",
+        "note": "wants to hear it from a person",
+    }
+
+    what: Literal["update", "callback"]
+    by: Instant
+    not_before: Instant | None = None
+    note: Annotated[str, StringConstraints(max_length=2_000)] = ""
+
+
+class CallMade(Command):
+    """Note that the customer was called at `occurred_at`, and what came of it. Only `reached` keeps the promise of a call."""
+
+    TYPE: ClassVar[str] = "command.called.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_WHERE,
+        "outcome": "reached",
+        "occurred_at": "2026-11-25T09:20:00Z",
+    }
+
+    outcome: Literal["reached", "no_answer", "voicemail"]
+    occurred_at: Instant
+
+
 class PrioritiseTicket(Command):
     """Make the case more or less urgent: 1 urgent … 4 low."""
 
@@ -250,5 +292,7 @@ AnyCommand = (
     | RestoreTicket
     | MergeTicket
     | UnmergeTicket
+    | PromiseCustomer
+    | CallMade
     | PrioritiseTicket
 )

@@ -74,7 +74,8 @@ class CustomerContext(Part):
 
     `conversations` counts their other conversations (100 means: or more). `is_proved` tells whether this message proved
     that it is theirs: where it did not, whoever wrote may be somebody else who knows the address, and must not be told
-    what stands here. `language` is an ISO 639-1 code, `tier` the company's own name for how important they are to it.
+    what stands here. `language` is an ISO 639-1 code, `tier` the company's own name for how important they are to it,
+    `contract` its own name for what they bought of its service.
     """
 
     conversations: int = Field(default=0, ge=0)
@@ -84,6 +85,7 @@ class CustomerContext(Part):
     address_kinds: tuple[str, ...] = ()
     is_proved: bool = False
     tier: str | None = Field(default=None, max_length=100)
+    contract: str | None = Field(default=None, max_length=100)
 
 
 class CustomerEvent(Payload):
@@ -155,6 +157,29 @@ class CustomerUnmerged(CustomerEvent):
     customer_id: Id
     left_id: Id
     members: tuple[Id, ...]
+
+
+class CustomerDescribed(CustomerEvent):
+    """The company thinks otherwise of a customer: their `tier` and `contract` are these from now on (None: none).
+
+    `members` are all ids that lead to `customer_id`, its own included.
+    """
+
+    TYPE: ClassVar[str] = "customer.described.v1"
+    TOPIC: ClassVar[str] = MESSAGES.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_EVENT,
+        "by": "ada",
+        "customer_id": "8f14e45f-ceea-5e7a-9c3b-0d1f6f0a7c11",
+        "members": ["8f14e45f-ceea-5e7a-9c3b-0d1f6f0a7c11"],
+        "tier": "gold",
+        "contract": None,
+    }
+
+    customer_id: Id
+    members: tuple[Id, ...]
+    tier: str | None = Field(default=None, max_length=100)
+    contract: str | None = Field(default=None, max_length=100)
 
 
 class CustomerLinkSuggested(CustomerEvent):

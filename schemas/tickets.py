@@ -158,7 +158,10 @@ class TicketReopened(TicketEvent):
 
 
 class TicketAnswered(TicketEvent):
-    """An agent's public answer: `text` goes to the customer. `occurred_at` is when the agent gave it."""
+    """An agent's public answer: `text` goes to the customer. `occurred_at` is when the agent gave it.
+
+    `next_update_by` is when it promises that the customer hears again; None: it promises nothing of the kind.
+    """
 
     TYPE: ClassVar[str] = "ticket.answered.v1"
     TOPIC: ClassVar[str] = TICKETS.name
@@ -178,6 +181,7 @@ class TicketAnswered(TicketEvent):
     language: str | None = None
     occurred_at: Instant
     is_first: bool
+    next_update_by: Instant | None = None
 
 
 class TicketAnsweredElsewhere(TicketEvent):
@@ -450,6 +454,51 @@ class TicketDelegated(TicketEvent):
     task: str
 
 
+class TicketPromised(TicketEvent):
+    """The customer was promised an answer (`update`) or a call (`callback`) until `by`, not before `not_before`.
+
+    It takes the place of an open promise of the same kind. What an answer promises stands in `ticket.answered` alone.
+    """
+
+    TYPE: ClassVar[str] = "ticket.promised.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "what": "callback",
+        "by": "2026-11-25T10:00:00Z",
+        "not_before": "2026-11-25T09:00:00Z",
+        "note": "wants to hear it from a person",
+    }
+
+    command_id: Id
+    agent_id: Id
+    what: Literal["update", "callback"]
+    by: Instant
+    not_before: Instant | None = None
+    note: str = ""
+
+
+class TicketCalled(TicketEvent):
+    """The customer was called at `occurred_at`. Only `reached` keeps the promise of a call."""
+
+    TYPE: ClassVar[str] = "ticket.called.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "outcome": "reached",
+        "occurred_at": "2026-11-25T09:20:00Z",
+    }
+
+    command_id: Id
+    agent_id: Id
+    outcome: Literal["reached", "no_answer", "voicemail"]
+    occurred_at: Instant
+
+
 class TicketMerged(TicketEvent):
     """The case goes on in another ticket; this one's status is `merged`, and what is written here is carried there."""
 
@@ -665,6 +714,26 @@ class TicketCustomerChanged(TicketEvent):
     reason: Literal["merged", "unmerged"]
     merge_id: Id
     by: str
+
+
+class TicketCustomerDescribed(TicketEvent):
+    """The company thinks otherwise of the ticket's customer: their `tier` or `contract` is this from now on (None: none).
+
+    What was promised may depend on it. The ticket stays in its queue, at its priority.
+    """
+
+    TYPE: ClassVar[str] = "ticket.customer_described.v1"
+    TOPIC: ClassVar[str] = TICKETS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_TICKET,
+        "customer_id": "8f14e45f-ceea-5e7a-9c3b-0d1f6f0a7c11",
+        "tier": "gold",
+        "contract": None,
+    }
+
+    customer_id: Id
+    tier: str | None = None
+    contract: str | None = None
 
 
 class ConversationErased(Payload):

@@ -97,6 +97,8 @@ COMMANDS: Final[Mapping[str, type[commands.Command]]] = {
     "restore": commands.RestoreTicket,
     "merge": commands.MergeTicket,
     "unmerge": commands.UnmergeTicket,
+    "promise": commands.PromiseCustomer,
+    "called": commands.CallMade,
     "prioritise": commands.PrioritiseTicket,
 }
 NEEDS_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {

@@ -7,7 +7,7 @@ do not wait for each other.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Final, TypeVar
 
@@ -36,9 +36,10 @@ from services.ingest.core.state import (
     Merge,
     MergeRow,
     OrderSeen,
+    Quality,
+    QualityRow,
     Questions,
     Said,
-    TierRow,
     UnmergeRow,
 )
 
@@ -63,10 +64,10 @@ _CLAIMS: Final = """
      ORDER BY c.kind, c.address, c.customer_id
 """
 _CUSTOMERS: Final = """
-    SELECT customer_id, name, at, merged_into, version, tier FROM customer WHERE workspace = $1 AND customer_id = ANY($2::text[])
+    SELECT customer_id, name, at, merged_into, version, tier, contract FROM customer WHERE workspace = $1 AND customer_id = ANY($2::text[])
 """
 _CHILDREN: Final = """
-    SELECT customer_id, name, at, merged_into, version, tier FROM customer WHERE workspace = $1 AND merged_into = ANY($2::text[])
+    SELECT customer_id, name, at, merged_into, version, tier, contract FROM customer WHERE workspace = $1 AND merged_into = ANY($2::text[])
 """
 _SAID: Final = """
     SELECT said.* FROM unnest($2::text[]) AS asked (customer_id)
@@ -182,9 +183,15 @@ _LEAD: Final = """
       FROM unnest($2::text[], $3::text[]) AS told (from_id, into_id)
      WHERE c.workspace = $1 AND c.customer_id = told.from_id
 """
-_SET_TIER: Final = """
+_SET_QUALITY: Final[Mapping[Quality, str]] = {
+    "tier": """
     UPDATE customer SET tier = $3, tier_by = $4, tier_at = $5 WHERE workspace = $1 AND customer_id = ANY($2::text[])
-"""
+    """,
+    "contract": """
+    UPDATE customer SET contract = $3, contract_by = $4, contract_at = $5
+     WHERE workspace = $1 AND customer_id = ANY($2::text[])
+    """,
+}
 _VERSIONS: Final = """
     UPDATE customer AS c SET version = told.version
       FROM unnest($2::text[], $3::bigint[]) AS told (customer_id, version)
@@ -231,7 +238,10 @@ _ERASE_OF: Final = (
     "DELETE FROM customer_address WHERE workspace = $1 AND customer_id = ANY($2::text[])",
 )
 _ERASE_CUSTOMERS: Final = """
-    UPDATE customer SET name = '', merged_into = NULL, tier = '', tier_by = '', tier_at = NULL, erased_at = $3 WHERE workspace = $1 AND customer_id = ANY($2::text[])
+    UPDATE customer
+       SET name = '', merged_into = NULL, tier = '', tier_by = '', tier_at = NULL,
+           contract = '', contract_by = '', contract_at = NULL, erased_at = $3
+     WHERE workspace = $1 AND customer_id = ANY($2::text[])
 """
 _ERASED_FILES: Final = """
     SELECT e.erasure_id, array(SELECT f FROM unnest(e.files) AS f
@@ -509,9 +519,14 @@ class CustomerStore:
             )
         await self._save_links(connection, _of(plain, LinkRow))
         await self._save_merges(connection, plain)
-        for told in _of(plain, TierRow):
+        for told in _of(plain, QualityRow):
             await connection.execute(
-                _SET_TIER, self._workspace, list(told.members), told.tier, told.by, told.at
+                _SET_QUALITY[told.what],
+                self._workspace,
+                list(told.members),
+                told.word,
+                told.by,
+                told.at,
             )
         erased = _of(plain, EraseRow)
         changes: list[MergeRow | UnmergeRow | EraseRow] = [
@@ -699,7 +714,9 @@ def _known(row: Any) -> Known:
 
 
 def _customer(row: Any) -> Customer:
-    return Customer(row["at"], row["name"], row["merged_into"], row["version"], row["tier"])
+    return Customer(
+        row["at"], row["name"], row["merged_into"], row["version"], row["tier"], row["contract"]
+    )
 
 
 def _key(text: str) -> AddressKey:

@@ -233,6 +233,19 @@ def _standing() -> dict[str, Any]:
         "priority": maybe({"type": "integer", "minimum": 1, "maximum": 4}),
         "since": instant,
         "merged_into": maybe({"type": "object"}),
+        "promises": {
+            "type": "array",
+            "description": "What agents promised and have not kept yet: to write, or to call.",
+            "items": {
+                "type": "object",
+                "required": ["what", "by", "not_before"],
+                "properties": {
+                    "what": {"enum": ["update", "callback"]},
+                    "by": instant,
+                    "not_before": maybe(instant),
+                },
+            },
+        },
     }
     problem = {"$ref": COMPONENTS.format(name="Problem")}
     moved_on = {

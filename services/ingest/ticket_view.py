@@ -548,7 +548,24 @@ def as_body(ticket: Standing) -> dict[str, Any]:
             "conversation_id": ticket.into_conversation_id,
             "ticket_id": ticket.into_ticket_id,
         },
+        "promises": _promises(ticket),
     }
+
+
+def _promises(ticket: Standing) -> list[dict[str, Any]]:
+    """Return what agents promised and have not kept yet; of a merged ticket nothing, since it is kept where it goes on."""
+    promises: list[dict[str, Any]] = []
+    if ticket.into_ticket_id is None and ticket.update_by is not None:
+        promises.append({"what": core.UPDATE, "by": _text(ticket.update_by), "not_before": None})
+    if ticket.into_ticket_id is None and ticket.callback_by is not None:
+        promises.append(
+            {
+                "what": core.CALLBACK,
+                "by": _text(ticket.callback_by),
+                "not_before": _text(ticket.callback_not_before),
+            }
+        )
+    return promises
 
 
 def _text(at: datetime | None) -> str | None:

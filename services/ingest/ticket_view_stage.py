@@ -61,7 +61,7 @@ class TicketViewStage(Stage[Offers]):
         before = state if state is not None else Offers()
         after, rows = ticket_view.read(before, item.event, item.envelope.causationid)
         return Outcome(
-            state=after if after.live else None,
+            state=None if after.is_empty else after,
             is_changed=after != before,
             rows=rows,
             ignored=None if rows else "says_nothing_of_where_it_stands",

@@ -16,6 +16,7 @@ from services.ingest.core.ticket_view import (
     Offered,
     Offers,
     Over,
+    Promised,
     Settled,
     Standing,
     Taken,
@@ -80,6 +81,13 @@ UPDATE ticket_view AS t
 """
 """What changed without moving; of a ticket that never came into view nothing is known."""
 
+_PROMISE: Final = """
+UPDATE ticket_view AS t
+   SET update_by = u.update_by, callback_by = u.callback_by, callback_not_before = u.callback_not_before
+  FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[], $4::timestamptz[])
+       AS u (ticket_id, update_by, callback_by, callback_not_before)
+ WHERE t.ticket_id = u.ticket_id
+"""
 _OFFER: Final = """
 INSERT INTO ticket_offer (reservation_id, agent_id, ticket_id, work_id, offered_at, expires_at)
 SELECT * FROM unnest($1::text[], $2::text[], $3::text[], $4::text[], $5::timestamptz[], $6::timestamptz[])
@@ -117,7 +125,7 @@ SELECT task, clock_timestamp() - make_interval(secs => age) FROM unnest($1::int[
 
 _STANDING: Final = """
 SELECT ticket_id, conversation_id, status, version, assignee_id, queue, priority, since, into_conversation_id,
-       into_ticket_id, delegated_by
+       into_ticket_id, delegated_by, update_by, callback_by, callback_not_before
   FROM ticket_view WHERE ticket_id = $1
 """
 _CURRENT_AT: Final = f"""
@@ -245,6 +253,7 @@ class TicketViewStore(DocumentStore[Offers]):
         offered: list[Offered] = []
         taken: list[Taken] = []
         over: list[Over] = []
+        promised: dict[str, Promised] = {}
         settled: dict[tuple[str, str | None, str | None], Settled] = {}
         for _, row in rows:
             match row:
@@ -256,12 +265,16 @@ class TicketViewStore(DocumentStore[Offers]):
                     taken.append(row)
                 case Over():
                     over.append(row)
+                case Promised():
+                    promised[row.ticket_id] = row
                 case Settled():
                     # The first consequence stands; the others are its repeats.
                     settled.setdefault((row.request_id, row.agent_id, row.action), row)
                 case _:
                     raise TypeError(f"the ticket view has no table for {type(row).__name__}")
         await _move(connection, [folded(changes) for changes in moved.values()])
+        if promised:
+            await connection.execute(_PROMISE, *_columns(promised.values(), 4))
         if offered:
             unique = {(one.reservation_id, one.agent_id): one for one in reversed(offered)}
             await connection.execute(_OFFER, *_columns(unique.values(), 6))

@@ -1,6 +1,6 @@
 """The notifier's stage: glue between its core, the loop and the SMTP provider. No rules."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar, Final, Protocol
@@ -23,13 +23,22 @@ from chassis.stage import (
     Stage,
     Tick,
 )
-from schemas import tickets
+from schemas import sla, tickets
 from schemas.envelope import Envelope
 from schemas.notifications import NoticeRequested
 from schemas.registry import Payload
 from schemas.topics import ROUTING, SLA, TICKETS, Topic
 from services.notifier.core.audience import mail_address, recipient_key
-from services.notifier.core.decide import Context, Decision, Event, RetryDue, decide, next_due
+from services.notifier.core.decide import (
+    Context,
+    Decision,
+    Event,
+    PromiseDue,
+    RetryDue,
+    decide,
+    next_due,
+    promise_due,
+)
 from services.notifier.core.delivery import (
     Attempted,
     Delivered,
@@ -42,11 +51,16 @@ from services.notifier.core.policy import FILE, NotifyFile, Policy, PolicyMistak
 from services.notifier.core.render import FOLDER
 from services.notifier.core.state import Contact, Conversation, Mail
 from services.notifier.core.throttle import UNVERIFIED, WINDOW, Recent
-from services.notifier.metrics import SEND_SECONDS
+from services.notifier.metrics import PROMISES, SEND_SECONDS
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import STAGE, Loaded, LoadedStore, NoticeStore, Recents
 
-TIMER: Final = "retry"
+TIMERS: Final[Mapping[str, tuple[Event, Callable[[Conversation], datetime | None]]]] = {
+    "retry": (RetryDue(), next_due),
+    "promise": (PromiseDue(), promise_due),
+}
+"""What each timer says when it fires, and when it is to."""
+
 TEMPLATE_BYTES_MAX: Final = 256 * 1024
 
 UNDERSTOOD: Final[tuple[type[Payload], ...]] = (
@@ -58,6 +72,7 @@ UNDERSTOOD: Final[tuple[type[Payload], ...]] = (
     tickets.TicketSolved,
     tickets.TicketClosed,
     tickets.ConversationErased,
+    sla.WaitPromised,
 )
 
 log = logs.get("notifier")
@@ -183,13 +198,12 @@ class NotifierStage(Stage[Loaded]):
         before = loaded.conversation
         decision = decide(item.key, before, _event(item), context)
         _remember(loaded.recents, decision, self._workspace)
-        due = next_due(decision.state)
-        is_timer_stale = isinstance(item, Tick) or due != next_due(before)
+        _count_promises(item, before, decision)
         return Outcome(
             state=Loaded(decision.state, loaded.recents),
             is_changed=decision.state != before,
             events=decision.events,
-            timers={TIMER: due} if is_timer_stale else {},
+            timers=_timers(before, decision.state, item),
             effects=[_effect(item.key, send) for send in decision.sends],
             rows=(*decision.events, *_erasures(item)),
             ignored=decision.ignored,
@@ -204,6 +218,33 @@ class NotifierStage(Stage[Loaded]):
         SEND_SECONDS.labels(kind).observe(monotonic() - began)
         log.info("notice_tried", notice_id=effect.id, attempt=effect.attempt, result=kind)
         return result
+
+
+def _count_promises(item: Input, before: Conversation, decision: Decision) -> None:
+    """Count what acknowledgements say about time. A batch that is tried again counts again: rates, not books."""
+    match item:
+        case Tick(name="promise"):
+            PROMISES.labels("not_in_time").inc(len(decision.sends))
+        case Received(event=sla.WaitPromised()) if decision.ignored == "promise_late":
+            PROMISES.labels("late").inc()
+        case Received(event=sla.WaitPromised(by=by)) if decision.sends:
+            PROMISES.labels("nothing_known" if by is None else "told").inc()
+        case Received(event=tickets.TicketOpened(ticket_id=ticket_id)) if decision.sends:
+            early = before.promises.get(ticket_id)
+            if early is not None:
+                PROMISES.labels("nothing_known" if early.by is None else "told").inc()
+        case _:
+            pass
+
+
+def _timers(before: Conversation, after: Conversation, item: Input) -> dict[str, datetime | None]:
+    """Return the timers that change. One that fired is gone, so it is said anew."""
+    fired = item.name if isinstance(item, Tick) else None
+    return {
+        name: due(after)
+        for name, (_, due) in TIMERS.items()
+        if name == fired or due(after) != due(before)
+    }
 
 
 def _contact_in(item: Input) -> Contact | None:
@@ -241,8 +282,8 @@ def _erasures(item: Input) -> tuple[tickets.ConversationErased, ...]:
 
 def _event(item: Input) -> Event:
     match item:
-        case Tick():
-            return RetryDue()
+        case Tick(name=name):
+            return TIMERS[name][0]
         case EffectDone():
             return _settled(item)
         case Received(event=event):
@@ -250,6 +291,8 @@ def _event(item: Input) -> Event:
                 f"{type(event).__name__} is not among `understands`"
             )
             return event  # type: ignore[return-value]
+        case _:
+            raise TypeError(f"the notifier asks for no revisits and got {type(item).__name__}")
 
 
 def _effect(conversation_id: str, send: SendNotice) -> Effect:

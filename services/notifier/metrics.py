@@ -18,6 +18,12 @@ SUPPRESSED: Final = counter(
     "other people's addresses; unverified_total is the workspace's cap for all such addresses.",
     {"reason": tuple(reason.value for reason in Suppression)},
 )
+PROMISES: Final = counter(
+    "signalbox_notifier_promises_total",
+    "What can be promised of a new ticket's wait, as its acknowledgement goes: told, nothing_known (too little was measured), "
+    "not_in_time (it went without) and late (the promise came after it). A rise of the last two: sla lags.",
+    {"outcome": ("told", "nothing_known", "not_in_time", "late")},
+)
 SEND_SECONDS: Final = histogram(
     "signalbox_notifier_send_seconds",
     "From an attempt's start to its end, by how it ended. Long `unknown` ones: the mail server hangs.",

@@ -286,6 +286,8 @@ def _event(item: Input) -> Event:
                 f"{type(event).__name__} is not among `understands`"
             )
             return event  # type: ignore[return-value]
+        case _:
+            raise TypeError(f"router.elsewhere asks for no revisits and got {type(item).__name__}")
 
 
 def _effect(conversation_id: str, ask: Ask) -> Effect:

@@ -118,6 +118,7 @@ class TicketsStage(Stage[Conversation]):
             customers.CustomerMerged.TYPE,
             customers.CustomerUnmerged.TYPE,
             customers.CustomerLinkSuggested.TYPE,
+            customers.CustomerDescribed.TYPE,
             customers.CustomerErased.TYPE,
             commands.ReplyToCustomer.TYPE,
             commands.AddNote.TYPE,
@@ -134,6 +135,8 @@ class TicketsStage(Stage[Conversation]):
             commands.RestoreTicket.TYPE,
             commands.MergeTicket.TYPE,
             commands.UnmergeTicket.TYPE,
+            commands.PromiseCustomer.TYPE,
+            commands.CallMade.TYPE,
             commands.PrioritiseTicket.TYPE,
             merging.MergeAsked.TYPE,
             merging.MergeAnswered.TYPE,
@@ -243,6 +246,8 @@ def _ticket_input(event: Payload) -> decide.Event:
             | commands.RestoreTicket()
             | commands.MergeTicket()
             | commands.UnmergeTicket()
+            | commands.PromiseCustomer()
+            | commands.CallMade()
             | commands.PrioritiseTicket()
             | merging.MergeEvent()
             | routing.RoutingEvent()

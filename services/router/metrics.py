@@ -74,6 +74,11 @@ REFUSALS: Final = (
     "target_unknown",
     "until_past",
     "until_too_far",
+    "promise_not_in_the_future",
+    "promise_too_far",
+    "promise_window_empty",
+    "promise_with_solution",
+    "called_in_the_future",
 )
 """Why a command is refused, without the details that follow the colon."""
 

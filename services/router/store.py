@@ -93,6 +93,7 @@ UPDATE ticket_event AS e
               || CASE WHEN e.data ? 'facts' THEN '{"facts": {}}'::jsonb ELSE '{}' END
               || CASE WHEN e.data ? 'detail' THEN '{"detail": "", "waiting_on": ""}'::jsonb ELSE '{}' END
               || CASE WHEN e.data ? 'task' THEN '{"task": ""}'::jsonb ELSE '{}' END
+              || CASE WHEN e.data ? 'note' THEN '{"note": ""}'::jsonb ELSE '{}' END
               || CASE WHEN e.type IN ('ticket.escalated.v1', 'ticket.returned.v1', 'ticket.prioritised.v1')
                       THEN '{"reason": ""}'::jsonb ELSE '{}' END
               || CASE WHEN e.data ? 'vendor_message_id' THEN '{"vendor_message_id": ""}'::jsonb ELSE '{}' END

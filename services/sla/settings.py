@@ -12,6 +12,11 @@ class Settings(settings.Settings):
         default=15.0,
         ge=1,
         le=3600,
-        description="Seconds between two looks at the table of targets for the gauge of open ones;"
-        " each look reads the index of open targets once.",
+        description="Seconds between two looks at the tables for the gauges of what is open; each look reads the"
+        " indexes of open targets and open tickets once, half a second at a million open targets.",
+    )
+    console_url: str = Field(
+        default="",
+        pattern=r"^(https?://[^\s]+)?$",
+        description="Address of the console that pages link to, as `<address>/tickets/<id>`; empty: no links.",
     )

@@ -6,34 +6,46 @@ table, and one more for each time that a target is broken again within one batch
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Final
 
 from chassis.ledger import DocumentStore
 from chassis.stage import Connection
-from schemas.sla import BreachRetracted, SlaEvent, TargetBreached
-from services.sla import metrics
-from services.sla.core.state import Conversation, Target
+from schemas.sla import BreachRetracted, SlaEvent, TargetBreached, TimeAttributed
+from services.sla import attribution_store, case_store, metrics, page_store, wait_store
+from services.sla.core.alerts import End, Fire
+from services.sla.core.cases import CaseChange
+from services.sla.core.promised import WaitOpened, WaitStands
+from services.sla.core.state import Conversation, Facts, Target
 
 _PUT_TARGETS: Final = """
 INSERT INTO target (
     target_id, ticket_id, conversation_id, kind, status, policy, policy_version,
-    started_at, due_at, settled_at, breached_at, detected_at
+    started_at, due_at, settled_at, breached_at, detected_at, is_warned,
+    queue, channel, priority, customer_tier, tier, calendar, elapsed_us, seconds
 )
 SELECT target_id, ticket_id, conversation_id, kind, status, policy, policy_version,
-       started_at, due_at, settled_at, breached_at, detected_at
+       started_at, due_at, settled_at, breached_at, detected_at, is_warned,
+       queue, channel, priority, customer_tier, tier, calendar, elapsed_us, seconds
 FROM unnest(
     $1::text[], $2::text[], $3::text[], $4::text[], $5::text[], $6::text[], $7::text[],
-    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[]
+    $8::timestamptz[], $9::timestamptz[], $10::timestamptz[], $11::timestamptz[], $12::timestamptz[],
+    $13::boolean[], $14::text[], $15::text[], $16::smallint[], $17::text[], $18::text[], $19::text[],
+    $20::bigint[], $21::double precision[]
 ) WITH ORDINALITY AS given (
     target_id, ticket_id, conversation_id, kind, status, policy, policy_version,
-    started_at, due_at, settled_at, breached_at, detected_at, place
+    started_at, due_at, settled_at, breached_at, detected_at, is_warned,
+    queue, channel, priority, customer_tier, tier, calendar, elapsed_us, seconds, place
 )
 ORDER BY place
 ON CONFLICT (target_id) DO UPDATE SET
     status = excluded.status, policy = excluded.policy, policy_version = excluded.policy_version,
     started_at = excluded.started_at, due_at = excluded.due_at, settled_at = excluded.settled_at,
-    breached_at = excluded.breached_at, detected_at = excluded.detected_at
+    breached_at = excluded.breached_at, detected_at = excluded.detected_at, is_warned = excluded.is_warned,
+    queue = excluded.queue, channel = excluded.channel, priority = excluded.priority,
+    customer_tier = excluded.customer_tier, calendar = excluded.calendar, elapsed_us = excluded.elapsed_us,
+    seconds = excluded.seconds
 """
 
 _ADD_BREACHES: Final = """
@@ -48,23 +60,18 @@ FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
 WHERE b.target_id = given.target_id AND b.retracted_at IS NULL
 """
 
-_COUNT_OPEN: Final = """
-SELECT kind, status, count(*) AS n FROM target
-WHERE status IN ('running', 'paused', 'breached') GROUP BY kind, status
-"""
-
-
 @dataclass(frozen=True, slots=True)
 class TargetRow:
-    """A target as it stands after a decision."""
+    """A target as it stands after a decision, and what its ticket is."""
 
     ticket_id: str
     conversation_id: str
     target: Target
+    facts: Facts = field(default_factory=Facts)
 
 
-Row = TargetRow | SlaEvent
-"""What the handlers give to be written: targets that changed, and what was told of them."""
+Row = TargetRow | SlaEvent | CaseChange | TimeAttributed
+"""What the handlers give to be written: targets that changed, what was told of them, and what changed of a ticket's row."""
 
 
 class SlaStore(DocumentStore[Conversation]):
@@ -87,14 +94,18 @@ class SlaStore(DocumentStore[Conversation]):
             await _put_targets(connection, latest.values())
         for breaches, retractions in _waves(events):
             await _put_breaches(connection, breaches, retractions)
+        cases = [row for _, row in rows if isinstance(row, CaseChange)]
+        await case_store.save(connection, cases, events)
+        attributions = [row for _, row in rows if isinstance(row, TimeAttributed)]
+        await attribution_store.save(connection, attributions)
+        calls = [row for _, row in rows if isinstance(row, Fire | End)]
+        if calls:
+            await page_store.add_changes(connection, calls)
+        begun = [row for _, row in rows if isinstance(row, WaitOpened)]
+        stands = [row for _, row in rows if isinstance(row, WaitStands)]
+        await wait_store.save(connection, begun, stands)
         for event in events:
             metrics.count(event)
-
-
-async def open_targets(connection: Connection) -> dict[tuple[str, str], int]:
-    """How many targets are open, by kind and status; pairs without any are left out."""
-    rows = await connection.fetch(_COUNT_OPEN)
-    return {(row["kind"], row["status"]): row["n"] for row in rows}
 
 
 async def _put_targets(connection: Connection, rows: Iterable[TargetRow]) -> None:
@@ -115,7 +126,20 @@ async def _put_targets(connection: Connection, rows: Iterable[TargetRow]) -> Non
         [row.target.settled_at for row in ordered],
         [None if breach is None else breach.breached_at for breach in breaches],
         [None if breach is None else breach.detected_at for breach in breaches],
+        [row.target.is_warned for row in ordered],
+        [row.facts.queue for row in ordered],
+        [row.facts.channel for row in ordered],
+        [row.target.priority for row in ordered],
+        [row.facts.customer_tier for row in ordered],
+        [row.target.tier for row in ordered],
+        [row.target.calendar for row in ordered],
+        [_microseconds(row.target.elapsed) for row in ordered],
+        [row.target.allowed.total_seconds() for row in ordered],
     )
+
+
+def _microseconds(length: timedelta | None) -> int | None:
+    return None if length is None else length // timedelta(microseconds=1)
 
 
 async def _put_breaches(

@@ -799,6 +799,26 @@ async def test_a_form_that_its_server_signs_is_verified(
             "command.hold.v1",
         ),
         ("snooze", {"agent_id": "ada", "until": "2026-11-25T08:00:00Z"}, "command.snooze.v1"),
+        (
+            "reply",
+            {"agent_id": "ada", "text": "Soon.", "next_update_by": "2026-11-25T15:00:00+03:00"},
+            "command.reply.v1",
+        ),
+        (
+            "promise",
+            {
+                "agent_id": "ada",
+                "what": "callback",
+                "by": "2026-11-25T10:00:00Z",
+                "not_before": "2026-11-25T09:00:00Z",
+            },
+            "command.promise.v1",
+        ),
+        (
+            "called",
+            {"agent_id": "ada", "outcome": "voicemail", "occurred_at": "2026-11-25T09:20:00Z"},
+            "command.called.v1",
+        ),
         ("resume", {"agent_id": "ada"}, "command.resume.v1"),
         (
             "delegate",
@@ -864,6 +884,20 @@ async def test_a_command_goes_to_its_conversation(
         (f"{TICKET}/tag", {"agent_id": "ada", "add": []}, 422, "add"),
         (f"{TICKET}/hold", {"agent_id": "ada", "reason": "x"}, 422, "waiting_on"),
         (f"{TICKET}/snooze", {"agent_id": "ada", "until": "tomorrow"}, 422, "until"),
+        (
+            f"{TICKET}/promise",
+            {"agent_id": "ada", "what": "gift", "by": "2026-11-25T10:00:00Z"},
+            422,
+            "what",
+        ),
+        (f"{TICKET}/promise", {"agent_id": "ada", "what": "update"}, 422, "by"),
+        (f"{TICKET}/called", {"agent_id": "ada", "outcome": "reached"}, 422, "occurred_at"),
+        (
+            f"{TICKET}/reply",
+            {"agent_id": "ada", "text": "Soon.", "next_update_by": "at three"},
+            422,
+            "next_update_by",
+        ),
         (f"{TICKET}/snooze", {"agent_id": "ada", "until": "2026-11-25T08:00:00"}, 422, "until"),
         (
             f"{TICKET}/merge",

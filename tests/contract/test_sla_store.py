@@ -17,9 +17,10 @@ from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.sla import BreachRetracted, TargetBreached
 from schemas.tickets import TicketAnswered, TicketMessageAdded, TicketOpened
-from services.sla.core.state import Breach, Conversation, Running
+from services.sla.case_store import open_targets
+from services.sla.core.state import KINDS, Breach, Conversation, Facts, Met, Running, Target
 from services.sla.handlers import POLICY, TIMER, SlaStage
-from services.sla.store import TargetRow, open_targets
+from services.sla.store import TargetRow
 
 REPOSITORY = Path(__file__).parents[2]
 SQL = REPOSITORY / "services" / "sla" / "sql"
@@ -60,6 +61,10 @@ async def save(stage: SlaStage, connection: Any, *outcomes: Outcome[Conversation
         await stage.store.save(connection, [change], rows)
 
 
+async def counted(connection: Any) -> dict[tuple[str, str], int]:
+    return {(found.kind, found.status): found.n for found in await open_targets(connection)}
+
+
 async def target(connection: Any, kind: str = "first_response") -> Any:
     return await connection.fetchrow("SELECT * FROM target WHERE kind = $1", kind)
 
@@ -69,7 +74,7 @@ async def test_a_conversation_is_read_as_it_was_written(stage: SlaStage, connect
     await save(stage, connection, opened)
     loaded = await stage.store.load(connection, 0, [CONVERSATION, "another"])
     assert loaded == {CONVERSATION: opened.state}
-    assert await open_targets(connection) == {
+    assert await counted(connection) == {
         ("first_response", "running"): 1,
         ("resolution", "running"): 1,
     }
@@ -122,7 +127,7 @@ async def test_one_batch_may_hold_the_whole_life_of_two_clocks_of_a_kind(
         "SELECT status FROM target WHERE kind = 'next_response' ORDER BY started_at"
     )
     assert [row["status"] for row in rows] == ["met", "running"]
-    assert await open_targets(connection) == {
+    assert await counted(connection) == {
         ("next_response", "running"): 1,
         ("resolution", "running"): 1,
     }
@@ -171,3 +176,56 @@ async def test_a_breach_that_is_not_the_deadline_is_refused(
         changed = TargetRow(row.ticket_id, row.conversation_id, wrong)
         with pytest.raises(asyncpg.CheckViolationError):
             await save(stage, connection, Outcome(state=opened.state, rows=(changed,)))
+
+
+async def test_every_kind_of_clock_has_a_row_with_what_reports_ask_of_it(
+    stage: SlaStage, connection: Any
+) -> None:
+    opened = stage.decide(None, received(TicketOpened, NINE, NINE), NINE)
+    first = next(row for row in opened.rows if isinstance(row, TargetRow))
+    facts = Facts(queue="service", channel="email", customer_tier="gold")
+    rows = tuple(
+        TargetRow(
+            first.ticket_id,
+            first.conversation_id,
+            replace(
+                first.target, target_id=kind, kind=kind, tier="front" if kind == "tier" else ""
+            ),
+            facts,
+        )
+        for kind in KINDS
+    )
+    await save(stage, connection, Outcome(state=opened.state, rows=rows))
+    answered_at = NINE + timedelta(minutes=3, microseconds=7)
+    met = replace(first.target, phase=Met(answered_at, DUE, answered_at - NINE))
+    await save(
+        stage,
+        connection,
+        Outcome(
+            state=opened.state,
+            rows=(
+                replace_row(rows[0], replace(met, target_id=KINDS[0], kind=KINDS[0])),
+                replace_row(rows[7], rows[7].target, Facts(queue="technical")),
+            ),
+        ),
+    )
+    found = {row["kind"]: row for row in await connection.fetch("SELECT * FROM target")}
+    assert set(found) == set(KINDS)
+    row = found["first_response"]
+    assert (row["elapsed_us"], row["seconds"]) == (180_000_007, 900.0)
+    assert (row["channel"], row["priority"], row["customer_tier"]) == ("email", 3, "gold")
+    assert (row["calendar"], row["tier"], row["queue"]) == ("always", "", "service")
+    assert (found["tier"]["tier"], found["tier"]["queue"]) == ("front", "technical")
+    assert found["tier"]["elapsed_us"] is None
+
+
+def replace_row(row: TargetRow, target: Target, facts: Facts | None = None) -> TargetRow:
+    return TargetRow(row.ticket_id, row.conversation_id, target, facts or row.facts)
+
+
+async def test_a_tiers_clock_without_its_tier_is_refused(stage: SlaStage, connection: Any) -> None:
+    opened = stage.decide(None, received(TicketOpened, NINE, NINE), NINE)
+    row = next(row for row in opened.rows if isinstance(row, TargetRow))
+    nameless = replace_row(row, replace(row.target, kind="tier"))
+    with pytest.raises(asyncpg.CheckViolationError, match="target_tier_is_named"):
+        await save(stage, connection, Outcome(state=opened.state, rows=(nameless,)))

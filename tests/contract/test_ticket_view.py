@@ -273,6 +273,7 @@ async def test_a_ticket_is_told_as_it_stands_with_its_version_as_etag(view: View
         "priority": 3,
         "since": at(60).isoformat(),
         "merged_into": None,
+        "promises": [],
     }
     again = await view.http.get(TICKET, headers={**AGENTS, "If-None-Match": '"2", "3"'})
     assert (again.status_code, again.content) == (304, b"")
@@ -295,6 +296,73 @@ async def test_what_does_not_move_a_ticket_leaves_since_when_it_stands_there(vie
     await view.told(again)
     body = (await view.http.get(TICKET, headers=AGENTS)).json()
     assert (body["version"], body["priority"], body["since"]) == (5, 1, at(60).isoformat())
+
+
+async def promises(view: View) -> list[tuple[str, str, str | None]]:
+    """What the gateway says is promised: what, by when, and not before when."""
+    body = (await view.http.get(TICKET, headers=AGENTS)).json()
+    return [(one["what"], one["by"], one["not_before"]) for one in body["promises"]]
+
+
+async def test_a_ticket_shows_what_is_promised_until_it_is_kept(view: View) -> None:
+    await view.stands(("assigned", "ada"))
+    callback = {"what": "callback", "by": at(-7200), "not_before": at(-3600)}
+    shown = ("callback", at(-7200).isoformat(), at(-3600).isoformat())
+    await view.told(told(tickets.TicketPromised, version=3, **callback))
+    await view.told(told(tickets.TicketAnswered, version=4, next_update_by=at(-600)))
+    update = ("update", at(-600).isoformat(), None)
+    assert await promises(view) == [update, shown]
+    await view.told(told(tickets.TicketCalled, version=5, outcome="no_answer"))
+    assert await promises(view) == [update, shown], "nobody was reached"
+    await view.told(
+        told(tickets.TicketPromised, version=6, what="update", by=at(-900), not_before=None)
+    )
+    assert await promises(view) == [("update", at(-900).isoformat(), None), shown], "the later one"
+    await view.told(told(tickets.TicketCalled, version=7, outcome="reached"))
+    await view.told(told(tickets.TicketAnswered, version=8))
+    assert await promises(view) == []
+
+
+@pytest.mark.parametrize("end", ["solved", "spam", "closed"])
+async def test_an_end_of_the_case_ends_its_promises(view: View, end: str) -> None:
+    await view.stands(("assigned", "ada"))
+    await view.told(told(tickets.TicketPromised, version=3))
+    ends = {
+        "solved": told(tickets.TicketSolved, version=4),
+        "closed": told(tickets.TicketClosed, version=4),
+        "spam": told(tickets.TicketStatusChanged, version=4, status="spam"),
+    }
+    await view.told(ends[end])
+    assert await promises(view) == []
+    assert await view.pool.fetchval("SELECT count(*) FROM state") == 0
+
+
+async def test_t22_the_earliest_promise_of_a_merge_is_shown_and_a_split_shows_the_own_again(
+    view: View,
+) -> None:
+    await view.stands(("assigned", "ada"))
+    own = {"what": "callback", "by": at(-7200), "not_before": None}
+    await view.told(told(tickets.TicketPromised, version=3, **own))
+    lent = {"callback": at(-3600), "first_response": at(-60)}
+    await view.told(
+        told(tickets.TicketAbsorbed, version=4, from_ticket_id="t-9", dues=lent),
+    )
+    assert await promises(view) == [("callback", at(-3600).isoformat(), None)]
+    await view.told(told(tickets.TicketSplitOff, version=5, from_ticket_id="t-9"))
+    assert await promises(view) == [("callback", at(-7200).isoformat(), None)]
+
+
+async def test_a_merged_ticket_shows_no_promise_and_has_its_own_again_when_it_is_unmerged(
+    view: View,
+) -> None:
+    await view.stands(("assigned", "ada"))
+    await view.told(
+        told(tickets.TicketPromised, version=3, what="update", by=at(-600), not_before=None)
+    )
+    await view.told(told(tickets.TicketMerged, version=4))
+    assert await promises(view) == []
+    await view.told(told(tickets.TicketUnmerged, version=5))
+    assert await promises(view) == [("update", at(-600).isoformat(), None)]
 
 
 async def test_many_events_of_one_batch_leave_the_ticket_where_the_last_one_does(

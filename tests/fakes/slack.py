@@ -65,18 +65,26 @@ class Slack(desk.Desk):
         refusal = self._refusal(request)
         body = await desk.json_of(request)
         known = {"channel", "text", "metadata", "unfurl_links", "unfurl_media"}
+        known |= {"thread_ts", "reply_broadcast"}
         if refusal is None and body["channel"] not in self.channels:
             refusal = JSONResponse({"ok": False, "error": "channel_not_found"})
         if refusal is None and body["channel"] in self.archived:
             refusal = JSONResponse({"ok": False, "error": "is_archived"})
         if refusal is None and (set(body) - known or not body["text"]):
             refusal = JSONResponse({"ok": False, "error": "invalid_arguments"})
+        thread = body.get("thread_ts")
+        threads = [m["ts"] for m in self.channels.get(body["channel"], []) if "thread_ts" not in m]
+        is_reply = thread is not None or "reply_broadcast" in body
+        if refusal is None and is_reply and thread not in threads:
+            refusal = JSONResponse({"ok": False, "error": "thread_not_found"})
         if refusal is not None:
             return refusal
         stamp = f"{int(self.now) + len(self.messages())}.000100"
         message = {"type": "message", "ts": stamp, "text": body["text"]}
         if "metadata" in body:
             message["metadata"] = body["metadata"]
+        if thread is not None:
+            message["thread_ts"] = thread
         self.channels[body["channel"]].append(message)
         return JSONResponse({"ok": True, "channel": body["channel"], "ts": stamp})
 

@@ -7,6 +7,7 @@ Stage B reads `messages` and `commands`, counts per key, and emits to `tickets`.
 """
 
 import asyncio
+import os
 import sys
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -18,14 +19,22 @@ import msgspec
 from chassis import lifecycle
 from chassis.ledger import DocumentStore
 from chassis.settings import Settings
-from chassis.stage import Connection, Input, Outcome, Received, Stage, Tick
+from chassis.stage import Connection, Input, Outcome, Received, Revisit, Stage, Tick
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.topics import COMMANDS, INBOUND, MESSAGES, TICKETS
 
 SQL = Path(__file__).with_name("sql")
+REVISION = "SIGNALBOX_TEST_REVISION"
+"""The variable that gives stage A a revision."""
+
 TIMER_EVERY = 5
 SECOND_EVERY = 3
+
+
+def visit(key: str, revision: str, walk: int) -> str:
+    """Return the name of a visit in the history: a second one in the same walk could not be stored."""
+    return f"visit {key} {revision} {walk}"
 
 
 class Given(Payload):
@@ -140,10 +149,22 @@ class StageA(_PipelineStage):
 
     def __init__(self) -> None:
         self.store = TallyStore(self.name, Tally)
+        self.present_revision = os.environ.get(REVISION)
+
+    def revision(self) -> str | None:
+        """What the tests say: none unless they ask for revisits."""
+        return self.present_revision
 
     def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
-        """Count, pass on, set timers."""
+        """Count, pass on, set timers; say of a key that it was visited."""
         tally = state or Tally()
+        if isinstance(item, Revisit):
+            return Outcome(
+                state=tally,
+                is_changed=False,
+                events=(Counted(key=item.key, n=item.walk, count=tally.count),),
+                rows=(Applied(visit(item.key, item.revision, item.walk), item.key, tally.count),),
+            )
         if isinstance(item, Tick):
             n = int(item.name.removeprefix("fire-"))
             late = (now - item.due_at).total_seconds() * 1000

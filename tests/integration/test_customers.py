@@ -18,7 +18,9 @@ from chassis.policy import PolicyHolder
 from chassis.spool import Spool
 from chassis.stage import Change
 from cli import customer as command_line
-from schemas.customers import CustomerErased, CustomerMerged, CustomerUnmerged
+from schemas import ids
+from schemas.commands import PromiseCustomer
+from schemas.customers import CustomerDescribed, CustomerErased, CustomerMerged, CustomerUnmerged
 from schemas.inbound import InboundReceived
 from schemas.messages import Attachment, MessageReceived
 from schemas.registry import REGISTRY
@@ -350,17 +352,27 @@ async def test_who_comes_back_after_erasure_begins_anew_even_in_the_same_batch(
     assert customer_of(later) == who
 
 
-async def test_a_tier_is_kept_told_with_messages_and_gone_with_the_customer(ingest: Ingest) -> None:
-    who = customer_of(await ingest.says(mail()))
-    await ingest.batch(Parsed(command=IdentityCommand("tier", "ada", who, tier="gold")))
+@pytest.mark.parametrize("what", ["tier", "contract"])
+async def test_what_is_said_of_a_customer_is_kept_told_with_messages_and_gone_with_them(
+    ingest: Ingest, what: Any
+) -> None:
+    statement = f"SELECT {what}, {what}_by, {what}_at FROM customer"
+    first = await ingest.says(mail())
+    who = customer_of(first)
+    said = {what: "gold"}
+    (decision,) = await ingest.batch(Parsed(command=IdentityCommand(what, "ada", who, **said)))
+    (told,) = events_of(decision, CustomerDescribed)
+    assert (told.conversation_id, getattr(told, what)) == (
+        message_of(first).conversation_id,
+        "gold",
+    )
     context = message_of(await ingest.says(mail())).context
     assert context is not None
-    assert context.tier == "gold"
-    row = await ingest.pool.fetchrow("SELECT tier, tier_by, tier_at FROM customer")
-    assert (row["tier"], row["tier_by"], row["tier_at"] is None) == ("gold", "ada", False)
+    assert getattr(context, what) == "gold"
+    word, by, when = await ingest.pool.fetchrow(statement)
+    assert (word, by, when is None) == ("gold", "ada", False)
     await ingest.batch(Parsed(command=IdentityCommand("erase", "ada", who)))
-    row = await ingest.pool.fetchrow("SELECT tier, tier_by, tier_at FROM customer")
-    assert (row["tier"], row["tier_by"], row["tier_at"]) == ("", "", None)
+    assert tuple(await ingest.pool.fetchrow(statement)) == ("", "", None)
 
 
 async def test_the_erased_are_in_no_table_of_router(pools: dict[str, Any]) -> None:
@@ -382,9 +394,18 @@ async def test_the_erased_are_in_no_table_of_router(pools: dict[str, Any]) -> No
         by="ada",
         at=NOW,
     )
+    promise = PromiseCustomer(
+        command_id="k1",
+        conversation_id="c-1",
+        ticket_id=ids.ticket_id("c-1", 1),
+        agent_id="ada",
+        what="callback",
+        by=NOW + timedelta(days=1),
+        note=CANARY,
+    )
     state = None
     outcomes = []
-    for event in (message, more, erased):
+    for event in (message, more, promise, erased):
         outcome = stage.decide(state, router_received(stage, event, "12:00"), NOW)
         state = outcome.state
         outcomes.append(outcome)

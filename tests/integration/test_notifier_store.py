@@ -1,7 +1,7 @@
 """The notifier's rows on a real PostgreSQL: one intent a cause, ends that stay, counts that the caps stand on."""
 
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,7 @@ import pytest
 
 from chassis.policy import PolicyHolder
 from chassis.settings import load_settings
-from chassis.stage import Change, Received
+from chassis.stage import Change, Input, Outcome, Received, Tick
 from schemas.envelope import Envelope
 from schemas.notifications import (
     NoticeFailed,
@@ -153,19 +153,26 @@ async def test_a_conversation_is_loaded_as_it_was_saved_with_what_others_were_to
         partitionkey=event.conversation_id,
     )
     item = Received(envelope, event, event.conversation_id, "tickets", "e1")
-    states = await stage.load(connection, 0, [item], [item.key])
-    outcome = stage.decide(states[item.key], item, NOW)
+
+    async def go(what: Input, now: datetime) -> Outcome[Loaded]:
+        states = await stage.load(connection, 0, [what], [item.key])
+        outcome = stage.decide(states[item.key], what, now)
+        assert isinstance(outcome.state, Loaded)
+        changes = [Change(0, item.key, outcome.state)]
+        await stage.store.save(connection, changes, [(0, row) for row in outcome.rows])
+        return outcome
+
+    held = await go(item, NOW)
+    due = held.timers["promise"]
+    assert due == NOW + timedelta(seconds=5)
+    outcome = await go(Tick(item.key, "promise", due), due)
     assert isinstance(outcome.state, Loaded)
-    await stage.store.save(
-        connection,
-        [Change(0, item.key, outcome.state)],
-        [(0, row) for row in outcome.rows],
-    )
+    assert len(outcome.effects) == 1
     again = await stage.load(connection, 0, [item], [item.key])
     assert again[item.key].conversation == outcome.state.conversation
     assert again[item.key].recents == {
-        recipient_key("default", "ada@example.com"): [NOW],
-        UNVERIFIED: [NOW],
+        recipient_key("default", "ada@example.com"): [due],
+        UNVERIFIED: [due],
     }
     repeated = stage.decide(again[item.key], item, NOW)
     assert repeated.ignored == "already_told"

@@ -1,6 +1,7 @@
 """What a customer said elsewhere and what they ordered, to travel with each of their messages: so nobody asks twice."""
 
-from typing import Final
+from collections.abc import Iterable
+from typing import Final, NamedTuple
 
 from schemas.customers import CustomerContext, Interaction, OrderNote
 from schemas.messages import MessageContent
@@ -22,6 +23,22 @@ def words_of(content: MessageContent) -> str:
     text = content.subject.strip() or (content.text_new or content.text)[: WORDS_MAX * 4]
     line = " ".join(clean_value(text, WORDS_MAX * 4).split())
     return line if len(line) <= WORDS_MAX else line[: WORDS_MAX - 1] + "…"
+
+
+class Description(NamedTuple):
+    """What the company says of a customer; None: nothing."""
+
+    tier: str | None
+    contract: str | None
+
+
+def described(directory: Directory, members: Iterable[str]) -> Description:
+    """Return what is said of a customer, who comes first among `members`, or of the first of the others."""
+    rows = [one for one in map(directory.customers.get, members) if one is not None]
+    return Description(
+        next((one.tier for one in rows if one.tier), None),
+        next((one.contract for one in rows if one.contract), None),
+    )
 
 
 def build(
@@ -50,10 +67,8 @@ def build(
         key=lambda one: (one.placed_at, one),
         reverse=True,
     )
-    tier = next(
-        (one.tier for one in map(directory.customers.get, members) if one and one.tier), None
-    )
-    if not elsewhere and not orders and tier is None:
+    description = described(directory, members)
+    if not elsewhere and not orders and not any(description):
         return None
     count = sum(directory.conversation_counts.get(member, 0) for member in members)
     here = any(
@@ -86,7 +101,8 @@ def build(
         language=next((one.language for one in said if one.language), None),
         address_kinds=tuple(sorted({kind for kind, _ in keys})),
         is_proved=is_proved,
-        tier=tier,
+        tier=description.tier,
+        contract=description.contract,
     )
     return _fitting(made)
 

@@ -13,6 +13,7 @@ import msgspec
 
 from schemas import ids
 from schemas.customers import (
+    CustomerDescribed,
     CustomerErased,
     CustomerEvent,
     CustomerLinkSuggested,
@@ -23,6 +24,7 @@ from schemas.customers import (
 )
 from schemas.messages import MessageContent
 from services.ingest.core import linking
+from services.ingest.core.context import Description, described
 from services.ingest.core.identity import (
     PROVED,
     Identified,
@@ -45,8 +47,9 @@ from services.ingest.core.state import (
     LinkStatus,
     MergeRow,
     ParseError,
+    Quality,
+    QualityRow,
     Row,
-    TierRow,
     UnmergeRow,
 )
 
@@ -63,8 +66,8 @@ MESSAGE_IDS_MAX: Final = 2_000
 """Ids of messages in one event; a conversation with more is told of in several."""
 
 
-TIER_MAX: Final = 100
-"""Characters of a tier."""
+WORD_MAX: Final = 100
+"""Characters of a tier or a contract."""
 
 
 class Changed(NamedTuple):
@@ -82,6 +85,7 @@ class _Wire(msgspec.Struct, forbid_unknown_fields=True):
     other_id: str = ""
     merge_id: str = ""
     tier: str = ""
+    contract: str = ""
 
 
 _DECODER: Final = msgspec.json.Decoder(_Wire)
@@ -104,13 +108,25 @@ def read_command(body: bytes) -> IdentityCommand:
         raise ParseError("invalid_command", str(error)[:200], "body") from None
     if not told.by.strip() or len(told.by) > 100 or not told.by.isprintable():
         raise ParseError("invalid_command", "by: must name who decides", "by")
-    if len(told.tier) > TIER_MAX or not told.tier.isprintable() or told.tier != told.tier.strip():
-        raise ParseError(
-            "invalid_command", f"tier: must be a word of at most {TIER_MAX} characters", "tier"
-        )
+    for name, word in (("tier", told.tier), ("contract", told.contract)):
+        if not is_word(word):
+            raise ParseError(
+                "invalid_command", f"{name}: must be a word of at most {WORD_MAX} characters", name
+            )
     return IdentityCommand(
-        told.do, told.by, told.customer_id, told.other_id, told.merge_id, told.tier
+        told.do,
+        told.by,
+        told.customer_id,
+        told.other_id,
+        told.merge_id,
+        told.tier,
+        told.contract,
     )
+
+
+def is_word(word: str) -> bool:
+    """Whether a tier or a contract may be called so; the empty word takes it away."""
+    return len(word) <= WORD_MAX and word.isprintable() and word == word.strip()
 
 
 # ---------------------------------------------------------------------------- what a message adds
@@ -309,6 +325,7 @@ class _Making:
         """Let `gone`, who leads to nobody, lead to `into`, who does neither; tell each conversation of it."""
         members = members_of(self.directory, gone)
         conversations = _conversations(self.directory, members)
+        before = self.said_of(into, gone)
         merge_id = ids.derive("merge", self.workspace, into, gone, cause, self.now.isoformat())
         self.add(
             MergeRow(
@@ -337,6 +354,35 @@ class _Making:
             )
             for conversation_id in conversations
         )
+        self.describe(before)
+
+    def said_of(self, *customer_ids: str) -> dict[str, Description]:
+        """Return what is said of these customers and of all who lead to them, by their ids."""
+        said: dict[str, Description] = {}
+        for customer_id in customer_ids:
+            members = members_of(self.directory, customer_id)
+            said.update(dict.fromkeys(members, described(self.directory, members)))
+        return said
+
+    def describe(self, before: dict[str, Description]) -> None:
+        """Tell the conversations of customers of whom something else is said than `before`."""
+        directory = self.directory
+        for root in dict.fromkeys(root_of(directory, one) for one in before):
+            members = members_of(directory, root)
+            now = described(directory, members)
+            changed = [one for one in members if before.get(one, now) != now]
+            self.events.extend(
+                CustomerDescribed(
+                    conversation_id=conversation_id,
+                    customer_id=root,
+                    members=members,
+                    tier=now.tier,
+                    contract=now.contract,
+                    by=self.by,
+                    at=self.now,
+                )
+                for conversation_id in _conversations(directory, changed)
+            )
 
 
 def _names(directory: Directory, key: AddressKey) -> tuple[str, ...]:
@@ -377,20 +423,26 @@ def obey(directory: Directory, workspace: str, command: IdentityCommand, now: da
         case "erase":
             result = _erase(made, command.customer_id)
         case "tier":
-            result = _tier(made, command)
+            result = _describe(made, command.customer_id, "tier", command.tier)
+        case "contract":
+            result = _describe(made, command.customer_id, "contract", command.contract)
         case _:
             result = _of_two(made, command)
     return Changed(tuple(made.events), tuple(made.rows), result)
 
 
-def _tier(made: _Making, command: IdentityCommand) -> str:
+def _describe(made: _Making, customer_id: str, what: Quality, word: str) -> str:
     """Say it of everybody who is one with them now, so that it stays true of both if they are parted again."""
     directory = made.directory
-    if command.customer_id not in directory.customers:
+    if customer_id not in directory.customers:
         return "refused_unknown_customer"
-    members = members_of(directory, root_of(directory, command.customer_id))
-    made.add(TierRow(members, command.tier, made.by, made.now))
-    return "customer_tier_set" if command.tier else "customer_tier_removed"
+    root = root_of(directory, customer_id)
+    members = members_of(directory, root)
+    made.rest_on(*members)
+    before = made.said_of(root)
+    made.add(QualityRow(members, what, word, made.by, made.now))
+    made.describe(before)
+    return f"customer_{what}_set" if word else f"customer_{what}_removed"
 
 
 def _of_two(made: _Making, command: IdentityCommand) -> str:
@@ -442,6 +494,7 @@ def _undo(made: _Making, merge_id: str) -> str:
     root = root_of(directory, merge.into_id)
     made.rest_on(*members_of(directory, root))
     conversations = _conversations(directory, members)
+    before = made.said_of(root)
     made.add(
         UnmergeRow(
             merge_id,
@@ -469,6 +522,7 @@ def _undo(made: _Making, merge_id: str) -> str:
         )
         for conversation_id in conversations
     )
+    made.describe(before)
     return "customers_unmerged"
 
 

@@ -66,7 +66,10 @@ class Parsed:
     """What a person of ours decided about customers."""
 
 
-CommandKind = Literal["merge", "undo", "link", "unlink", "erase", "tier"]
+CommandKind = Literal["merge", "undo", "link", "unlink", "erase", "tier", "contract"]
+
+Quality = Literal["tier", "contract"]
+"""What the company says of a customer, in its own words: how important they are to it, and what they bought of its service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +78,7 @@ class IdentityCommand:
 
     `merge`: `other_id` leads to `customer_id` from now on. `undo`: the merge `merge_id` is taken back. `link`: the two may
     be one (this lifts an earlier "not the same"). `unlink`: they are not the same. `erase`: `customer_id` is forgotten.
-    `tier`: `customer_id`, and all who are one with them, are of that `tier`; an empty one takes it away.
+    `tier`: `customer_id`, and all who are one with them, are of that `tier`; an empty one takes it away. `contract`: likewise.
     """
 
     do: CommandKind
@@ -84,6 +87,7 @@ class IdentityCommand:
     other_id: str = ""
     merge_id: str = ""
     tier: str = ""
+    contract: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,11 +272,12 @@ class UnmergeRow:
 
 
 @dataclass(frozen=True, slots=True)
-class TierRow:
-    """How important `members` are to the company, in its own word; empty: nothing is said."""
+class QualityRow:
+    """What the company says of `members` from now on; an empty `word`: nothing of the kind."""
 
     members: tuple[str, ...]
-    tier: str
+    what: Quality
+    word: str
     by: str
     at: datetime
 
@@ -304,7 +309,7 @@ Row = (
     | LinkRow
     | MergeRow
     | UnmergeRow
-    | TierRow
+    | QualityRow
     | EraseRow
     | ReadBackRow
     | OrderRow
@@ -322,13 +327,14 @@ class Known(NamedTuple):
 
 
 class Customer(NamedTuple):
-    """A customer's row: when they were first seen, whom they lead to, of which version that is, and of which tier they are."""
+    """A customer's row: when they were first seen, whom they lead to, of which version that is, and what is said of them."""
 
     at: datetime
     name: str = ""
     merged_into: str | None = None
     version: int = 0
     tier: str = ""
+    contract: str = ""
 
 
 class Claim(NamedTuple):
@@ -472,7 +478,7 @@ class Directory:
         | LinkRow
         | MergeRow
         | UnmergeRow
-        | TierRow
+        | QualityRow
         | EraseRow,
     ) -> None:
         match row:
@@ -514,9 +520,13 @@ class Directory:
                 self._touch((row.into_id, row.from_id), {row.from_id: None})
                 self.children[row.into_id].remove(row.from_id)
                 self.merges[row.merge_id] = Merge(row.into_id, row.from_id, is_live=False)
-            case TierRow():
+            case QualityRow():
                 for member in row.members:
-                    self.customers[member] = self.customers[member]._replace(tier=row.tier)
+                    known = self.customers[member]
+                    if row.what == "tier":
+                        self.customers[member] = known._replace(tier=row.word)
+                    else:
+                        self.customers[member] = known._replace(contract=row.word)
             case EraseRow():
                 self._forget(row)
 
@@ -540,7 +550,7 @@ class Directory:
             k: v for k, v in self.merges.items() if v.into_id not in gone and v.from_id not in gone
         }
         for member in gone:
-            self.customers[member] = self.customers[member]._replace(name="", tier="")
+            self.customers[member] = self.customers[member]._replace(name="", tier="", contract="")
             self.children.pop(member, None)
             self.addresses_of.pop(member, None)
             self.said.pop(member, None)

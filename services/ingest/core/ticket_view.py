@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from msgspec import Struct
+from msgspec import Struct, structs
 
 from schemas import commands, routing, tickets
 from schemas.payload import Payload
@@ -30,6 +30,13 @@ HELD_FOR_SURE: Final = timedelta(seconds=5)
 """How long a ticket must have been somebody's before nobody else is believed to have it: whoever has just accepted it, or got
 it by another way, acts at once, before it is told here."""
 
+UPDATE: Final = "update"
+CALLBACK: Final = "callback"
+"""What an agent promises: that the customer hears again, and that they are called."""
+
+PROMISED_AS: Final[dict[str, str]] = {"periodic_update": UPDATE, "callback": CALLBACK}
+"""The clocks of promises, and what they are clocks of: by these names a merge lends its deadlines."""
+
 LIVE_MAX: Final = 50
 """Offers of one conversation that are remembered as standing; the oldest are forgotten first."""
 
@@ -42,7 +49,8 @@ class Standing(NamedTuple):
     """Where a ticket stands. `since` is when it came there; `assignee_id` whose it is, if anybody's.
 
     `into_conversation_id` and `into_ticket_id` are where a merged one goes on, `delegated_by` is
-    who delegated it last, if anybody ever did.
+    who delegated it last, if anybody ever did. `update_by` and `callback_by` are what agents promised its customer and have not
+    kept yet; of two promises of a kind, the earlier.
     """
 
     ticket_id: str
@@ -56,6 +64,9 @@ class Standing(NamedTuple):
     into_conversation_id: str | None = None
     into_ticket_id: str | None = None
     delegated_by: str | None = None
+    update_by: datetime | None = None
+    callback_by: datetime | None = None
+    callback_not_before: datetime | None = None
 
 
 class Moved(NamedTuple):
@@ -120,7 +131,16 @@ class Over(NamedTuple):
     at: datetime
 
 
-Told = Moved | Settled | Offered | Taken | Over
+class Promised(NamedTuple):
+    """What a ticket's customer is promised from now on; None: nothing of the kind."""
+
+    ticket_id: str
+    update_by: datetime | None = None
+    callback_by: datetime | None = None
+    callback_not_before: datetime | None = None
+
+
+Told = Moved | Settled | Offered | Taken | Over | Promised
 
 
 class Live(Struct, frozen=True):
@@ -132,10 +152,26 @@ class Live(Struct, frozen=True):
     is_taken: bool = False
 
 
+class Promise(Struct, frozen=True):
+    """A promise that is open on `ticket_id`; it was given on `source`, the same ticket or one that was merged into it."""
+
+    ticket_id: str
+    source: str
+    what: str
+    by: datetime
+    not_before: datetime | None = None
+
+
 class Offers(Struct, frozen=True):
-    """A conversation's offers that have not ended, oldest first."""
+    """What stands open in a conversation: its offers that have not ended, oldest first, and what agents have promised."""
 
     live: tuple[Live, ...] = ()
+    promises: tuple[Promise, ...] = ()
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing stands open."""
+        return not self.live and not self.promises
 
 
 class Answerable(NamedTuple):
@@ -173,11 +209,69 @@ def read(state: Offers, event: Payload, cause: str) -> tuple[Offers, tuple[Told,
             return state, (refused,)
         case tickets.TicketEvent():
             done = Settled(_request_of(event) or cause, event.ticket_id, event.at)
-            return state, (moved(event), done)
+            after = structs.replace(state, promises=_promises_after(state.promises, event))
+            if after.promises == state.promises:
+                return state, (moved(event), done)
+            return after, (moved(event), done, _promised(after.promises, event.ticket_id))
         case routing.RoutingEvent():
             return _read_routing(state, event, cause)
         case _:
             return state, ()
+
+
+def _promises_after(
+    promises: tuple[Promise, ...], event: tickets.TicketEvent
+) -> tuple[Promise, ...]:
+    """Return the open promises once an event is told. A merged ticket keeps its own, for when the merge is undone."""
+    ticket_id = event.ticket_id
+
+    def without(what: str) -> tuple[Promise, ...]:
+        return tuple(one for one in promises if (one.ticket_id, one.what) != (ticket_id, what))
+
+    match event:
+        case tickets.TicketPromised():
+            made = Promise(ticket_id, ticket_id, event.what, event.by, event.not_before)
+            return (*without(event.what), made)
+        case tickets.TicketAnswered(next_update_by=None) | tickets.TicketAnsweredElsewhere():
+            return without(UPDATE)
+        case tickets.TicketAnswered(next_update_by=by) if by is not None:
+            return (*without(UPDATE), Promise(ticket_id, ticket_id, UPDATE, by))
+        case tickets.TicketCalled(outcome="reached"):
+            return without(CALLBACK)
+        case tickets.TicketAbsorbed(dues=dues) if dues is not None:
+            lent = (
+                Promise(ticket_id, event.from_ticket_id, PROMISED_AS[kind], by)
+                for kind, by in dues.items()
+                if kind in PROMISED_AS
+            )
+            return (*promises, *lent)
+        case tickets.TicketSplitOff():
+            gone = (ticket_id, event.from_ticket_id)
+            return tuple(one for one in promises if (one.ticket_id, one.source) != gone)
+        case (
+            tickets.TicketSolved()
+            | tickets.TicketClosed()
+            | tickets.TicketStatusChanged(status="spam")
+        ):
+            return tuple(one for one in promises if one.ticket_id != ticket_id)
+        case _:
+            return promises
+
+
+def _promised(promises: Iterable[Promise], ticket_id: str) -> Promised:
+    """Return what a ticket's customer is promised: of each kind the earliest."""
+    first: dict[str, Promise] = {}
+    for one in promises:
+        known = first.get(one.what)
+        if one.ticket_id == ticket_id and (known is None or one.by < known.by):
+            first[one.what] = one
+    update, callback = first.get(UPDATE), first.get(CALLBACK)
+    return Promised(
+        ticket_id,
+        None if update is None else update.by,
+        None if callback is None else callback.by,
+        None if callback is None else callback.not_before,
+    )
 
 
 def _request_of(event: tickets.TicketEvent) -> str | None:
@@ -309,7 +403,7 @@ def _made(state: Offers, event: routing.OfferMade) -> tuple[Offers, tuple[Told, 
         event.offered_at,
         event.expires_at,
     )
-    return Offers((*others, made)[-LIVE_MAX:]), (offered,)
+    return structs.replace(state, live=(*others, made)[-LIVE_MAX:]), (offered,)
 
 
 def _taken(
@@ -326,7 +420,7 @@ def _taken(
         cause, event.ticket_id, event.assigned_at, agent_id=event.agent_id, action=ACCEPT
     )
     told: tuple[Told, ...] = (offered, Taken(*who, event.assigned_at), *ended, done)
-    return Offers((*others, held)[-LIVE_MAX:]), told
+    return structs.replace(state, live=(*others, held)[-LIVE_MAX:]), told
 
 
 def _end(
@@ -342,7 +436,7 @@ def _end(
         )
         for one in gone
     )
-    return Offers(tuple(one for one in state.live if one not in gone)), ended
+    return structs.replace(state, live=tuple(one for one in state.live if one not in gone)), ended
 
 
 def _declined(
@@ -405,6 +499,8 @@ def _objection(status: str, command: commands.Command) -> str | None:
             return "not_spam"
         case commands.UnmergeTicket(), _:
             return "not_merged"
+        case commands.CallMade(), "solved":
+            return None
         case _, "solved":
             return "already_solved"
         case _:
@@ -428,6 +524,7 @@ def _may_act(standing: Standing, command: commands.Command) -> bool:
             | commands.ReturnTicket()
             | commands.MarkTicketAsSpam()
             | commands.MergeTicket()
+            | commands.PromiseCustomer()
         ):
             return command.agent_id in (holder, delegator)
         case _:

@@ -21,6 +21,7 @@ from schemas.notifications import (
     NoticeUnknown,
     Occasion,
 )
+from schemas.sla import WaitPromised
 from schemas.tickets import (
     ConversationErased,
     TicketAnswered,
@@ -45,6 +46,7 @@ from services.notifier.core.delivery import (
     thread_id,
 )
 from services.notifier.core.policy import Policy
+from services.notifier.core.promise import EARLY_MAX, promise_of, said
 from services.notifier.core.reason import (
     OCCASION_EVENTS,
     SUPERSEDES,
@@ -58,8 +60,10 @@ from services.notifier.core.state import (
     Case,
     Contact,
     Conversation,
+    Held,
     Mail,
     Notice,
+    Promise,
     Sending,
     Settled,
     Waiting,
@@ -86,6 +90,11 @@ class RetryDue:
     """The time of the earliest retry has come."""
 
 
+@dataclass(frozen=True, slots=True)
+class PromiseDue:
+    """What can be promised was waited for long enough."""
+
+
 Event = (
     TicketOpened
     | TicketMessageAdded
@@ -95,8 +104,10 @@ Event = (
     | TicketSolved
     | TicketClosed
     | ConversationErased
+    | WaitPromised
     | SendSettled
     | RetryDue
+    | PromiseDue
 )
 
 
@@ -117,7 +128,7 @@ def decide(conversation_id: str, state: Conversation, event: Event, context: Con
         ):
             return Decision(state, ignored="already_told")
         case TicketOpened():
-            return _tell(conversation_id, _with_opening(state, event), event, context)
+            return _acknowledge(conversation_id, _with_opening(state, event), event, context)
         case (
             TicketMessageAdded(is_automatic=True) | TicketMessageAdded(kind="bounce" | "auto_reply")
         ):
@@ -146,16 +157,38 @@ def decide(conversation_id: str, state: Conversation, event: Event, context: Con
             return Decision(_without_closed(state, event.ticket_id))
         case ConversationErased():
             return _without_person(conversation_id, state, context)
+        case _:
+            return _go_on(conversation_id, state, event, context)
+
+
+def _go_on(
+    conversation_id: str,
+    state: Conversation,
+    event: WaitPromised | SendSettled | RetryDue | PromiseDue,
+    context: Context,
+) -> Decision:
+    """Apply what concerns notices that are under way or held back."""
+    match event:
+        case WaitPromised():
+            return _promised(conversation_id, state, event, context)
         case SendSettled():
             return _settle(conversation_id, state, event, context)
         case RetryDue():
             return _retry(state, context)
+        case PromiseDue():
+            return _unpromised(conversation_id, state, context)
 
 
 def next_due(state: Conversation) -> datetime | None:
     """Return when `decide` next wants a `RetryDue`."""
     waiting = [notice.retry_at for notice in state.notices.values() if isinstance(notice, Waiting)]
     return min(waiting, default=None)
+
+
+def promise_due(state: Conversation) -> datetime | None:
+    """Return when `decide` next wants a `PromiseDue`."""
+    held = [notice.until for notice in state.notices.values() if isinstance(notice, Held)]
+    return min(held, default=None)
 
 
 # ------------------------------------------------------------------------------------- what is known
@@ -242,7 +275,8 @@ def _without_closed(state: Conversation, ticket_id: str) -> Conversation:
         if notice.ticket_id != ticket_id or not isinstance(notice, Settled)
     }
     cases = {key: case for key, case in state.cases.items() if key != ticket_id}
-    return structs.replace(state, notices=notices, cases=cases)
+    promises = {key: one for key, one in state.promises.items() if key != ticket_id}
+    return structs.replace(state, notices=notices, cases=cases, promises=promises)
 
 
 def _without_person(conversation_id: str, state: Conversation, context: Context) -> Decision:
@@ -251,9 +285,9 @@ def _without_person(conversation_id: str, state: Conversation, context: Context)
     events: list[AnyNoticeEvent] = []
     for notice_id, notice in sorted(state.notices.items()):
         match notice:
-            case Waiting():
-                said = _facts_of(conversation_id, notice_id, notice, context.now)
-                events.append(NoticeSuppressed(**said, reason=Suppression.CUSTOMER_ERASED.value))
+            case Held() | Waiting():
+                about = _facts_of(conversation_id, notice_id, notice, context.now)
+                events.append(NoticeSuppressed(**about, reason=Suppression.CUSTOMER_ERASED.value))
                 notices[notice_id] = Settled(notice.ticket_id, notice.occasion, "suppressed")
             case Sending():
                 notices[notice_id] = structs.replace(notice, is_superseded=True)
@@ -272,47 +306,133 @@ def _with_notice(state: Conversation, notice_id: str, notice: Notice) -> Convers
 # ------------------------------------------------------------------------------------ telling someone
 
 
+def _acknowledge(
+    conversation_id: str, state: Conversation, event: TicketOpened, context: Context
+) -> Decision:
+    """Say that the case has arrived: at once if it is known what can be promised, else as soon as it is, in a while at most."""
+    promise = state.promises.get(event.ticket_id)
+    if promise is not None or not context.policy.promise_wait:
+        early = {key: one for key, one in state.promises.items() if key != event.ticket_id}
+        fresh = structs.replace(state, promises=early)
+        return _tell(conversation_id, fresh, event, context, promise)
+    cause = cause_of(event)
+    refused = _refusal(state, cause, context)
+    if refused is not None:
+        return _suppressed(conversation_id, state, cause, refused, context)
+    until = context.now + context.policy.promise_wait
+    held = Held(cause.ticket_id, cause.occasion, cause.cause_id, until)
+    return Decision(_with_notice(state, cause.notice_id, held))
+
+
+def _promised(
+    conversation_id: str, state: Conversation, event: WaitPromised, context: Context
+) -> Decision:
+    """Take in what can be promised. One that comes after the notice is told nobody; a second mail for it would be worse."""
+    held = [one for one in _held(state) if one.ticket_id == event.ticket_id]
+    if held:
+        return _release(conversation_id, state, held, context, promise_of(event))
+    if event.ticket_id in state.cases:
+        return Decision(state, ignored="promise_late")
+    # Two topics keep no order between them: the ticket itself has not been heard of yet.
+    early = {**state.promises, event.ticket_id: promise_of(event)}
+    kept = dict(sorted(early.items(), key=lambda item: (item[1].at, item[0]))[-EARLY_MAX:])
+    return Decision(structs.replace(state, promises=kept))
+
+
+def _unpromised(conversation_id: str, state: Conversation, context: Context) -> Decision:
+    """Nobody has said what can be promised: the notices go without."""
+    due = [one for one in _held(state) if one.until <= context.now]
+    return _release(conversation_id, state, due, context, None)
+
+
+def _held(state: Conversation) -> list[Held]:
+    found = [notice for notice in state.notices.values() if isinstance(notice, Held)]
+    return sorted(found, key=lambda one: (one.until, one.ticket_id, one.cause_id))
+
+
+def _release(
+    conversation_id: str,
+    state: Conversation,
+    held: list[Held],
+    context: Context,
+    promise: Promise | None,
+) -> Decision:
+    """Write what was held back, unless the rules stand against it by now."""
+    events: list[AnyNoticeEvent] = []
+    sends: list[SendNotice] = []
+    for one in held:
+        cause = Cause(one.ticket_id, one.occasion, one.cause_id)
+        notices = {key: kept for key, kept in state.notices.items() if key != cause.notice_id}
+        bare = structs.replace(state, notices=notices)
+        told = _say(conversation_id, bare, None, cause, context, promise)
+        state = told.state
+        events += told.events
+        sends += told.sends
+    return Decision(state, tuple(events), tuple(sends))
+
+
 def _tell(
-    conversation_id: str, state: Conversation, event: OCCASION_EVENTS, context: Context
+    conversation_id: str,
+    state: Conversation,
+    event: OCCASION_EVENTS,
+    context: Context,
+    promise: Promise | None = None,
 ) -> Decision:
     """Tell the customer, or say why not. What this makes stale is dropped first, even where nothing is told."""
     cause = cause_of(event)
     fresh, dropped, _, _ = _supersede(
         conversation_id, state, cause.ticket_id, cause.occasion, context
     )
-    refused = suppression(context.policy, context.workspace, fresh, cause, context.recent)
-    if cause.occasion == "received" and _has_been_told(fresh, cause.ticket_id, "escalated"):
-        refused = refused or Suppression.SUPERSEDED
-    told = (
-        _suppressed(conversation_id, fresh, cause, refused, context)
-        if refused is not None
-        else _request(conversation_id, fresh, event, cause, context)
-    )
+    answer = event if isinstance(event, TicketAnswered) else None
+    told = _say(conversation_id, fresh, answer, cause, context, promise)
     return told._replace(events=(*dropped, *told.events))
+
+
+def _say(
+    conversation_id: str,
+    state: Conversation,
+    answer: TicketAnswered | None,
+    cause: Cause,
+    context: Context,
+    promise: Promise | None,
+) -> Decision:
+    refused = _refusal(state, cause, context)
+    if refused is not None:
+        return _suppressed(conversation_id, state, cause, refused, context)
+    return _request(conversation_id, state, answer, cause, context, promise)
+
+
+def _refusal(state: Conversation, cause: Cause, context: Context) -> Suppression | None:
+    refused = suppression(context.policy, context.workspace, state, cause, context.recent)
+    if cause.occasion == "received" and _has_been_told(state, cause.ticket_id, "escalated"):
+        return refused or Suppression.SUPERSEDED
+    return refused
 
 
 def _suppressed(
     conversation_id: str, state: Conversation, cause: Cause, reason: Suppression, context: Context
 ) -> Decision:
-    said = NoticeSuppressed(**_about(conversation_id, cause, context.now), reason=reason.value)
+    about = _about(conversation_id, cause, context.now)
     settled = Settled(cause.ticket_id, cause.occasion, "suppressed")
-    return Decision(_with_notice(state, cause.notice_id, settled), (said,))
+    told = NoticeSuppressed(**about, reason=reason.value)
+    return Decision(_with_notice(state, cause.notice_id, settled), (told,))
 
 
 def _request(
     conversation_id: str,
     state: Conversation,
-    event: OCCASION_EVENTS,
+    answer: TicketAnswered | None,
     cause: Cause,
     context: Context,
+    promise: Promise | None,
 ) -> Decision:
     contact, address = state.contact, mail_address(state.contact)
     assert contact is not None, "suppression() has seen to the contact"
     assert address is not None, "suppression() has seen to the address"
-    asked = event.language if isinstance(event, TicketAnswered) else None
+    asked = answer.language if answer is not None else None
     language = language_of(context.policy, asked, contact.language)
     try:
-        words = _words(state, contact, event, cause, language, context)
+        words = _words(state, contact, answer, cause, language, context, promise)
     except RenderError as error:
         return _failed_to_render(conversation_id, state, cause, error, context)
     mail = compose(
@@ -329,7 +449,7 @@ def _request(
         references=state.references,
         now=context.now,
     )
-    said = NoticeRequested(
+    told = NoticeRequested(
         **_about(conversation_id, cause, context.now),
         channel="email",
         recipient=address,
@@ -345,21 +465,22 @@ def _request(
         references=extend(state.references, mail.message_id),
         automatic_since_human=state.automatic_since_human + int(cause.is_automatic),
     )
-    return Decision(after, (said,), (SendNotice(cause.notice_id, 1, PROVIDER, mail),))
+    return Decision(after, (told,), (SendNotice(cause.notice_id, 1, PROVIDER, mail),))
 
 
 def _words(
     state: Conversation,
     contact: Contact,
-    event: OCCASION_EVENTS,
+    answer: TicketAnswered | None,
     cause: Cause,
     language: str,
     context: Context,
+    promise: Promise | None,
 ) -> Words:
     policy = context.policy
     spoken = policy.languages[language]
     case = state.cases.get(cause.ticket_id)
-    answer = event if isinstance(event, TicketAnswered) else None
+    times = said(promise, context.now, spoken.locale, policy.zone)
     # Whoever wrote in another's name, by a form or with a forged From, gets none of their own words carried there by
     # a machine. An agent who answers has read what they answer.
     may_quote = answer is not None or contact.is_verified
@@ -375,6 +496,10 @@ def _words(
         ),
         agent_name=clean_line(answer.agent_name, limit=80) if answer else "",
         answer=clean_text(answer.text) if answer else "",
+        promise=times.promise,
+        opens=times.opens,
+        slots=times.slots,
+        zone=times.zone,
     )
     return policy.templates.render(cause.occasion, facts)
 
@@ -383,14 +508,14 @@ def _failed_to_render(
     conversation_id: str, state: Conversation, cause: Cause, error: RenderError, context: Context
 ) -> Decision:
     """Nothing was sent, nothing will be: said as a failure, so that a person sees it."""
-    said = NoticeFailed(
+    told = NoticeFailed(
         **_about(conversation_id, cause, context.now),
         provider=PROVIDER,
         reason=f"cannot be rendered: {error}"[:REASON_LENGTH_MAX],
         attempts=0,
     )
     settled = Settled(cause.ticket_id, cause.occasion, "failed")
-    return Decision(_with_notice(state, cause.notice_id, settled), (said,))
+    return Decision(_with_notice(state, cause.notice_id, settled), (told,))
 
 
 def _about(conversation_id: str, cause: Cause, now: datetime) -> dict[str, Any]:
@@ -423,9 +548,9 @@ def _supersede(
     events: list[AnyNoticeEvent] = []
     for notice_id, notice in _stale(state.notices, ticket_id, SUPERSEDES[by]):
         match notice:
-            case Waiting():
-                said = _facts_of(conversation_id, notice_id, notice, context.now)
-                events.append(NoticeSuppressed(**said, reason=Suppression.SUPERSEDED.value))
+            case Held() | Waiting():
+                about = _facts_of(conversation_id, notice_id, notice, context.now)
+                events.append(NoticeSuppressed(**about, reason=Suppression.SUPERSEDED.value))
                 notices[notice_id] = Settled(ticket_id, notice.occasion, "suppressed")
             case Sending():
                 notices[notice_id] = structs.replace(notice, is_superseded=True)
@@ -495,11 +620,11 @@ def _with_waiting(
 
 
 def _over(
-    state: Conversation, notice_id: str, notice: Sending, status: str, said: AnyNoticeEvent
+    state: Conversation, notice_id: str, notice: Sending, status: str, told: AnyNoticeEvent
 ) -> Decision:
     """Note the end. What ends after its ticket has closed needs no further memory, but keeping it is harmless."""
     return Decision(
-        _with_notice(state, notice_id, Settled(notice.ticket_id, notice.occasion, status)), (said,)
+        _with_notice(state, notice_id, Settled(notice.ticket_id, notice.occasion, status)), (told,)
     )
 
 

@@ -95,7 +95,7 @@ class RetryFile(_Model):
 
 
 class NotifyFile(_Model):
-    """`notify.yaml`."""
+    """`notify.yaml`. `promise_wait_seconds` is how long `received` waits at most for what can be promised; 0: not at all."""
 
     senders: dict[str, SenderFile] = Field(min_length=1)
     default_sender: str
@@ -104,6 +104,7 @@ class NotifyFile(_Model):
     timezone: str = "UTC"
     languages: dict[Language, LanguageFile] = Field(min_length=1)
     occasions: OccasionsFile = OccasionsFile()
+    promise_wait_seconds: float = Field(default=5, ge=0, le=60)
     caps: CapsFile = CapsFile()
     retry: RetryFile = RetryFile()
 
@@ -139,6 +140,7 @@ class Policy:
     zone: ZoneInfo
     languages: Mapping[str, LanguagePolicy]
     occasions_off: frozenset[str]
+    promise_wait: timedelta
     unverified_recipient_per_hour: int
     unverified_total_per_hour: int
     verified_recipient_per_hour: int
@@ -193,6 +195,7 @@ def build(file: NotifyFile, sources: Mapping[str, str], version: str) -> Policy:
             {code: _language(code, item) for code, item in file.languages.items()}
         ),
         occasions_off=frozenset(name for name, is_on in occasions.items() if not is_on),
+        promise_wait=timedelta(seconds=file.promise_wait_seconds),
         unverified_recipient_per_hour=file.caps.unverified_recipient_per_hour,
         unverified_total_per_hour=file.caps.unverified_total_per_hour,
         verified_recipient_per_hour=file.caps.verified_recipient_per_hour,

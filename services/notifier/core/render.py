@@ -7,7 +7,7 @@ escaped by default. What a customer wrote is a value in the context and is never
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from typing import Any, Final, get_args
@@ -79,11 +79,54 @@ class Words:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """An instant in the parts that languages put together: on Friday at 09:00.
+
+    `day` is `today`, `tomorrow`, `weekday` (one of the six days from now on) or `date`; `weekday` counts from 0, Monday.
+    `date` and `time` are formatted for the reader; `hour` and `minute` are two digits each, for endings that follow how a
+    time is read aloud. `is_end_of_day`: the midnight that ends the day.
+    """
+
+    day: str
+    weekday: int
+    date: str
+    time: str
+    hour: str
+    minute: str
+    is_noon: bool = False
+    is_end_of_day: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """How long a customer is going to wait: `until` a moment, else so many `hours` and `minutes`.
+
+    The forms are the plural forms of CLDR that the two numbers take in the language: `one`, `few`, `many`, `other`.
+    """
+
+    hours: int = 0
+    minutes: int = 0
+    hours_form: str = "other"
+    minutes_form: str = "other"
+    until: Moment | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SlotFacts:
+    """A time for a call, of one day."""
+
+    starts: Moment
+    ends: Moment
+
+
+@dataclass(frozen=True, slots=True)
 class Facts:
-    """All that a template may say. Each value is plain text; templates know them by these names.
+    """All that a template may say. Each value is plain text, or made of it; templates know them by these names.
 
     `name` may be empty (nobody to greet by name), `subject` is `Re: …` or empty, `received_at` is formatted for the
-    reader, `answer` is an agent's text with its `answer_paragraphs` as lines, `agent_name` may be empty.
+    reader, `answer` is an agent's text with its `answer_paragraphs` as lines, `agent_name` may be empty. `promise` is how long
+    the customer is going to wait, `opens` when we open if we are closed, `slots` are times for a call: each only where it is
+    known. `zone` names the time zone where any of them says a clock time.
     """
 
     language: str
@@ -95,6 +138,10 @@ class Facts:
     received_at: str
     agent_name: str = ""
     answer: str = ""
+    promise: Wait | None = None
+    opens: Moment | None = None
+    slots: tuple[SlotFacts, ...] = ()
+    zone: str = ""
 
     def context(self) -> dict[str, object]:
         """Return the template's variables."""
@@ -110,6 +157,10 @@ class Facts:
             "agent_name": self.agent_name,
             "answer": self.answer,
             "answer_paragraphs": tuple(tuple(part.split("\n")) for part in paragraphs),
+            "promise": self.promise,
+            "opens": self.opens,
+            "slots": self.slots,
+            "zone": self.zone,
         }
 
 
@@ -127,6 +178,36 @@ SAMPLE: Final = Facts(
 _BARE: Final = Facts(
     "en", "", "Lantern & Oak", "The team", "SB-4K7TQ2M", "", "24 November 2026", "", "Sent."
 )
+_DAYS: Final = tuple(
+    Moment(day, 4, "27 November 2026", f"{hour}:{minute}", hour, minute, hour == "12", hour == "00")
+    for day, hour, minute in (
+        ("today", "09", "30"),
+        ("tomorrow", "12", "00"),
+        ("weekday", "16", "00"),
+        ("date", "00", "00"),
+    )
+)
+_PROMISING: Final = (
+    Wait(1, 0, "one", "other"),
+    Wait(2, 30),
+    Wait(0, 21, "other", "one"),
+    *(Wait(until=moment) for moment in _DAYS),
+)
+_SAMPLES: Final = (
+    SAMPLE,
+    _BARE,
+    *(
+        replace(
+            SAMPLE,
+            promise=wait,
+            opens=wait.until,
+            slots=tuple(SlotFacts(moment, moment) for moment in _DAYS),
+            zone="UTC",
+        )
+        for wait in _PROMISING
+    ),
+)
+"""What each template is tried with: every way in which a time is said."""
 _VARIABLES: Final = frozenset(SAMPLE.context())
 
 
@@ -182,7 +263,7 @@ def compile_templates(sources: Mapping[str, str], languages: tuple[str, ...]) ->
     compiled = {path: _attempt(path, partial(environment.get_template, path)) for path in wanted}
     templates = Templates(compiled)
     for path, template in compiled.items():
-        for sample in (SAMPLE, _BARE):
+        for sample in _SAMPLES:
             rendered = _attempt(path, partial(_render_raw, template, sample.context()))
             if not rendered.strip():
                 raise TemplateMistake(f"{FOLDER}/{path}", "file", "", "renders to nothing")

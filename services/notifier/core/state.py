@@ -61,6 +61,15 @@ class Waiting(msgspec.Struct, frozen=True, tag=True):
     mail: Mail
 
 
+class Held(msgspec.Struct, frozen=True, tag=True):
+    """Due, and not written yet: what can be promised is waited for until `until`. `cause_id` is what brought it about."""
+
+    ticket_id: str
+    occasion: Occasion
+    cause_id: str
+    until: datetime
+
+
 class Settled(msgspec.Struct, frozen=True, tag=True):
     """Over: `sent`, `failed`, `unknown` or `suppressed`. Kept so that a repeat of the cause changes nothing."""
 
@@ -69,7 +78,28 @@ class Settled(msgspec.Struct, frozen=True, tag=True):
     status: str
 
 
-Notice = Sending | Waiting | Settled
+Notice = Held | Sending | Waiting | Settled
+
+
+class Slot(msgspec.Struct, frozen=True):
+    """A time in which we could call."""
+
+    starts_at: datetime
+    ends_at: datetime
+
+
+class Promise(msgspec.Struct, frozen=True):
+    """What can honestly be said of a ticket's wait, as of `at`.
+
+    `by` is when such tickets are answered at the latest, as a rule (None: nothing is known); `minutes`, where that is said as
+    a length. `opens_at` is when we open, where the ticket came after hours.
+    """
+
+    at: datetime
+    by: datetime | None
+    minutes: int | None
+    opens_at: datetime | None
+    slots: tuple[Slot, ...] = ()
 
 
 class Case(msgspec.Struct, frozen=True):
@@ -87,7 +117,7 @@ class Conversation(msgspec.Struct, frozen=True):
     """One conversation. `automatic_since_human` counts our automatic notices since a person last wrote.
 
     `in_reply_to` is the mail that the next one answers; `references` is the thread, oldest first. `cases` and
-    `notices` are keyed by ticket id and notice id.
+    `notices` are keyed by ticket id and notice id. `promises`, by ticket id, were told before their tickets were.
     """
 
     contact: Contact | None = None
@@ -97,3 +127,4 @@ class Conversation(msgspec.Struct, frozen=True):
     automatic_since_human: int = 0
     cases: dict[str, Case] = {}
     notices: dict[str, Notice] = {}
+    promises: dict[str, Promise] = {}

@@ -8,7 +8,7 @@ but was heard of late takes a breach back.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from msgspec.structs import replace
 
@@ -16,6 +16,7 @@ from hours.calendar import Calendar
 from schemas.ids import derive
 from schemas.sla import (
     BreachRetracted,
+    RetractionReason,
     SlaEvent,
     TargetAtRisk,
     TargetBreached,
@@ -30,12 +31,19 @@ from services.sla.core.policy import TargetRule
 from services.sla.core.state import Breach, Cancelled, Met, Paused, Running, Target, Terms
 from services.sla.core.stopwatch import Stopwatch
 
+HOLD_CAUSES: Final = ("third_party", "hold")
+"""Why a ticket is on hold: it waits for somebody outside, or for one of us."""
+
 
 class Subject(NamedTuple):
-    """Whose clock it is."""
+    """Whose clock it is, as events name it. `is_clamped`: what moves it was told with an instant in the future."""
 
     ticket_id: str
     conversation_id: str
+    queue: str = ""
+    channel: str = ""
+    priority: int | None = None
+    is_clamped: bool = False
 
 
 class Step(NamedTuple):
@@ -57,10 +65,14 @@ def start(
     allowed: timedelta,
     causes: Sequence[str],
     calendar: Calendar,
+    is_promise: bool = False,
+    not_before: datetime | None = None,
+    looks: tuple[float, ...] = (),
 ) -> Step:
     """Start the `number`-th clock of its kind with `allowed` open time.
 
-    Where a cause holds the ticket already, the clock is started and stands at once.
+    Where a cause holds the ticket already, the clock is started and stands at once. `is_promise`: a person named the
+    deadline; `not_before` is when keeping it begins to count.
     """
     target = _timed(
         Target(
@@ -75,6 +87,10 @@ def start(
             watch=Stopwatch(at),
             phase=Paused(),
             priority=priority,
+            is_promise=is_promise,
+            not_before=not_before,
+            tier=rule.tier,
+            looks=looks,
         ),
         calendar,
     )
@@ -105,7 +121,7 @@ def pause(
 
     A breach that was told of a deadline after `at` is taken back.
     """
-    if cause not in target.pauses_on:
+    if not is_held_by(target.pauses_on, cause):
         return Step(target)
     stood = target.watch.paused_at is not None
     held = replace(target, watch=target.watch.pause(cause, at))
@@ -114,6 +130,11 @@ def pause(
         held, retracted = _retract(subject, held, at, now)
     paused = TargetPaused(**_names(subject, held), paused_at=at, cause=cause)
     return Step(_timed(held, calendar), retracted if stood else (*retracted, paused))
+
+
+def is_held_by(pauses_on: Sequence[str], cause: str) -> bool:
+    """Whether a clock with these `pauses` stands for `cause`; `on_hold` means either cause of a hold."""
+    return cause in pauses_on or (cause in HOLD_CAUSES and "on_hold" in pauses_on)
 
 
 def resume(subject: Subject, target: Target, cause: str, at: datetime, calendar: Calendar) -> Step:
@@ -152,13 +173,14 @@ def meet(subject: Subject, target: Target, at: datetime, now: datetime, calendar
     """End an open clock: what was promised was done at `at`."""
     done_at = max(at, target.watch.started_at)
     settled, told = _settle_breach(subject, target, done_at, now)
+    elapsed = settled.watch.elapsed(calendar, done_at)
     met = TargetMet(
         **_names(subject, settled),
         met_at=done_at,
-        elapsed_seconds=settled.watch.elapsed(calendar, done_at).total_seconds(),
+        elapsed_seconds=elapsed.total_seconds(),
         was_breached=settled.breach is not None,
     )
-    return Step(replace(settled, phase=Met(done_at, settled.due_at)), (*told, met))
+    return Step(replace(settled, phase=Met(done_at, settled.due_at, elapsed)), (*told, met))
 
 
 def cancel(subject: Subject, target: Target, at: datetime, now: datetime, reason: str) -> Step:
@@ -220,7 +242,7 @@ def retarget(
         due_at = after.watch.due_at(calendar, after.allowed)
         if not takes_back or (due_at is not None and due_at <= target.breach.breached_at):
             return Step(replace(target, own=None) if after.terms == target.terms else target)
-        after, retracted = _retract(subject, after, target.breach.breached_at, now)
+        after, retracted = _retract(subject, after, target.breach.breached_at, now, "split_off")
     if after.terms == target.terms and after.calendar == target.calendar:
         return Step(_timed(after, calendar), retracted)
     fresh = _timed(replace(after, is_warned=False), calendar)
@@ -234,6 +256,9 @@ def retarget(
         at=at,
         reason=reason,
         before_due_at=target.due_at,
+        before_seconds=target.allowed.total_seconds(),
+        before_policy=target.policy,
+        before_policy_version=target.policy_version,
         due_at=fresh.phase.due_at,
         warn_at=fresh.phase.warn_at,
         started_at=terms.started_at,
@@ -246,21 +271,90 @@ def drop(subject: Subject, target: Target, at: datetime, now: datetime, reason: 
     """End an open clock that turned out to be no promise of this ticket: a breach of it is taken back."""
     retracted: tuple[SlaEvent, ...] = ()
     if target.breach is not None:
-        target, retracted = _retract(subject, target, target.breach.breached_at, now)
+        target, retracted = _retract(subject, target, target.breach.breached_at, now, "split_off")
     ended_at = max(at, target.watch.started_at)
     cancelled = TargetCancelled(**_names(subject, target), at=ended_at, reason=reason)
     phase = Cancelled(ended_at, reason, target.due_at)
     return Step(replace(target, phase=phase), (*retracted, cancelled))
 
 
-def reconsider(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
+def reconsider(
+    subject: Subject, target: Target, at: datetime, now: datetime, calendar: Calendar
+) -> Step:
     """Take back the breach of a settled clock, if an answer at `at` would have kept its promise."""
     if target.breach is None or not target.watch.started_at <= at <= target.breach.breached_at:
         return Step(target)
     kept, told = _retract(subject, target, at, now)
     if isinstance(kept.phase, Met):
-        kept = replace(kept, phase=replace(kept.phase, at=at))
+        kept = replace(
+            kept, phase=replace(kept.phase, at=at, elapsed=kept.watch.elapsed(calendar, at))
+        )
     return Step(kept, told)
+
+
+def retime(subject: Subject, target: Target, now: datetime, calendar: Calendar) -> Step:
+    """Work the deadline of an open clock without a breach out anew, by its calendar as it is now.
+
+    A deadline that has moved is told; it has a warning of its own, if the instant of that is still to come. One that lies in the
+    past by now is broken at once, as of its instant.
+    """
+    kept = _timed(target, calendar)
+    if kept.due_at == target.due_at:
+        return Step(kept)
+    fresh = _timed(replace(target, is_warned=False), calendar) if target.is_warned else kept
+    assert isinstance(fresh.phase, Running | Paused)
+    if target.is_warned and fresh.phase.warn_at is not None and fresh.phase.warn_at <= now:
+        fresh = kept
+    assert isinstance(fresh.phase, Running | Paused)
+    told = TargetRetargeted(
+        **_names(subject, fresh),
+        at=now,
+        reason="calendar_changed",
+        before_due_at=target.due_at,
+        before_seconds=target.allowed.total_seconds(),
+        before_policy=target.policy,
+        before_policy_version=target.policy_version,
+        due_at=fresh.phase.due_at,
+        warn_at=fresh.phase.warn_at,
+        started_at=fresh.watch.started_at,
+        seconds=fresh.allowed.total_seconds(),
+    )
+    step = tell_due(subject, fresh, now)
+    return Step(step.target, (told, *step.events))
+
+
+def rejudge(subject: Subject, target: Target, now: datetime, calendar: Calendar) -> Step:
+    """Judge a clock anew by its calendar as it is now, breaches that stand and promises that were kept included.
+
+    A breach that would not be one is taken back, one that would be at another instant is told as of that; what was done after a
+    deadline that is earlier by now is a breach. A cancelled clock is never found broken that was not.
+    """
+    if target.is_open and target.breach is None:
+        return retime(subject, target, now, calendar)
+    due_at = target.watch.due_at(calendar, target.allowed)
+    breach, ended_at = target.breach, target.settled_at
+    if breach is not None and due_at == breach.breached_at:
+        return Step(target)
+    if ended_at is None:
+        assert breach is not None  # An open clock without one was only to be timed.
+        freed, taken_back = _retract(subject, target, breach.breached_at, now, "calendar_changed")
+        step = retime(subject, freed, now, calendar)
+        return Step(step.target, (*taken_back, *step.events))
+    is_late = due_at is not None and due_at < ended_at
+    if breach is None and not (is_late and isinstance(target.phase, Met)):
+        return Step(target)
+    events: tuple[SlaEvent, ...] = ()
+    if breach is not None:
+        target, events = _retract(subject, target, breach.breached_at, now, "calendar_changed")
+    assert isinstance(target.phase, Met | Cancelled)
+    target = replace(target, phase=replace(target.phase, due_at=due_at))
+    if due_at is None or not is_late:
+        return Step(target, events)
+    found = Breach(breached_at=due_at, detected_at=max(now, due_at))
+    told = TargetBreached(
+        **_names(subject, target), breached_at=due_at, detected_at=found.detected_at
+    )
+    return Step(replace(target, breach=found), (*events, told))
 
 
 def next_breach(target: Target) -> datetime | None:
@@ -281,6 +375,37 @@ def next_warning(target: Target) -> datetime | None:
     return target.phase.warn_at
 
 
+def next_look(target: Target) -> datetime | None:
+    """When the clock's risk is to be worked out next; never once it was warned of or broken, nor while it stands."""
+    if next_breach(target) is None or target.is_warned or not isinstance(target.phase, Running):
+        return None
+    return target.look_at
+
+
+def after_look(target: Target, now: datetime, calendar: Calendar) -> Target:
+    """The clock with the first of its looks that comes after `now`, if any does."""
+    while target.look_at is not None and target.look_at <= now:
+        target = replace(target, looks=target.looks[1:], look_at=None)
+        if target.looks:
+            look_at = target.watch.due_at(calendar, target.allowed * target.looks[0])
+            target = replace(target, look_at=look_at)
+    return target
+
+
+def warn(subject: Subject, target: Target, at: datetime, probability: float) -> Step:
+    """Tell that a running clock is at risk, by the probability; it has then had its warning."""
+    assert isinstance(target.phase, Running)
+    told = TargetAtRisk(
+        **_names(subject, target),
+        at=at,
+        due_at=target.phase.due_at,
+        cause="probability",
+        probability=round(probability, 4),
+    )
+    phase = replace(target.phase, warn_at=None)
+    return Step(replace(target, is_warned=True, phase=phase, looks=(), look_at=None), (told,))
+
+
 def _timed(target: Target, calendar: Calendar) -> Target:
     """An open target with the deadline and warning that its stopwatch gives it now.
 
@@ -293,6 +418,11 @@ def _timed(target: Target, calendar: Calendar) -> Target:
     warn_at = None
     if target.warn_after is not None and not target.is_warned and target.breach is None:
         warn_at = target.watch.due_at(calendar, target.warn_after)
+    look_at = None
+    if target.looks and not target.is_warned and target.breach is None:
+        look_at = target.watch.due_at(calendar, target.allowed * target.looks[0])
+    if target.look_at != look_at:
+        target = replace(target, look_at=look_at)
     if target.watch.paused_at is not None:
         return replace(target, phase=Paused(due_at, warn_at))
     assert due_at is not None  # Only a pause without end hides a deadline.
@@ -319,10 +449,20 @@ def _breach(subject: Subject, target: Target, due_at: datetime, now: datetime) -
     return Step(replace(target, breach=breach, phase=replace(target.phase, warn_at=None)), (told,))
 
 
-def _retract(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
+def _retract(
+    subject: Subject,
+    target: Target,
+    at: datetime,
+    now: datetime,
+    reason: RetractionReason = "in_time",
+) -> Step:
     assert target.breach is not None
     told = BreachRetracted(
-        **_names(subject, target), breached_at=target.breach.breached_at, answered_at=at, at=now
+        **_names(subject, target),
+        breached_at=target.breach.breached_at,
+        answered_at=at,
+        at=now,
+        reason=reason,
     )
     return Step(replace(target, breach=None), (told,))
 
@@ -336,4 +476,9 @@ def _names(subject: Subject, target: Target) -> dict[str, Any]:
         "target": target.kind,
         "policy": target.policy,
         "policy_version": target.policy_version,
+        "queue": subject.queue,
+        "channel": subject.channel,
+        "priority": subject.priority,
+        "tier": target.tier,
+        "is_clamped": subject.is_clamped,
     }

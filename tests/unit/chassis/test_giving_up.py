@@ -18,7 +18,7 @@ import chassis.task
 from chassis import metrics
 from chassis.batch import Task, TaskState
 from chassis.clock import SystemClock, monotonic
-from chassis.ledger import Lease, Position, Write
+from chassis.ledger import Lease, Position, Walk, Write
 from chassis.settings import Settings
 from chassis.stage import Effect, EffectDone, EffectResult
 from chassis.task import Worker
@@ -80,6 +80,9 @@ class Ledger:
 
     async def load_outbox(self, *_: Any) -> list[Any]:
         return []
+
+    async def load_walk(self, *_: Any) -> Walk:
+        return Walk()
 
     async def load_timers(self, *_: Any) -> list[Any]:
         return []

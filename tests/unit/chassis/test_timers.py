@@ -3,9 +3,9 @@
 import random
 from datetime import datetime, timedelta
 
-from chassis.ledger import TimerRow
+from chassis.ledger import TIMER_PAGE, TimerRow
 from chassis.testing import at
-from chassis.timers import DUE_MAX, HORIZON, RELOAD, TimerHeap
+from chassis.timers import DUE_MAX, HORIZON, LOADED_MAX, RELOAD, TimerHeap, window_end
 
 
 def row(key: str, due_at: datetime, identity: int = 1, name: str = "due") -> TimerRow:
@@ -125,3 +125,23 @@ def test_any_history_fires_each_timer_as_it_was_set_last() -> None:
             key=lambda one: (one.due_at, one.id),
         )
         assert timers.due(now) == due
+
+
+def test_after_an_outage_the_window_ends_where_the_page_did_and_grows_when_there_is_room() -> None:
+    now, until = at("09:00"), at("09:01")
+    overdue = [
+        row(f"k{n}", now - timedelta(hours=1) + timedelta(milliseconds=n), n)
+        for n in range(LOADED_MAX)
+    ]
+    timers, page = TimerHeap(), overdue[:TIMER_PAGE]
+    assert window_end(page[:-1], until) == until, "there are no more of them"
+    timers.load(page, window_end(page, until))
+    assert timers.loaded_until == page[-1].due_at
+    assert timers.needs_load(now)
+    rest = overdue[TIMER_PAGE:]
+    timers.load(rest, window_end(rest, until))
+    assert not timers.needs_load(now), "so many are enough for now"
+    for one in timers.due(now):
+        clear_timer(timers, one.key)
+    assert timers.needs_load(now)
+    assert timers.due(now)[0] == overdue[DUE_MAX]

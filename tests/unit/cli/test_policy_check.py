@@ -122,3 +122,20 @@ def test_a_sample_says_what_is_asked_later_and_what_must_be_missing() -> None:
     )
     assert "language en, api 7, not trainee" in result.output
     assert "after 50% of the time left or after 1800 s: api 4" in result.output
+
+
+def test_an_sla_rule_that_no_ticket_comes_to_is_a_warning(folder: Path) -> None:
+    rule = "rules:\n  - when: {}\n    policy: standard\n"
+    change(folder, "sla.yaml", "rules:\n", rule)
+    _, findings = examine(folder)
+    found = [one for one in findings if one.file == "sla.yaml"]
+    assert [(one.level, one.path) for one in found] == [("warning", "rules.1")]
+
+
+def test_a_queue_of_a_tier_that_does_not_exist_is_found_across_files(folder: Path) -> None:
+    change(folder, "sla.yaml", "front_line: [service]", "front_line: [servce]")
+    _, findings = examine(folder)
+    found = [str(one) for one in findings if one.level == "error"]
+    assert found == [
+        "error: sla.yaml: tiers.front_line: 'servce': no such queue in routing.yaml; known: service, technical"
+    ]

@@ -45,7 +45,10 @@ SUPPORT = "support@lantern-oak.example"
 HELP = "help@lantern-oak.example"
 OWN = frozenset({SUPPORT, HELP})
 ADA = "ada@example.com"
-NOTIFIED = load(Path(__file__).resolve().parents[3] / "policy", NOTIFIER_POLICY)
+# No clocks run here, so nobody says what can be promised, and no notice waits for it.
+NOTIFIED = replace(
+    load(Path(__file__).resolve().parents[3] / "policy", NOTIFIER_POLICY), promise_wait=timedelta(0)
+)
 
 
 def mail(

@@ -11,6 +11,7 @@ import pytest
 
 from chassis.policy import load
 from schemas.notifications import NoticeRequested, NoticeSuppressed
+from schemas.sla import WaitPromised
 from schemas.tickets import (
     Contact,
     TicketAnswered,
@@ -22,7 +23,15 @@ from schemas.tickets import (
     TicketSolved,
 )
 from services.notifier.core.audience import recipient_key
-from services.notifier.core.decide import Context, Decision, RetryDue, decide, next_due
+from services.notifier.core.decide import (
+    Context,
+    Decision,
+    PromiseDue,
+    RetryDue,
+    decide,
+    next_due,
+    promise_due,
+)
 from services.notifier.core.delivery import Delivered, Failed, SendNotice, SendSettled, Unknown
 from services.notifier.core.policy import Policy
 from services.notifier.core.state import Conversation
@@ -43,6 +52,8 @@ def at(clock: str) -> datetime:
 class Story:
     """One conversation, told event by event. The state is stored and read back between all of them."""
 
+    day_offset = timedelta(0)
+
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.state = Conversation()
@@ -52,7 +63,7 @@ class Story:
         self.version = 0
 
     def when(self, event: Any, clock: str) -> "Story":
-        now = at(clock)
+        now = at(clock) + self.day_offset
         context = Context(self.policy, SECRET, "default", now, Recent(now, self.told))
         self.last = decide(CONVERSATION, self.state, event, context)
         assert decide(CONVERSATION, self.state, event, context) == self.last
@@ -89,6 +100,10 @@ class Story:
     @property
     def due(self) -> datetime | None:
         return next_due(self.state)
+
+    @property
+    def held_until(self) -> datetime | None:
+        return promise_due(self.state)
 
     # -- events
 
@@ -152,6 +167,22 @@ class Story:
     def ticked(self, clock: str) -> "Story":
         return self.when(RetryDue(), clock)
 
+    def promised(self, clock: str, **changes: Any) -> "Story":
+        """What can be promised is told; by itself nothing can."""
+        nothing = {
+            **WaitPromised.EXAMPLE,
+            "at": at(clock) + self.day_offset,
+            "by": None,
+            "seconds": None,
+            "wording": None,
+            "kept_share": 0.0,
+            "samples": 0,
+        }
+        return self.when(WaitPromised.model_validate(nothing | changes), clock)
+
+    def waited(self, clock: str) -> "Story":
+        return self.when(PromiseDue(), clock)
+
 
 def _reason(said: Any) -> tuple[str, ...]:
     return (said.reason,) if isinstance(said, NoticeSuppressed) else ()
@@ -159,8 +190,14 @@ def _reason(said: Any) -> tuple[str, ...]:
 
 @pytest.fixture(scope="session")
 def policy() -> Policy:
-    """The example policy, as operators get it."""
-    return load(Path(__file__).parents[3] / "policy", POLICY)
+    """The example policy, but that no notice waits for what can be promised: `patient` is it with the wait."""
+    return replace(load(Path(__file__).parents[3] / "policy", POLICY), promise_wait=timedelta(0))
+
+
+@pytest.fixture
+def patient(policy: Policy) -> Story:
+    """A story under the policy as operators get it: `received` waits for what can be promised."""
+    return Story(replace(policy, promise_wait=timedelta(seconds=5)))
 
 
 @pytest.fixture(scope="session")

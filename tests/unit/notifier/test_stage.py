@@ -1,7 +1,8 @@
 """The glue: events in, effects out, results back, and what the settings refuse."""
 
 import json
-from datetime import UTC, datetime
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from chassis.policy import PolicyHolder
 from chassis.settings import load_settings
 from chassis.stage import Effect, EffectDone, EffectResult, Received, Tick
 from schemas.envelope import Envelope
+from schemas.sla import WaitPromised
 from schemas.tickets import TicketOpened
 from services.notifier.core.delivery import Attempted, Delivered, Failed, Unknown
 from services.notifier.core.state import Conversation, Mail
@@ -41,8 +43,10 @@ def _settings(**changes: Any) -> NotifierSettings:
     return load_settings(NotifierSettings, **given)
 
 
-def _stage(answer: Attempted) -> NotifierStage:
+def _stage(answer: Attempted, wait: float = 0) -> NotifierStage:
+    """The stage under the example policy; `received` waits so many seconds for what can be promised."""
     holder = PolicyHolder(Path(__file__).parents[3] / "policy", POLICY)
+    holder.current = replace(holder.current, promise_wait=timedelta(seconds=wait))
     return NotifierStage(holder, _settings(), ScriptedProvider(answer))
 
 
@@ -101,6 +105,31 @@ async def test_not_now_sets_a_timer_and_the_timer_sends_the_same_mail() -> None:
     (retry,) = again.effects
     assert (retry.id, retry.attempt) == (effect.id, 2)
     assert _through_json(retry).payload == effect.payload
+
+
+def test_what_can_be_promised_is_waited_for_by_a_timer_of_its_own() -> None:
+    stage = _stage(Delivered(), wait=5)
+    held = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    due = NOW + timedelta(seconds=5)
+    assert (held.timers, held.effects, tuple(held.events)) == ({"promise": due}, [], ())
+    early = stage.decide(
+        held.state, Tick(_received().key, "promise", due), due - timedelta(seconds=1)
+    )
+    assert (early.timers, early.effects) == ({"promise": due}, []), "it is set again"
+    sent = stage.decide(held.state, Tick(_received().key, "promise", due), due)
+    assert (sent.timers, len(sent.effects)) == ({"promise": None}, 1)
+
+
+def test_a_promise_is_understood_and_lets_the_notice_go_at_once() -> None:
+    stage = _stage(Delivered(), wait=5)
+    held = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    opened = _received()
+    event = WaitPromised.model_validate(WaitPromised.EXAMPLE)
+    assert WaitPromised.TYPE in stage.understands
+    told = Received(opened.envelope, event, event.conversation_id, "sla", "e2")
+    sent = stage.decide(held.state, told, NOW)
+    assert (sent.timers, len(sent.effects)) == ({"promise": None}, 1)
+    assert "within 45 minutes" in sent.effects[0].payload["mail"]["text"]
 
 
 def test_an_interrupted_send_is_unknown_and_not_repeated() -> None:

@@ -36,6 +36,8 @@ COMMANDS: Final[dict[str, tuple[type[commands.Command], dict[str, Any]]]] = {
     "restore": (commands.RestoreTicket, {}),
     "merge": (commands.MergeTicket, INTO),
     "unmerge": (commands.UnmergeTicket, {}),
+    "promise": (commands.PromiseCustomer, {"what": "callback", "by": "2026-11-28T10:00:00Z"}),
+    "called": (commands.CallMade, {"outcome": "reached", "occurred_at": "2026-11-24T09:08:00Z"}),
     "prioritise": (commands.PrioritiseTicket, {"priority": 1, "reason": "a wedding"}),
 }
 STANDINGS: Final = (

@@ -279,9 +279,12 @@ def test_a_review_is_compared_on_five_stars_whatever_its_scale() -> None:
     assert not bad.holds(_facts_of(message(kind="review", review={"rating": 4, "rating_max": 5})))
 
 
-def test_a_tier_in_a_message_counts_only_where_the_channel_proved_its_sender() -> None:
-    gold = when(customer={"tier": ["gold"]})
-    fields = {"customer_tier": "gold"}
+@pytest.mark.parametrize("what", ["tier", "contract"])
+def test_what_a_message_says_of_its_customer_counts_only_where_the_channel_proved_its_sender(
+    what: str,
+) -> None:
+    gold = when(customer={what: ["Gold"]})
+    fields = {f"customer_{what}": " gold"}
     assert not gold.holds(_facts_of(message(fields=fields)))
     assert gold.holds(_facts_of(message(fields=fields, verified=True)))
 

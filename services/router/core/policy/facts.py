@@ -17,7 +17,8 @@ CLASSIFIED: Final = ("intent", "category", "cause", "desk")
 read them; the message's own channel never asks a customer for them."""
 
 TIER_FIELD: Final = "customer_tier"
-"""The key of a message's `fields` under which a channel that proved its sender tells the customer's tier."""
+CONTRACT_FIELD: Final = "customer_contract"
+"""The keys of a message's `fields` under which a channel that proved its sender tells the customer's tier and contract."""
 
 STARS: Final = 5
 """Ratings are compared on this scale, whatever the vendor's own is."""
@@ -66,6 +67,7 @@ def facts(
     address_kind: str = "email",
     fields: Mapping[str, str] | None = None,
     tier: str | None = None,
+    contract: str | None = None,
     conversations: int = 0,
     orders: int = 0,
     is_proved: bool = False,
@@ -88,6 +90,7 @@ def facts(
         "visibility": visibility,
         "address_kind": address_kind,
         "customer.tier": fold(tier.strip()) if tier else None,
+        "customer.contract": fold(contract.strip()) if contract else None,
         "customer.is_proved": is_proved,
     }
     names.update((key, fold(told[key].strip())) for key in CLASSIFIED if told.get(key))
@@ -114,6 +117,7 @@ def of_message(
     """Prepare a message that opens a case. `text` is what its writer added this time."""
     content = message.content
     context = message.context or CustomerContext(is_proved=message.verified)
+    proved = content.fields if message.verified else {}
     return facts(
         channel=content.channel,
         account=content.account,
@@ -126,7 +130,8 @@ def of_message(
         visibility=content.visibility,
         address_kind=content.sender.kind,
         fields=content.fields,
-        tier=context.tier or (content.fields.get(TIER_FIELD) if message.verified else None) or None,
+        tier=context.tier or proved.get(TIER_FIELD) or None,
+        contract=context.contract or proved.get(CONTRACT_FIELD) or None,
         conversations=context.conversations,
         orders=len(context.orders),
         is_proved=context.is_proved,

@@ -122,8 +122,7 @@ def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
     Raises:
         PolicyMistake: something is named that does not exist, or cannot work.
     """
-    del folder
-    policy = assemble(parsed, version)
+    policy = assemble(parsed, version, folder)
     for finding in check(policy):
         if finding.level == "error":
             value = finding.path.rpartition(".")[2]
@@ -131,8 +130,8 @@ def build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
     return policy
 
 
-def assemble(parsed: Mapping[str, Any], version: str) -> Policy:
-    """Make a policy whose names all resolve, be it useful or not.
+def assemble(parsed: Mapping[str, Any], version: str, folder: Path | None = None) -> Policy:
+    """Make a policy whose names all resolve, be it useful or not; `folder` holds the calendars' own files.
 
     Raises:
         PolicyMistake: something is named that does not exist.
@@ -142,7 +141,7 @@ def assemble(parsed: Mapping[str, Any], version: str) -> Policy:
     sla: SlaNamesModel | None = parsed.get(SLA_FILE)
     file: CalendarsFile | None = parsed.get(CALENDARS_FILE)
     causes: CausesModel | None = parsed.get(CAUSES_FILE)
-    calendars = {} if file is None else _calendars(file)
+    calendars = {} if file is None else _calendars(file, folder)
     check_names(routing, roster, sla, None if file is None else calendars)
     skills = routing.escalation.skills
     rules = compile_rules(routing, calendars)
@@ -183,9 +182,9 @@ def _with_language(rule: Rule, policy: Policy) -> Requirement:
     return structs.replace(rule.requirement, language=spoken)
 
 
-def _calendars(file: CalendarsFile) -> Mapping[str, Calendar]:
+def _calendars(file: CalendarsFile, folder: Path | None) -> Mapping[str, Calendar]:
     try:
-        return read_calendars(file)
+        return read_calendars(file, folder)
     except CalendarError as error:
         raise PolicyMistake(CALENDARS_FILE, error.path, error.value, error.allowed) from error
 

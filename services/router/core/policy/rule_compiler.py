@@ -174,6 +174,8 @@ class _Compiler:
         customer = when.customer
         if customer is not None and customer.tier:
             yield OneOf("customer.tier", frozenset(map(fold, customer.tier)))
+        if customer is not None and customer.contract:
+            yield OneOf("customer.contract", frozenset(map(fold, customer.contract)))
         if customer is not None and customer.is_proved is not None:
             yield OneOf("customer.is_proved", frozenset({customer.is_proved}))
 

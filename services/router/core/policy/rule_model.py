@@ -161,11 +161,12 @@ class HoursModel(Model):
 
 
 class CustomerModel(Model):
-    """What is known of the customer: their `tier`, how many other `conversations` and `orders` they have, and whether this
-    message proved that it is theirs. Orders are counted to 5, conversations to 100.
+    """What is known of the customer: their `tier` and `contract`, how many other `conversations` and `orders` they have, and
+    whether this message proved that it is theirs. Orders are counted to 5, conversations to 100.
     """
 
     tier: tuple[Label, ...] = ()
+    contract: tuple[Label, ...] = ()
     conversations: BoundsModel | None = Field(
         default=None, examples=["conversations: {at_least: 3}"]
     )

@@ -16,6 +16,7 @@ from schemas.commands import (
     MergeTicket,
 )
 from schemas.customers import (
+    CustomerDescribed,
     CustomerErased,
     CustomerEvent,
     CustomerLinkSuggested,
@@ -730,6 +731,8 @@ def _customer(state: Conversation | None, event: CustomerEvent, now: datetime) -
             return _renamed(state, event, now)
         case CustomerLinkSuggested():
             return _suggested(state, event, now)
+        case CustomerDescribed():
+            return _described(state, event, now)
         case CustomerErased():
             return _erased(state, event, now)
         case _:
@@ -762,6 +765,14 @@ def _renamed(
     after = structs.replace(after, ticket=story.ticket)
     ignored = None if after != state else "other_customer"
     return Decision(after, tuple(story.events), ignored=ignored)
+
+
+def _described(state: Conversation, event: CustomerDescribed, now: datetime) -> Decision:
+    if state.ticket is None:
+        return Decision(state, ignored="no_open_ticket")
+    story = Story(state.conversation_id, state.ticket, now)
+    is_theirs = lifecycle.describe_customer(story, event)
+    return _told(state, story, None if is_theirs else "other_customer")
 
 
 def _suggested(state: Conversation, event: CustomerLinkSuggested, now: datetime) -> Decision:
@@ -986,6 +997,8 @@ def _clock(story: Story, event: SlaEvent, policy: Policy) -> str | None:
             return _risk(story, event, policy)
         case _ if event.target == "resolution":
             return _resolution(story, event)
+        case _ if event.target not in lifecycle.OWED:
+            return "changes_no_ticket"
         case (
             TargetStarted(due_at=due_at)
             | TargetResumed(due_at=due_at)
@@ -1022,12 +1035,21 @@ def _resolution(story: Story, event: SlaEvent) -> str | None:
 def _risk(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) -> str | None:
     action = escalation.action_for(event, policy)
     rule = escalation.rule_name(event)
-    if isinstance(story.ticket.standing, Pending):
+    is_promised = event.target in lifecycle.PROMISED
+    if isinstance(story.ticket.standing, Pending) and not is_promised:
         return "waits_for_customer"
     is_told = action is not None and escalation.act(story, action, rule, policy)
-    if isinstance(story.ticket.standing, OnHold | Snoozed) and policy.routing.life_cycle.risk_wakes:
-        lifecycle.wake(story, policy, rule)
-        is_told = True
+    if policy.routing.life_cycle.risk_wakes:
+        match story.ticket.standing:
+            case OnHold() | Snoozed():
+                lifecycle.wake(story, policy, rule)
+                is_told = True
+            case Pending():
+                # The customer is waited for, and hears from us first: that is promised.
+                lifecycle.resume(story, policy, rule)
+                is_told = True
+            case _:
+                pass
     if is_told:
         return None
     return "no_rule" if action is None else "nothing_left_to_raise"

@@ -1,13 +1,15 @@
 """The steps of a ticket's life, each a straight line: what changes, and what is told of it."""
 
 from datetime import datetime
-from typing import Literal
+from typing import Final, Literal
 
 from msgspec import structs
 
 from schemas import ids
 from schemas import tickets as wire
+from schemas.customers import CustomerDescribed
 from schemas.messages import MessageReceived, MessageRevised
+from schemas.sla import TargetKind
 from services.router.core.policy import rules
 from services.router.core.policy.policy import Policy
 from services.router.core.tickets.state import (
@@ -30,6 +32,17 @@ from services.router.core.tickets.story import (
     next_work_id,
     own_requirement,
 )
+
+PROMISED: Final[tuple[TargetKind, ...]] = ("periodic_update", "callback")
+"""The clocks of what an agent promised: they run while the customer is waited for, too."""
+
+OWED: Final[tuple[TargetKind, ...]] = (
+    "first_response",
+    "next_response",
+    "later_response",
+    *PROMISED,
+)
+"""The clocks of what the customer is owed next: a ticket takes its place in the queue by the earliest of them."""
 
 
 def contact_of(message: MessageReceived) -> Contact:
@@ -360,8 +373,9 @@ def answer(
     language: str,
     name: str,
     occurred_at: datetime,
+    next_update_by: datetime | None = None,
 ) -> None:
-    """The assignee answers the customer."""
+    """The assignee answers the customer, and may promise that they hear again by an instant."""
     story.change(
         answers=story.ticket.answers + 1,
         last_agent_id=agent_id,
@@ -378,6 +392,7 @@ def answer(
         language=language,
         occurred_at=occurred_at,
         is_first=story.ticket.answers == 1,
+        next_update_by=next_update_by,
     )
 
 
@@ -504,6 +519,20 @@ def change_customer(
         merge_id=merge_id,
         by=by,
     )
+
+
+def describe_customer(story: Story, event: CustomerDescribed) -> bool:
+    """Tell what the company thinks of the ticket's customer from now on; return whether it is they who are meant."""
+    contact = story.ticket.contact
+    if contact.customer_id not in event.members and contact.own_id not in event.members:
+        return False
+    story.tell(
+        wire.TicketCustomerDescribed,
+        customer_id=contact.customer_id,
+        tier=event.tier,
+        contract=event.contract,
+    )
+    return True
 
 
 def without_person(ticket: Ticket) -> Ticket:

@@ -111,8 +111,7 @@ def ask(story: Story, command: MergeTicket) -> None:
 
 def _deadlines(ticket: Ticket) -> dict[TargetKind, datetime]:
     """Return the deadlines of the ticket's clocks that run."""
-    kinds: tuple[TargetKind, ...] = ("first_response", "next_response")
-    found = {kind: ticket.dues[kind] for kind in kinds if kind in ticket.dues}
+    found = {kind: ticket.dues[kind] for kind in lifecycle.OWED if kind in ticket.dues}
     if ticket.resolve_by is not None:
         found["resolution"] = ticket.resolve_by
     return found

@@ -13,6 +13,7 @@ from schemas import tickets as wire
 from schemas.commands import (
     AddNote,
     AnyCommand,
+    CallMade,
     Command,
     DelegateTicket,
     EscalateTicket,
@@ -20,6 +21,7 @@ from schemas.commands import (
     MarkTicketAsSpam,
     MergeTicket,
     PrioritiseTicket,
+    PromiseCustomer,
     ReassignTicket,
     ReplyToCustomer,
     RestoreTicket,
@@ -53,6 +55,12 @@ from services.router.core.tickets.story import Story, next_work_id
 
 UNTIL_MAX: Final = timedelta(days=366)
 """How far ahead a ticket may be put away."""
+
+PROMISE_MAX: Final = timedelta(days=90)
+"""How far ahead a customer may be promised something."""
+
+CALL_SKEW_MAX: Final = timedelta(minutes=5)
+"""How far the clock of whoever calls may be ahead of ours."""
 
 TAGS_MAX: Final = 100
 """How many tags a ticket may have by command."""
@@ -111,6 +119,8 @@ def objection(ticket: Ticket, command: AnyCommand) -> str | None:
             return "not_spam"
         case UnmergeTicket(), _:
             return "not_merged"
+        case CallMade(), Solved():
+            return None  # It was made, whatever has become of the case.
         case _, Solved():
             return "already_solved"
         case PrioritiseTicket(), _:
@@ -160,6 +170,8 @@ def _obey_further(
     | RestoreTicket
     | MergeTicket
     | UnmergeTicket
+    | PromiseCustomer
+    | CallMade
     | PrioritiseTicket,
     policy: Policy,
 ) -> str | None:
@@ -182,6 +194,10 @@ def _obey_further(
             return _merge(story, state, command)
         case UnmergeTicket():
             return _unmerge(story, command, policy)
+        case PromiseCustomer():
+            return _promise(story, command)
+        case CallMade():
+            return _called(story, command)
         case PrioritiseTicket():
             return _prioritise(story, command)
 
@@ -210,6 +226,8 @@ def _reply(
     if not _may_answer(ticket, command.agent_id):
         return "not_assignee"
     refusal = _cause_refusal(ticket, command.cause, policy) if command.solves else None
+    if refusal is None and command.next_update_by is not None:
+        refusal = _next_update_refusal(command, command.next_update_by, story.now)
     if refusal is not None:
         return refusal
     lifecycle.answer(
@@ -220,6 +238,7 @@ def _reply(
         command.language or policy.language(ticket.contact.language),
         policy.agent_name(command.agent_id),
         occurred_at,
+        command.next_update_by,
     )
     if command.solves:
         lifecycle.solve(
@@ -496,6 +515,54 @@ def _unmerge(story: Story, command: UnmergeTicket, policy: Policy) -> str | None
     standing = story.ticket.standing
     assert isinstance(standing, Merged), "objection() has seen to it"
     merge.undo(story, command, standing, policy)
+    return None
+
+
+def _next_update_refusal(command: ReplyToCustomer, by: datetime, now: datetime) -> str | None:
+    """Return why an answer cannot promise another one by `by`, or None."""
+    if command.solves:
+        return "promise_with_solution"
+    return _promise_refusal(by, now)
+
+
+def _promise_refusal(by: datetime, now: datetime) -> str | None:
+    """Return why nothing can be promised for `by`: a clock that has run out before it begins measures nothing."""
+    if by <= now:
+        return "promise_not_in_the_future"
+    return "promise_too_far" if by > now + PROMISE_MAX else None
+
+
+def _promise(story: Story, command: PromiseCustomer) -> str | None:
+    if not _may_act(story.ticket, command.agent_id):
+        return "not_assignee"
+    refusal = _promise_refusal(command.by, story.now)
+    if refusal is not None:
+        return refusal
+    if command.not_before is not None and command.not_before >= command.by:
+        return "promise_window_empty"
+    story.tell(
+        wire.TicketPromised,
+        command_id=command.command_id,
+        agent_id=command.agent_id,
+        what=command.what,
+        by=command.by,
+        not_before=command.not_before,
+        note=command.note,
+    )
+    return None
+
+
+def _called(story: Story, command: CallMade) -> str | None:
+    """Anyone may say so: a call that was made is a fact like a note."""
+    if command.occurred_at > story.now + CALL_SKEW_MAX:
+        return "called_in_the_future"
+    story.tell(
+        wire.TicketCalled,
+        command_id=command.command_id,
+        agent_id=command.agent_id,
+        outcome=command.outcome,
+        occurred_at=command.occurred_at,
+    )
     return None
 
 

@@ -1,0 +1,107 @@
+"""What a customer is told about time: what the service can promise, when we open, and when we could call.
+
+Owns the way from the promise that was published for a ticket to what a template may say of it, in the reader's language and
+in the zone that notices are written in. Only what still holds when the mail is written is said.
+"""
+
+from datetime import datetime, timedelta
+from typing import Final, NamedTuple
+from zoneinfo import ZoneInfo
+
+from babel import Locale
+from babel.dates import format_date, format_time, get_timezone_gmt
+
+from schemas.sla import WaitPromised
+from services.notifier.core.render import Moment, SlotFacts, Wait
+from services.notifier.core.state import Promise, Slot
+from services.notifier.core.text import clean_line
+
+SLOTS_MAX: Final = 10
+"""How many times for a call are offered at most."""
+
+EARLY_MAX: Final = 20
+"""How many promises of one conversation are kept whose tickets have not been heard of yet."""
+
+
+class TimesSaid(NamedTuple):
+    """What a notice says about time; nothing, where there is nothing true to say. `zone` is named where a clock time is."""
+
+    promise: Wait | None = None
+    opens: Moment | None = None
+    slots: tuple[SlotFacts, ...] = ()
+    zone: str = ""
+
+
+def promise_of(event: WaitPromised) -> Promise:
+    """Return what is remembered of a published promise. One without an estimate still knows when we open."""
+    wording = event.wording
+    is_promised = event.by is not None and wording is not None
+    return Promise(
+        event.at,
+        event.by if is_promised else None,
+        wording.minutes if wording is not None and wording.kind == "within" else None,
+        event.opens_at if event.is_after_hours else None,
+        tuple(Slot(one.starts_at, one.ends_at) for one in event.callback_slots[:SLOTS_MAX]),
+    )
+
+
+def said(promise: Promise | None, now: datetime, locale: Locale, zone: ZoneInfo) -> TimesSaid:
+    """Return what holds at `now`.
+
+    Of a promise of which more than half is over nothing is said: that nobody has answered by then is news that the estimate
+    did not have. An opening that is over, and times for a call that have begun, are none.
+    """
+    if promise is None:
+        return TimesSaid()
+    wait = None
+    if promise.by is not None and promise.by - now >= (promise.by - promise.at) / 2:
+        wait = _wait(promise.by, promise.minutes, now, locale, zone)
+    opens = None
+    if promise.opens_at is not None and promise.opens_at > now:
+        opens = _moment(promise.opens_at, now, locale, zone)
+    slots = tuple(
+        SlotFacts(
+            _moment(one.starts_at, now, locale, zone), _moment(one.ends_at, now, locale, zone)
+        )
+        for one in promise.slots
+        if one.starts_at > now
+    )
+    is_clock = opens is not None or bool(slots) or (wait is not None and wait.until is not None)
+    return TimesSaid(wait, opens, slots, _zone_name(now, locale, zone) if is_clock else "")
+
+
+def _wait(by: datetime, minutes: int | None, now: datetime, locale: Locale, zone: ZoneInfo) -> Wait:
+    if minutes is None:
+        return Wait(until=_moment(by, now, locale, zone, is_end=True))
+    hours, rest = divmod(minutes, 60)
+    return Wait(hours, rest, locale.plural_form(hours), locale.plural_form(rest))
+
+
+def _moment(
+    at: datetime, now: datetime, locale: Locale, zone: ZoneInfo, *, is_end: bool = False
+) -> Moment:
+    """Return an instant as people say it. With `is_end` a midnight is the end of its day, not the start of the next."""
+    local = at.astimezone(zone)
+    day = local.date()
+    clock = (local.hour, local.minute)
+    is_end_of_day = is_end and clock == (0, 0)
+    if is_end_of_day:
+        day -= timedelta(days=1)
+    ahead = (day - now.astimezone(zone).date()).days
+    names = {0: "today", 1: "tomorrow"}
+    return Moment(
+        # A weekday alone is the next one of its name; today's, a week ahead, needs its date.
+        day=names.get(ahead, "weekday" if 1 < ahead < 7 else "date"),
+        weekday=day.weekday(),
+        date=clean_line(format_date(day, format="long", locale=locale)),
+        time=clean_line(format_time(local, format="short", tzinfo=zone, locale=locale)),
+        hour=f"{clock[0]:02}",
+        minute=f"{clock[1]:02}",
+        is_noon=clock == (12, 0),
+        is_end_of_day=is_end_of_day,
+    )
+
+
+def _zone_name(now: datetime, locale: Locale, zone: ZoneInfo) -> str:
+    local = now.astimezone(zone)
+    return "UTC" if not local.utcoffset() else clean_line(get_timezone_gmt(local, locale=locale))

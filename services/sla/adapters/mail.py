@@ -1,0 +1,116 @@
+"""Mail to people on call: RFC 5321 (the exchange), RFC 5322 section 3.6.4 (what makes a thread).
+
+One thread an episode: the first message has a Message-ID of the page's own, everything after it answers to that one, the end
+too. A mail that is sent again after a lost answer has the same Message-ID, by which mailboxes tell that it is the same.
+"""
+
+import ssl
+from datetime import timedelta
+from email.message import EmailMessage
+from email.utils import format_datetime
+from typing import Final
+
+import aiosmtplib
+from aiosmtplib import (
+    SMTPAuthenticationError,
+    SMTPConnectError,
+    SMTPException,
+    SMTPRecipientsRefused,
+    SMTPResponseException,
+    SMTPServerDisconnected,
+    SMTPTimeoutError,
+)
+
+from services.sla.adapters.sending import (
+    SECONDS,
+    Attempted,
+    Delivered,
+    Failed,
+    Outside,
+    Refused,
+    SecretMissing,
+    secret,
+)
+from services.sla.core.page_text import Message
+from services.sla.core.pages import EmailReceiver
+
+BUSY: Final = timedelta(minutes=1)
+"""After 421, a server's "not now"."""
+
+
+async def send(message: Message, receiver: EmailReceiver, outside: Outside) -> Attempted:
+    """Hand the mail to the receiver's server."""
+    del outside
+    try:
+        password = None if receiver.password is None else secret(receiver.password)
+    except SecretMissing as error:
+        return Failed(str(error))
+    try:
+        refused, _ = await aiosmtplib.send(
+            mail(message, receiver),
+            sender=receiver.sender,
+            recipients=list(receiver.to),
+            hostname=receiver.host,
+            port=receiver.port,
+            username=receiver.user or None,
+            password=password,
+            use_tls=receiver.tls == "tls",
+            start_tls=receiver.tls == "starttls",
+            timeout=SECONDS,
+        )
+    except SMTPRecipientsRefused as error:
+        codes = {one.code for one in error.recipients}
+        return _refusal(
+            min(codes), "every address"
+        )  # One that may be tried again is enough to try.
+    except SMTPAuthenticationError as error:
+        return Refused(f"refused our login ({error.code})", "give `user` and `password` anew")
+    except SMTPResponseException as error:
+        return _refusal(error.code, "the mail")
+    except SMTPConnectError as error:
+        return Failed(f"cannot be reached ({type(error).__name__})")
+    except (SMTPTimeoutError, SMTPServerDisconnected, TimeoutError) as error:
+        return Failed(f"gave no answer ({type(error).__name__})", is_unknown=True)
+    except ssl.SSLError as error:
+        return Failed(f"TLS failed ({error.reason or 'unknown'})")
+    except SMTPException as error:
+        return Failed(f"does not offer what is set ({type(error).__name__})")
+    except OSError as error:
+        return Failed(f"broke the connection ({type(error).__name__})", is_unknown=True)
+    if refused:
+        # The others have it. Sending all of it again would double theirs.
+        return Delivered(remark=f"{len(refused)} of {len(receiver.to)} addresses refused")
+    return Delivered()
+
+
+def _refusal(code: int, what: str) -> Attempted:
+    if 400 <= code < 500:
+        return Failed(f"refused {what} for now ({code})", retry_after=BUSY if code == 421 else None)
+    return Refused(
+        f"refused {what} ({code})", "check `to` and `sender`, and what the server lets them do"
+    )
+
+
+def mail(message: Message, receiver: EmailReceiver) -> EmailMessage:
+    """The mail: plain text, so that every telephone shows it."""
+    page, notice = message.page, message.notice
+    domain = receiver.sender.rpartition("@")[2]
+    thread = f"page.{page.group_key}.{page.episode}"
+    first = f"<{thread}.0@{domain}>"
+    built = EmailMessage()
+    built["From"] = receiver.sender
+    built["To"] = ", ".join(receiver.to)
+    built["Subject"] = notice.title if not page.number else f"Re: {notice.title}"
+    built["Date"] = format_datetime(message.now)
+    built["Message-ID"] = f"<{thread}.{page.number}@{domain}>"
+    if page.number:
+        built["In-Reply-To"] = first
+        built["References"] = first
+    built["Auto-Submitted"] = "auto-generated"
+    lines = [notice.title, "", *notice.lines]
+    if notice.link:
+        lines += ["", f"Look: {notice.link}"]
+    if notice.runbook:
+        lines += ["", f"Runbook: {notice.runbook}"]
+    built.set_content("\n".join(lines) + "\n")
+    return built
