@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cli import sla_explain, sla_recount, sla_report
+from cli import sla_calendars, sla_explain, sla_recount, sla_report
 from cli.batch import run
 from cli.errors import UsageMistake
 from cli.places import policy_folder
@@ -27,6 +27,7 @@ app = typer.Typer(
 
 app.command()(sla_report.report)
 app.command()(sla_explain.explain)
+app.command()(sla_calendars.calendars)
 app.command()(sla_recount.recount)
 app.command()(sla_recount.diff)
 app.add_typer(sla_report.orders, name="orders")

@@ -103,7 +103,7 @@ def calendars(folder: Path) -> "dict[str, Calendar]":
 
     file = parse(CALENDARS_FILE, read_yaml(folder / CALENDARS_FILE), CalendarsFile)
     try:
-        return dict(read(file))
+        return dict(read(file, folder))
     except CalendarError as error:
         raise PolicyError(CALENDARS_FILE, error.path, error.value, error.allowed) from error
 

@@ -60,6 +60,7 @@ FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
 WHERE b.target_id = given.target_id AND b.retracted_at IS NULL
 """
 
+
 @dataclass(frozen=True, slots=True)
 class TargetRow:
     """A target as it stands after a decision, and what its ticket is."""

@@ -241,7 +241,7 @@ def retarget(
     if target.breach is not None:
         due_at = after.watch.due_at(calendar, after.allowed)
         if not takes_back or (due_at is not None and due_at <= target.breach.breached_at):
-            return Step(replace(target, own=None) if after.terms == target.terms else target)
+            return Step(replace(target, own=changed.own) if after.terms == target.terms else target)
         after, retracted = _retract(subject, after, target.breach.breached_at, now, "split_off")
     if after.terms == target.terms and after.calendar == target.calendar:
         return Step(_timed(after, calendar), retracted)

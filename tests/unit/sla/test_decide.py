@@ -1161,6 +1161,24 @@ def test_T18_a_ticket_that_is_done_with_takes_no_new_targets() -> None:
     assert story.told == ()
 
 
+def test_T22_a_breach_noticed_late_is_taken_back_once_every_case_it_came_from_is_split_off() -> (
+    None
+):
+    """The timer was late, and another merge noticed the breach; that one is split off first."""
+    story = Story().opened("09:00:10")
+    for number, merge in (("09:00:11", "n"), ("10:00:10", "m")):
+        other = MERGE | {"merge_id": merge, "from_conversation_id": merge, "priority": 3}
+        story.when(
+            TicketAbsorbed, number, **other, waiting_since=at("09:00"), other_opened_at=at("09:00")
+        )
+    assert story.the(TargetBreached).breached_at == at("10:00")
+    for number, merge in (("10:00:11", "m"), ("10:00:12", "n")):
+        other = MERGE | {"merge_id": merge, "from_conversation_id": merge, "priority": 3}
+        story.when(TicketSplitOff, number, **other)
+    assert story.the(BreachRetracted).breached_at == at("10:00")
+    assert story.tick("10:00:13").the(TargetBreached).breached_at == at("10:00:10")
+
+
 _MERGING = st.sampled_from(
     ("wrote", "carried", "answered", "absorbed", "split", "pending", "back", "tick")
 )

@@ -255,7 +255,7 @@ def test_calendar_time_needs_no_calendar_and_none_may_take_its_name() -> None:
     assert rule.calendar == "24/7"
     assert opened(policy_of()).last.remarks == ()
     with pytest.raises((PolicyMistake, PolicyError)):
-        make_policy({"standard": STANDARD}, **{"24/7": OFFICE})
+        make_policy({"standard": STANDARD}, "v1", None, **{"24/7": OFFICE})
 
 
 # ----------------------------------------------------------------------------- other people's hours
