@@ -99,36 +99,39 @@ class SlaStage(Stage[Conversation]):
 
     name = "sla"
     topics = (TICKETS, ROUTING)
-    understands = frozenset(
-        {
-            TicketOpened.TYPE,
-            TicketMessageAdded.TYPE,
-            TicketReopened.TYPE,
-            TicketAnswered.TYPE,
-            TicketAnsweredElsewhere.TYPE,
-            TicketNoteAdded.TYPE,
-            TicketStatusChanged.TYPE,
-            TicketEscalated.TYPE,
-            TicketSolved.TYPE,
-            TicketClosed.TYPE,
-            TicketTagged.TYPE,
-            TicketMerged.TYPE,
-            TicketUnmerged.TYPE,
-            TicketAbsorbed.TYPE,
-            TicketSplitOff.TYPE,
-            TicketPrioritised.TYPE,
-            TicketReturned.TYPE,
-            TicketPromised.TYPE,
-            TicketCalled.TYPE,
-            TicketCustomerDescribed.TYPE,
-            TicketQueued.TYPE,
-            TicketRequeued.TYPE,
-            OfferMade.TYPE,
-            TicketAssigned.TYPE,
-            OfferWithdrawn.TYPE,
-            WorkReleased.TYPE,
-        }
-    ) | alerts.UNDERSTOOD
+    understands = (
+        frozenset(
+            {
+                TicketOpened.TYPE,
+                TicketMessageAdded.TYPE,
+                TicketReopened.TYPE,
+                TicketAnswered.TYPE,
+                TicketAnsweredElsewhere.TYPE,
+                TicketNoteAdded.TYPE,
+                TicketStatusChanged.TYPE,
+                TicketEscalated.TYPE,
+                TicketSolved.TYPE,
+                TicketClosed.TYPE,
+                TicketTagged.TYPE,
+                TicketMerged.TYPE,
+                TicketUnmerged.TYPE,
+                TicketAbsorbed.TYPE,
+                TicketSplitOff.TYPE,
+                TicketPrioritised.TYPE,
+                TicketReturned.TYPE,
+                TicketPromised.TYPE,
+                TicketCalled.TYPE,
+                TicketCustomerDescribed.TYPE,
+                TicketQueued.TYPE,
+                TicketRequeued.TYPE,
+                OfferMade.TYPE,
+                TicketAssigned.TYPE,
+                OfferWithdrawn.TYPE,
+                WorkReleased.TYPE,
+            }
+        )
+        | alerts.UNDERSTOOD
+    )
 
     def __init__(self, policies: Policies) -> None:
         self.store = SlaStore()
@@ -178,7 +181,9 @@ class SlaStage(Stage[Conversation]):
                     decision = decide(state, self._recount(), now, policy)
                 except CalendarError as error:
                     # The calendar opens too seldom by now: the deadline stays what it was, and somebody should know.
-                    log.error("deadline_not_recounted", conversation_id=item.key, problem=str(error))  # noqa: TRY400 - a sentence is enough
+                    log.error(
+                        "deadline_not_recounted", conversation_id=item.key, problem=str(error)
+                    )  # noqa: TRY400 - a sentence is enough
                     return Outcome(state=state, is_changed=False, ignored="not_recounted")
             case _:
                 raise TypeError(f"sla asks for no effects and got {type(item).__name__}")

@@ -13,6 +13,7 @@ from chassis.ledger import open_pool
 from chassis.metrics import exposition
 from chassis.migrate import migrate
 from chassis.policy import PolicyHolder
+from cli import sla_calendars
 from hours.calendar import due, is_open
 from hours.provenance import provenance, sentence
 from services.sla.adapters.ical_feed import Fetcher
@@ -224,3 +225,26 @@ async def test_a_policy_without_its_feed_opens_again(
     assert holder.reload()
     assert is_open(policies.current.calendar("office"), TUESDAY)
     assert "+" not in policies.current.version
+
+
+async def test_the_command_shows_a_failing_feed_and_what_it_closes(
+    tmp_path: Path, database: str, pool: asyncpg.Pool, server: IcalServer, fetcher: Fetcher
+) -> None:
+    policies, clock = fed(tmp_path, server.url), Clock(NINE)
+    await FeedFetcher(policies).fetch_due(pool, clock, fetcher)
+    server.troubles.append("500")
+    clock.at = NINE + HOUR
+    await FeedFetcher(policies).fetch_due(pool, clock, fetcher)
+    found, contents = await sla_calendars._read(database, ["company"])
+    book = policies.current.book.with_feeds(contents)
+    told = sla_calendars.describe(book, "office", found, NINE + 2 * HOUR)
+    assert told["closed"] == ["2026-06-09: Stocktaking, feed company (stock@fake)"]
+    assert [opening[0][:10] for opening in told["openings"]] == [
+        "2026-06-08",
+        "2026-06-10",
+        "2026-06-11",
+    ]
+    assert told["feeds"][0]["state"] == (
+        "FAILING, 1 times: answered 500; works by what was good 2h ago"
+    )
+    assert "secret" not in str(told)
