@@ -13,7 +13,7 @@ from chassis.policy import load
 from services.router.handlers import POLICY
 
 ROOT: Final = Path(__file__).parents[3]
-FILES: Final = sorted((ROOT / "deploy" / "prometheus" / "rules").glob("*.yaml"))
+FILES: Final = (ROOT / "deploy" / "prometheus" / "rules" / "router.yaml",)
 RULES: Final[list[dict[str, Any]]] = [
     rule
     for file in FILES

@@ -410,6 +410,7 @@ class ModelAgainstEngine(RuleBasedStateMachine):
     @rule()
     def restart(self) -> None:
         self.domain = restored(self.domain)
+        self.oracle.restarts()  # Whoever sends heartbeats has a whole period again to be heard.
 
 
 ModelAgainstEngine.TestCase.settings = settings(
