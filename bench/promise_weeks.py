@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from heapq import heapify, heappop, heappush, heapreplace
 from typing import Final, NamedTuple
 
-from hours.calendar import due, elapsed, parse_calendar
+from hours.calendar import Calendar, due, elapsed, parse_calendar
 from services.sla.core.promise import Situation, promise, situation
 from services.sla.core.promise_policy import PromisesModel
 from services.sla.core.waits import (
@@ -38,6 +38,10 @@ CALENDAR: Final = parse_calendar(
     }
 )
 
+OFFICE, ALWAYS = "office", "24/7"
+CALENDARS: Final = {OFFICE: CALENDAR, ALWAYS: Calendar.always()}
+"""By which a ticket's wait is counted. The team works by the first; some tickets are promised by the second all the same."""
+
 BY_HOUR: Final = {9: 1.5, 10: 1.4, 11: 1.1, 12: 0.8, 13: 0.8, 14: 1.0, 15: 1.0, 16: 0.9, 17: 0.6}
 """Arrivals by the local hour, as a multiple of the queue's mean; other hours have `NIGHT`."""
 
@@ -51,16 +55,17 @@ SPREAD: Final = 0.8
 
 @dataclass(frozen=True, slots=True)
 class Team:
-    """Who works a queue: tickets an hour, people, and the mean handling time in minutes."""
+    """Who works a queue: tickets an hour, people, the mean handling time in minutes, and the share counted around the clock."""
 
     queue: str
     per_hour: float
     people: int
     minutes: float
+    always: float = 0.0
 
 
 TEAMS: Final = (
-    Team("service", 16.0, 6, 12.0),
+    Team("service", 16.0, 6, 12.0, always=0.15),
     Team("returns", 9.0, 5, 15.0),
     Team("press", 0.8, 1, 20.0),
 )
@@ -72,8 +77,9 @@ BIG: Final = ("service", "returns")
 class Story:
     """What happens to the teams. Weeks count from 0.
 
-    Handling times grow by `drift` a week from the third on; `illness` is the probability that somebody is missing for a
-    day. On `bad_day` half of them are and a fifth more tickets come. From `change_week` on handling takes `change`
+    Handling times grow by `drift` a week from the third on. `illness` is the probability, for each person and day, that
+    they are missing. On `bad_day` half of the people are, and a fifth more tickets come. From `leaves_week` on a queue of more
+    than two has a person less, from `returns_week` on they are as many again. From `change_week` on handling takes `change`
     times as long, with a person more where `is_staffed`.
     """
 
@@ -96,9 +102,10 @@ ABRUPT: Final = Story(bad_day=None, leaves_week=None, change_week=4, change=1.2)
 
 
 class Ticket(NamedTuple):
-    """One simulated ticket and what was promised. Instants are real, `waited` is open seconds."""
+    """One simulated ticket and what was promised. Instants are real, `waited` is seconds open by its calendar."""
 
     queue: str
+    calendar: str
     opened_at: datetime
     answered_at: datetime
     waited: float
@@ -119,8 +126,14 @@ class _Came(NamedTuple):
     done: float
 
     @property
-    def waited(self) -> float:
-        return self.done - self.opened
+    def calendar(self) -> str:
+        return self.found.place.calendar
+
+    def waited(self, now: datetime, opened: float) -> float:
+        """How long it had waited by its calendar at `now`, `opened` open seconds of the team after the start."""
+        if self.calendar == ALWAYS:
+            return (min(self.answered_at, now) - self.found.at).total_seconds()
+        return min(self.done, opened) - self.opened
 
 
 def simulate(
@@ -140,7 +153,12 @@ def simulate(
         (
             one
             for team in TEAMS
-            for one in _work(random.Random(f"{seed}/{team.queue}"), team, story)
+            for one in _work(
+                random.Random(f"{seed}/{team.queue}"),
+                random.Random(f"{seed}/{team.queue}/calendars"),
+                team,
+                story,
+            )
         ),
         key=lambda one: (one.found.at, one.found.place.queue),
     )
@@ -164,10 +182,13 @@ def simulate(
             corrections[queue] = corrected(outcomes[queue], model.share)
         estimates = Estimates(made_at=now, cells=cells, corrections=corrections)
         found = one.found if adapts else one.found._replace(ahead=0)
-        told = promise(found, CALENDAR, model, estimates)
+        told = promise(found, CALENDARS[one.calendar], model, estimates)
         factor = estimates.correction(queue).factor
         by, seconds = (None, None) if told is None else (told.by, told.seconds)
-        made.append(Ticket(queue, now, one.answered_at, one.waited, by, seconds, factor))
+        waited = one.waited(one.answered_at, one.done)
+        made.append(
+            Ticket(queue, one.calendar, now, one.answered_at, waited, by, seconds, factor)
+        )
         if by is not None:
             is_kept = one.answered_at <= by
             heappush(settling, (min(one.answered_at, by), n, queue, is_kept))
@@ -182,7 +203,7 @@ def _read(came: list[_Came], now: datetime, model: PromisesModel) -> dict[tuple[
         Wait(
             *one.found.place,
             one.found.at,
-            min(one.done, opened) - one.opened,
+            one.waited(now, opened),
             one.done <= opened,
             one.found.ahead,
         )
@@ -192,7 +213,9 @@ def _read(came: list[_Came], now: datetime, model: PromisesModel) -> dict[tuple[
     return cells_of(waits, now, share=model.share, min_samples=model.min_samples, window=window)
 
 
-def _work(draw: random.Random, team: Team, story: Story) -> Iterator[_Came]:
+def _work(
+    draw: random.Random, calendars: random.Random, team: Team, story: Story
+) -> Iterator[_Came]:
     """Yield a queue's tickets: several people, first come first served, in open time."""
     free: list[float] = [0.0] * team.people
     heapify(free)
@@ -212,7 +235,8 @@ def _work(draw: random.Random, team: Team, story: Story) -> Iterator[_Came]:
         channel = CHANNELS[draw.random() >= EMAIL]
         while unanswered and unanswered[0] <= opened:
             heappop(unanswered)
-        found = situation(team.queue, channel, CALENDAR, at, len(unanswered))
+        name = ALWAYS if calendars.random() < team.always else OFFICE
+        found = situation(team.queue, channel, name, CALENDARS[name], at, len(unanswered))
         heappush(unanswered, done)
         yield _Came(found, answered_at, opened, done)
 
@@ -256,8 +280,13 @@ def _handling(draw: random.Random, team: Team, story: Story, week: int) -> float
     return draw.lognormvariate(math.log(mean) - SPREAD**2 / 2, SPREAD)
 
 
-def kept_share(tickets: list[Ticket], queue: str | None = None, from_week: int = 2) -> float:
-    """Return the share of promises that were kept, of tickets opened from that week on."""
+def kept_share(
+    tickets: list[Ticket],
+    queue: str | None = None,
+    from_week: int = 2,
+    calendar: str | None = None,
+) -> float:
+    """Return the share of promises that were kept, of tickets opened from that week on, in a queue and by a calendar."""
     begin = START + timedelta(weeks=from_week)
     kept = [
         one.is_kept
@@ -265,5 +294,6 @@ def kept_share(tickets: list[Ticket], queue: str | None = None, from_week: int =
         if one.is_kept is not None
         and one.opened_at >= begin
         and (queue is None or one.queue == queue)
+        and (calendar is None or one.calendar == calendar)
     ]
     return sum(kept) / len(kept) if kept else math.nan

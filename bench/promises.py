@@ -137,7 +137,7 @@ def _lines(found: Sequence[Found], n_seeds: int) -> Iterator[str]:
         " highest seed)."
     )
     yield (
-        f"\nMade by `{COMMAND} --write`. Nothing depends on the machine. One seed of the last two runs as a test"
+        f"\nMade by `{COMMAND} --seeds {n_seeds} --write`. Nothing depends on the machine. One seed of the last two runs as a test"
         " (`tests/unit/sla/test_calibration.py`).\n"
     )
     yield "## In short\n"

@@ -33,6 +33,7 @@ from pydantic import SecretStr
 
 from bench.limits import copy_in_batches
 from bench.report import Report, machine, percentile
+from bench.sla_core import measure as cpu_of_inputs
 from bench.sla_world import (
     MOVED,
     PARTITIONS,
@@ -66,10 +67,17 @@ MOVES_PER_SECOND: Final = 400
 AHEAD_SECONDS: Final = 8.0
 """How long before their deadlines the tickets of a phase are opened, and more."""
 
+ARMED_PER_SECOND: Final = 1_000.0
+"""Targets that the service arms in a second, where that was not measured."""
+
+SLACK: Final = 2.0
+"""How much longer the tickets of a phase may take than those that were opened as fast as they go."""
+
 BURST_AHEAD_SECONDS: Final = 30.0
 FILLED_PER_SECOND: Final = 3_000
 """Conversations that the bench itself writes in a second, on a slow day."""
 
+CPU_INPUTS: Final = 500
 LIMIT_ROWS: Final = 20_000
 ARM_BATCH: Final = 500
 FIRE_BATCH: Final = 1_000
@@ -210,6 +218,8 @@ class _Run:
 
     async def limits(self) -> None:
         """Measure what the parts can do alone."""
+        self.say("the service's own code, without servers")
+        self.report.figures |= await asyncio.to_thread(cpu_of_inputs, CPU_INPUTS)
         self.say("limits: COPY, bare arming, bare firing")
         limits = self.report.limits
         limits["copy_rows_per_second"] = await copy_in_batches(self.settings.dsn)
@@ -218,7 +228,14 @@ class _Run:
         )
 
     async def fill(self) -> None:
-        """Have the standing mass there."""
+        """Have the standing mass there.
+
+        Before it comes, the service runs once and writes down that nothing is to be decided again: it would take the mass
+        for one that was decided before there were revisits, and walk through it all the while.
+        """
+        await self.service.start()
+        await self._walked()
+        self.service.stop()
         began, now = monotonic(), datetime.now(UTC)
         n = self.options.targets // TARGETS_EACH
         n_moved = min(n, self.options.moved // TARGETS_EACH)
@@ -351,7 +368,8 @@ class _Run:
 
     async def _arm_fires(self, name: str, n: int) -> datetime:
         """Open tickets whose first responses fall due one by one; return when the first does."""
-        seconds = AHEAD_SECONDS + n / 1_000
+        rate = self.report.figures.get("arm_per_second", ARMED_PER_SECOND) / TARGETS_EACH
+        seconds = AHEAD_SECONDS + SLACK * n / rate
         begin = datetime.now(UTC) + timedelta(seconds=seconds)
         for k in range(n):
             due = begin + timedelta(seconds=k / FIRES_PER_SECOND)

@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Any, Generic, TypeVar
 
 from aiokafka import TopicPartition
@@ -31,6 +30,7 @@ from chassis.ledger import (
     OutboxRow,
     Overlay,
     Position,
+    TimerMark,
     TimerRow,
     Walk,
     Write,
@@ -63,7 +63,7 @@ class _Found(Generic[S]):
 
     outbox: list[OutboxRow]
     timers: list[TimerRow]
-    timers_until: datetime
+    timers_to: TimerMark
     walk: Walk
     effects: list[tuple[Effect, bool]]
     parked_keys: dict[str, list[str]]
@@ -209,7 +209,7 @@ class Acquisition(Generic[S]):
         return _Found(
             outbox=await self._ledger.load_outbox(number, 0, OUTBOX_PAGE),
             timers=timers,
-            timers_until=window_end(timers, until),
+            timers_to=window_end(timers, until),
             walk=await self._ledger.load_walk(self._stage, number, epoch),
             effects=await self._ledger.load_effects(number),
             parked_keys=await self._ledger.load_parked_keys(number),
@@ -228,7 +228,7 @@ class Acquisition(Generic[S]):
     def _fill(self, task: Task[S], lease: Lease, found: _Found[S]) -> None:
         task.epoch, task.position = lease.epoch, lease.position
         task.states = found.states
-        task.timers.load(found.timers, found.timers_until)
+        task.timers.load(found.timers, found.timers_to)
         task.walk = found.walk
         task.parked_keys = found.parked_keys
         task.superseded = found.superseded

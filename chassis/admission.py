@@ -7,7 +7,7 @@ from chassis import deadletters, logs, metrics
 from chassis.batch import Batch, Notes, Reread
 from chassis.bus import Record, UndecodableRecord
 from chassis.clock import Clock
-from chassis.deadletters import ParkedRecord, Reason, unpack_headers
+from chassis.deadletters import NO_TOPICS, ParkedRecord, Reason, unpack_headers
 from chassis.emission import Emission
 from chassis.errors import InvalidEvent
 from chassis.settings import Settings
@@ -292,6 +292,12 @@ class Admission(Generic[S]):
     def readmit(self, batch: Batch[S], parked: ParkedRecord) -> None:
         """Let a parked record in again, by the same ways as the first time; what surprises us in it parks it again."""
         try:
+            if parked.topic in NO_TOPICS:
+                raise InvalidEvent(
+                    Reason.HANDLER_FAILED,
+                    f"a {parked.topic} is no record and cannot be replayed; once its cause is mended, have the key decided "
+                    "again and discard this",
+                )
             if parked.is_cut:
                 raise InvalidEvent(
                     Reason.TOO_LARGE, "only its beginning was kept; let its sender publish it again"

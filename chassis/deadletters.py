@@ -26,6 +26,10 @@ TOLD_KEY_BYTES_MAX = 4_096
 """Bytes of a record's key that the event tells of; the row has all of them."""
 
 
+NO_TOPICS = frozenset({"tick", "revisit", "effect"})
+"""What stands for a topic where an input that is no record was set aside: there is nothing to let back in."""
+
+
 class Reason(StrEnum):
     """Why a record was parked."""
 

@@ -135,10 +135,17 @@ class Effects(Generic[S]):
         """
         self.is_closed = True
         while monotonic() < deadline and any(  # noqa: ASYNC110 - bounded, and rare
-            task.effects_running or task.results or task.lock.locked()
-            for task in self._assignment.owned()
+            map(self._owes, self._assignment.owned())
         ):
             await asyncio.sleep(0.01)
+
+    def _owes(self, task: Task[S]) -> bool:
+        """Whether results of a task are awaited, wait, or are just being recorded; other work in hand is not asked after."""
+        if task.effects_running or task.results:
+            return True
+        return task.lock.locked() and any(
+            one.task == task.number for one in self._performed.values()
+        )
 
 
 def _name(effect: Effect) -> str:

@@ -5,14 +5,14 @@ None of it decides anything: offsets live in the lease.
 
 import asyncio
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
 from aiokafka.errors import IllegalStateError, KafkaError
 
 from chassis import metrics
 from chassis.assignment import Assignment
-from chassis.batch import TaskState
+from chassis.batch import Task, TaskState
 from chassis.bus import KAFKA_SECONDS
 
 S = TypeVar("S")
@@ -22,9 +22,13 @@ LAG_COMMIT_SECONDS = 1.5
 class Gauges(Generic[S]):
     """Tells where the tasks of one stage stand."""
 
-    def __init__(self, stage: str, assignment: Assignment[S]) -> None:
+    def __init__(
+        self, stage: str, assignment: Assignment[S], is_pending: Callable[[Task[S]], bool]
+    ) -> None:
+        """`is_pending`: whether a task has a walk to do (`chassis.revisits`)."""
         self._stage = stage
         self._assignment = assignment
+        self._is_pending = is_pending
 
     async def run(self) -> None:
         """Set the gauges and commit offsets to Kafka, again and again. Any refusal is passed over."""
@@ -68,6 +72,8 @@ class Gauges(Generic[S]):
             for slot, sequence in task.position.emitted.items():
                 topic, _, partition = slot.rpartition("/")
                 metrics.EMITTED_SEQUENCE.labels(*labels, topic, partition).set(sequence)
+            if task.state in (TaskState.OWNED, TaskState.HALTED):
+                metrics.REVISIT_PENDING.labels(*labels).set(int(self._is_pending(task)))
             if consumer is None or task.state is not TaskState.OWNED:
                 continue
             for tp in task.partitions:

@@ -10,7 +10,7 @@ import json
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import asyncpg
 import msgspec
@@ -68,6 +68,14 @@ class TimerRow:
     name: str
     id: int
     due_at: datetime
+
+
+class TimerMark(NamedTuple):
+    """Up to where timers were read, in the order of the table. With no key it stands before all that are due at the instant."""
+
+    due_at: datetime
+    key: str = ""
+    name: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -258,10 +266,11 @@ UPDATE parked AS p SET resolved_at = clock_timestamp(), resolution = u.resolutio
 
 LOAD_TIMERS = """
 SELECT key, name, id, due_at FROM timer
- WHERE stage = $1 AND task = $2 AND due_at <= $3 AND due_at > coalesce($4, '-infinity'::timestamptz)
- ORDER BY due_at FETCH FIRST $5 ROWS WITH TIES
+ WHERE stage = $1 AND task = $2 AND due_at <= $3
+   AND (due_at, key, name) > (coalesce($4, '-infinity'::timestamptz), $5::text, $6::text)
+ ORDER BY due_at, key, name LIMIT $7
 """
-"""With ties, so that the page's last instant is whole and the next page can begin behind it."""
+"""Never more than a page: a million may be due at the same instant, and the next page begins between two of them."""
 
 MARK_WALKS = """
 INSERT INTO revisit (stage, task, revision, walk, after_key, done_at)
@@ -392,14 +401,17 @@ class Ledger(Generic[S]):
         return None if row is None else _lease_of(row)
 
     async def load_timers(
-        self, task: int, after: datetime | None, until: datetime
+        self, task: int, after: TimerMark | None, until: datetime
     ) -> list[TimerRow]:
-        """Return the timers due after `after` (None: from the beginning) and up to `until`, earliest first.
+        """Return the timers behind `after` (None: from the beginning) and due up to `until`, earliest first.
 
-        At most `TIMER_PAGE` of them and those due at the same instant as the last; where so many come, there may be more.
+        At most `TIMER_PAGE` of them; where so many come, there may be more.
         """
+        due_at, key, name = after or (None, "", "")
         async with self.reading() as connection:
-            rows = await connection.fetch(LOAD_TIMERS, self._stage, task, until, after, TIMER_PAGE)
+            rows = await connection.fetch(
+                LOAD_TIMERS, self._stage, task, until, due_at, key, name, TIMER_PAGE
+            )
         return [TimerRow(row["key"], row["name"], row["id"], row["due_at"]) for row in rows]
 
     async def load_walk(self, stage: Stage[S], task: int, epoch: int) -> Walk:

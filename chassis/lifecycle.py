@@ -76,6 +76,8 @@ class Application:
     stages: Sequence[Stage[Any]]
     policies: PolicyHolder[Any] | None = None
     background: Sequence[Background] = ()
+    prelude: Background | None = None
+    """Awaited once, when the backgrounds have begun and before any stage joins: it bounds its own time, and fails nothing."""
     waiting_ports: Sequence[tuple[str, int]] = ()
     """Addresses that answer 503 while the database is awaited, so that senders are told to come again."""
 
@@ -144,6 +146,8 @@ async def _serve(application: Application, settings: Settings, stage: str) -> in
         health.add_worker(worker)
     backgrounds = [asyncio.create_task(_part(part, runtime)) for part in application.background]
     backgrounds.append(serving)
+    if application.prelude is not None:
+        await application.prelude(runtime)
     endless = [asyncio.create_task(_join(worker, settings, health, stopping)) for worker in workers]
     if application.policies is not None:
         endless.append(asyncio.create_task(application.policies.watch()))

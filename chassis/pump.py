@@ -9,7 +9,7 @@ import contextlib
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from chassis import logs
 from chassis.acquisition import Acquisition
@@ -19,7 +19,7 @@ from chassis.clock import Clock, monotonic
 from chassis.cutting import Cutting
 from chassis.deadletters import ParkedRecord
 from chassis.effects import Effects
-from chassis.ledger import DATABASE_ERRORS, Ledger, horizon_end
+from chassis.ledger import DATABASE_ERRORS, Ledger, TimerRow, horizon_end
 from chassis.revisits import Revisits
 from chassis.stage import Stage
 from chassis.timers import DUE_MAX, HORIZON, window_end
@@ -33,12 +33,6 @@ REPLAY_SECONDS = 1.0
 
 TURN_ITEMS = 1_000
 """What is no record and is settled in one turn, in all and about: small commits are told sooner, and take less in all."""
-
-LANES = 2
-"""Transactions that a burst is done in side by side: one Python, one PostgreSQL at work."""
-
-LANE_SECONDS = 0.5
-"""How long they go on before the pump looks round for everything else."""
 
 TURN_ITEMS_MIN = 50
 """Of which every task that has something to do may have so many."""
@@ -68,8 +62,8 @@ class Pump(Generic[S]):
         self._acquisition = acquisition
         self._cutting = cutting
         self._wake = wake
-        self._revisits: Revisits[S] = Revisits(
-            stage, clock, assignment, ledger, acquisition, cutting
+        self.revisits: Revisits[S] = Revisits(
+            stage, assignment, ledger, acquisition, cutting, effects
         )
         self._next_replay = 0.0
         self._looked_at = clock.now()
@@ -88,7 +82,7 @@ class Pump(Generic[S]):
             self.last_turn = monotonic()
             try:
                 await self._turn()
-                if await self._revisits.turn():
+                if await self.revisits.turn(is_full=self._is_full):
                     self._wake.set()  # What fell due meanwhile comes first.
             except asyncio.CancelledError:
                 raise
@@ -119,21 +113,11 @@ class Pump(Generic[S]):
         if not busy:
             self._is_full = False
             return
-        # In a burst two transactions take turns: one is decided while the database works on the other.
-        n_lanes = min(LANES, len(busy)) if self._is_full else 1
-        lanes = [busy[n::n_lanes] for n in range(n_lanes)]
-        until = monotonic() + LANE_SECONDS if n_lanes > 1 else 0.0
         room = min(DUE_MAX, max(TURN_ITEMS_MIN, TURN_ITEMS // len(busy)))
-        answers = await asyncio.gather(
-            *(self._settle(lane, replays, now, room, until) for lane in lanes),
-            return_exceptions=True,
-        )
-        self._is_full = any(answer is True for answer in answers)
+        self._is_full = False
+        self._is_full = await self._settle(busy, replays, now, room)
         if self._is_full:
             self._wake.set()  # There is hardly an end to it yet.
-        for answer in answers:
-            if isinstance(answer, BaseException):
-                raise answer
 
     async def _settle(
         self,
@@ -141,28 +125,24 @@ class Pump(Generic[S]):
         replays: Mapping[int, list[ParkedRecord]],
         now: datetime,
         room: int,
-        until: float,
     ) -> bool:
-        """Do what these tasks have to do, again and again up to `until`; say whether there was no end to it."""
-        while True:
-            self.last_turn = monotonic()
-            async with self._assignment.locked(numbers) as tasks:
-                try:
-                    parcels = [
-                        await self._collect(task, replays.get(task.number, []), now, room)
-                        for task in tasks
-                    ]
-                    await self._cutting.settle([one for one in parcels if one is not None])
-                except Exception:
-                    # What was taken in hand is in no queue any more: memory is read anew.
-                    for task in tasks:
-                        if task.state is TaskState.OWNED:
-                            self._acquisition.lose(task, "bug", 1.0)
-                    raise
-            is_full = any(one is not None and len(one.items) >= room for one in parcels)
-            if not is_full or monotonic() >= until:
-                return is_full
-            now, replays = self._clock.now(), {}
+        """Do what these tasks have to do, up to `room` items of each; say whether more can be done at once."""
+        async with self._assignment.locked(numbers) as tasks:
+            try:
+                collected = [
+                    await self._collect(task, replays.get(task.number, []), now, room)
+                    for task in tasks
+                ]
+                parcels = [one for one in collected if one is not None]
+                await self._cutting.settle(parcels)
+            except Exception:
+                # What was taken in hand is in no queue any more: memory is read anew.
+                for task in tasks:
+                    if task.state is TaskState.OWNED:
+                        self._acquisition.lose(task, "bug", 1.0)
+                raise
+            now = self._clock.now()
+            return any(len(one.items) >= room and _has_more(one, now) for one in parcels)
 
     def _has_work(self, task: Task[S], now: datetime) -> bool:
         relay = task.relay
@@ -182,7 +162,7 @@ class Pump(Generic[S]):
         try:
             if task.timers.needs_load(now):
                 until = horizon_end(now, HORIZON.total_seconds())
-                rows = await self._ledger.load_timers(task.number, task.timers.loaded_until, until)
+                rows = await self._ledger.load_timers(task.number, task.timers.loaded_to, until)
                 task.timers.load(rows, window_end(rows, until))
             if task.relay is not None:
                 await task.relay.page()
@@ -214,3 +194,16 @@ class Pump(Generic[S]):
         for record in records:
             found[record.task].append(record)
         return found
+
+
+def _has_more(parcel: Parcel[Any], now: datetime) -> bool:
+    """Whether a task has come on with a full parcel, and has more to do. What was only put back rests, and needs no turn."""
+    task = parcel.task
+    waiting = {id(result) for result in task.results}
+    has_moved = any(
+        task.timers.get(item.key, item.name) != item
+        if isinstance(item, TimerRow)
+        else id(item) not in waiting
+        for item in parcel.items
+    )
+    return has_moved and bool(task.results or task.timers.is_due(now))

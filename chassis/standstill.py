@@ -126,7 +126,7 @@ class Standstill(Generic[S]):
                 self._acquisition.lose(task, "database", 0.1)
                 return
             if task.number not in ours:
-                self._acquisition.lose(task, "fenced", 1.0)
+                self._acquisition.lose(task, "fenced", self._acquisition.fenced_seconds)
                 return
             task.position = overlay.position
             self._acquisition.halt(task, halt)

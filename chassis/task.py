@@ -5,12 +5,14 @@ of one lease and dies with it. What the worker is made of, each a module:
 
     assignment    which tasks are ours, and what the client does with their partitions
     acquisition   how a task comes to hold its lease, and how it gives it up
+    intake        the records of a poll, in slices while timers are near
     settling      parcels become batches, batches are decided, one transaction stores them
     cutting       what cannot be stored together is taken apart, down to the input at fault
     standstill    what stops a task before a record, and how it may go on
     effects       what is done outside PostgreSQL
     pump          timers, results, replays: all that is no record
     revisits      keys decided again, a slice at a time, when what a stage decides by has changed
+    pacing        how large a slice is
     gauges        where the tasks stand, for those who look
 
 The order of steps, and what breaks without each, is told in `docs/adr/0001-ledger.md`.
@@ -20,7 +22,6 @@ import asyncio
 import contextlib
 import os
 import socket
-from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Generic, TypeVar
 
@@ -31,7 +32,7 @@ from aiokafka.errors import IllegalStateError
 from chassis import logs, metrics
 from chassis.acquisition import Acquisition
 from chassis.assignment import Assignment
-from chassis.batch import Parcel, Task, TaskState
+from chassis.batch import Task, TaskState
 from chassis.bus import Bus, Record, SafeConsumer, group_id
 from chassis.clock import Clock, monotonic
 from chassis.cutting import Cutting
@@ -39,6 +40,7 @@ from chassis.effects import Effects
 from chassis.emission import Emission
 from chassis.failpoints import Failpoints
 from chassis.gauges import Gauges
+from chassis.intake import Intake
 from chassis.ledger import Ledger
 from chassis.pump import Pump
 from chassis.settings import Settings
@@ -125,6 +127,7 @@ class Worker(Generic[S]):
             wake,
         )
         self.cutting: Cutting[S] = Cutting(self.assignment, self._acquisition, settling)
+        self._intake: Intake[S] = Intake(clock, self.assignment, self.cutting)
         self._pump: Pump[S] = Pump(
             stage,
             clock,
@@ -135,7 +138,9 @@ class Worker(Generic[S]):
             self.cutting,
             wake,
         )
-        self._gauges: Gauges[S] = Gauges(stage.name, self.assignment)
+        self._gauges: Gauges[S] = Gauges(
+            stage.name, self.assignment, self._pump.revisits.is_pending
+        )
         self.runners: list[asyncio.Task[None]] = []
         """What goes on from start to stop."""
 
@@ -228,17 +233,13 @@ class Worker(Generic[S]):
                 self._acquisition.lose(task, "out_of_range", OUT_OF_RANGE_SECONDS)
 
     async def on_records(self, records: Sequence[Record]) -> None:
-        """Handle one poll: all its tasks in one transaction."""
-        by_number: dict[int, list[Record]] = defaultdict(list)
-        for record in records:
-            by_number[record.partition].append(record)
+        """Handle one poll: all its tasks in one transaction, or in slices of it."""
+        metrics.BATCH_RECORDS.labels(self.stage.name).observe(len(records))
         try:
-            async with self.assignment.locked(by_number) as tasks:
-                metrics.BATCH_RECORDS.labels(self.stage.name).observe(len(records))
-                await self.cutting.settle([Parcel(task, by_number[task.number]) for task in tasks])
+            await self._intake.take(records)
         except Exception as error:
             log.exception("batch_failed", stage=self.stage.name, error=type(error).__name__)
-            for number in by_number:
+            for number in {record.partition for record in records}:
                 task = self.tasks.get(number)
                 if task is not None and task.state is TaskState.OWNED:
                     self._acquisition.lose(task, "bug", BUG_SECONDS)

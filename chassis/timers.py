@@ -9,7 +9,7 @@ import heapq
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
 
-from chassis.ledger import TIMER_PAGE, TimerRow
+from chassis.ledger import TIMER_PAGE, TimerMark, TimerRow
 
 HORIZON = timedelta(seconds=60)
 RELOAD = timedelta(seconds=20)
@@ -23,27 +23,30 @@ LOADED_MAX = 2 * TIMER_PAGE
 
 
 class TimerHeap:
-    """The timers of one task that are due up to `loaded_until`."""
+    """The timers of one task that are due up to `loaded_to`."""
 
     def __init__(self) -> None:
         self._heap: list[tuple[datetime, int, str, str]] = []
         self._current: dict[tuple[str, str], TimerRow] = {}
-        self.loaded_until: datetime | None = None
+        self.loaded_to: TimerMark | None = None
+        """Where the next page begins; of those due at that very instant some may be here and some not."""
 
     def __len__(self) -> int:
         return len(self._current)
 
-    def load(self, rows: Iterable[TimerRow], until: datetime) -> None:
-        """Take over rows read from the table, all those due up to `until` that were not here yet."""
+    def load(self, rows: Iterable[TimerRow], to: TimerMark) -> None:
+        """Take over rows read from the table, all those up to `to` from where the last page ended."""
         for row in rows:
-            self._put(row)
-        self.loaded_until = until
+            # One set at the mark's own instant may be here already.
+            if self._current.get((row.key, row.name)) != row:
+                self._put(row)
+        self.loaded_to = to
 
     def needs_load(self, now: datetime) -> bool:
         """Whether the window should be extended."""
         if len(self._current) >= LOADED_MAX:
             return False
-        return self.loaded_until is None or self.loaded_until - now < HORIZON - RELOAD
+        return self.loaded_to is None or self.loaded_to.due_at - now < HORIZON - RELOAD
 
     def get(self, key: str, name: str) -> TimerRow | None:
         """Return the timer of that name if it is in the window."""
@@ -52,7 +55,7 @@ class TimerHeap:
     def apply(self, changes: Iterable[tuple[tuple[str, str], TimerRow | None]]) -> None:
         """Take over what a commit has set, cleared or fired (None)."""
         for reference, row in changes:
-            if row is None or self.loaded_until is None or row.due_at > self.loaded_until:
+            if row is None or self.loaded_to is None or row.due_at > self.loaded_to.due_at:
                 self._current.pop(reference, None)
             else:
                 self._put(row)
@@ -94,6 +97,9 @@ class TimerHeap:
         heapq.heappush(self._heap, (row.due_at, row.id, row.key, row.name))
 
 
-def window_end(rows: Sequence[TimerRow], until: datetime) -> datetime:
-    """Return up to when the timers are known after a page of them was read that was asked for up to `until`."""
-    return rows[-1].due_at if len(rows) >= TIMER_PAGE else until
+def window_end(rows: Sequence[TimerRow], until: datetime) -> TimerMark:
+    """Return up to where the timers are known after a page of them was read that was asked for up to `until`."""
+    if len(rows) < TIMER_PAGE:
+        return TimerMark(until)
+    last = rows[-1]
+    return TimerMark(last.due_at, last.key, last.name)

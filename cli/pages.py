@@ -21,13 +21,10 @@ def list_pages(
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """List the alerts that fire, the oldest first, and what each receiver was told of which group."""
-    alerts, count, pages = asyncio.run(_read())
     if as_json:
-        for alert, fired_at in alerts:
-            typer.echo(_json("alert", alert, fired_at=fired_at))
-        for page in pages:
-            typer.echo(_json("page", page))
+        asyncio.run(_stream())
         return
+    alerts, count, pages = asyncio.run(_read())
     typer.echo(f"{count} alerts fire." if count != 1 else "1 alert fires.")
     for alert, _ in alerts:
         typer.echo(_alert_line(alert))
@@ -71,15 +68,32 @@ def _page_line(page: "Page") -> str:
     return f"  {page.receiver}  {page.family} {group}: {state}{sent}{due}{trouble}"
 
 
-async def _read() -> "tuple[list[tuple[Alert, Any]], int, list[Page]]":
+async def _connect() -> Any:
     import asyncpg
 
     from cli.environment import common
+
+    return await asyncpg.connect(common().dsn, timeout=5, server_settings={"search_path": "sla"})
+
+
+async def _stream() -> None:
+    """Write all alerts that fire and all pages, however many they are."""
     from services.sla import page_store
 
-    connection = await asyncpg.connect(
-        common().dsn, timeout=5, server_settings={"search_path": "sla"}
-    )
+    connection = await _connect()
+    try:
+        async for alert, fired_at in page_store.all_standing(connection):
+            typer.echo(_json("alert", alert, fired_at=fired_at))
+        for page in await page_store.all_pages(connection):
+            typer.echo(_json("page", page))
+    finally:
+        await connection.close()
+
+
+async def _read() -> "tuple[list[tuple[Alert, Any]], int, list[Page]]":
+    from services.sla import page_store
+
+    connection = await _connect()
     try:
         alerts, count = await page_store.standing(connection, ALERTS_SHOWN)
         return alerts, count, await page_store.all_pages(connection)

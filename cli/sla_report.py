@@ -51,10 +51,11 @@ SELECT queue, channel, priority, ended_at AS at, ARRAY[queue_ms, offer_ms, work_
 FROM sla.attribution
 WHERE target = 'first_response' AND outcome = 'met' AND ended_at >= $1 AND ended_at < $2 AND ($3 = '' OR queue = $3)
 """
-# The service keeps these for the window of `promises` in sla.yaml: an older stretch has none.
+# Published is not read: whether a notice said it, the notifier knows. The service keeps these for the window of `promises`
+# in sla.yaml: an older stretch has none.
 _TOLD: Final = """
 SELECT queue, channel, priority, settled_at AS at, kept FROM sla.wait
-WHERE kept IS NOT NULL AND settled_at >= $1 AND settled_at < $2 AND ($3 = '' OR queue = $3)
+WHERE kept IS NOT NULL AND is_told AND settled_at >= $1 AND settled_at < $2 AND ($3 = '' OR queue = $3)
 """
 _ORDERS: Final = """
 SELECT day, sum(orders)::bigint AS orders FROM sla.order_volume WHERE day >= $1 AND day <= $2 GROUP BY day
@@ -405,7 +406,7 @@ def closing_lines(made: "Report") -> Iterator[str]:
             f" half of them older than {span(total.backlog_median)}."
         )
     if total.told:
-        yield f"Times that customers were told: {total.told}, kept {percent(total.told_share)}."
+        yield f"Times published for customers: {total.told}, kept {percent(total.told_share)}."
     if total.contact_ratio is not None:
         yield (
             f"Tickets for each 100 orders: {total.contact_ratio * 100:.1f}"

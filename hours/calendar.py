@@ -36,7 +36,7 @@ from datetime import UTC, date, datetime, time, timedelta, timezone
 from functools import cache
 from itertools import chain
 from operator import itemgetter
-from typing import Final, Self
+from typing import Any, Final, Self
 from zoneinfo import ZoneInfo
 
 HORIZON: Final = timedelta(days=36_525)
@@ -204,7 +204,7 @@ class Calendar:
     (events of a feed, which come with zones of their own).
 
     Open windows are worked out 32 days at a time and kept in `memo`, at most 2,048 of them. The
-    memo changes no answer and takes no part in comparison.
+    memo changes no answer and takes no part in comparison; nor does `slots_memo`, which belongs to `hours.slots`.
     """
 
     timezone: str
@@ -218,6 +218,7 @@ class Calendar:
     cuts: tuple[_Window, ...] = field(init=False, compare=False, repr=False)
     settled_at: int = field(init=False, compare=False, repr=False)
     memo: dict[int, _Block] = field(init=False, compare=False, repr=False)
+    slots_memo: dict[tuple[datetime, int, int], Any] = field(init=False, compare=False, repr=False)
 
     def __post_init__(self) -> None:
         if len(self.hours) != len(DAYS):
@@ -238,6 +239,7 @@ class Calendar:
             "cuts": tuple(cuts),
             "settled_at": max(last * _DAY, cuts[-1][1] if cuts else _EARLIEST),
             "memo": {},
+            "slots_memo": {},
         }
         for name, value in derived.items():
             object.__setattr__(self, name, value)
@@ -354,28 +356,28 @@ def due(
     """
     at = _checked("start", start)
     left = _amount(seconds)
-    limit = at + _HORIZON
-    for begin, end in _spans(pauses):
-        if left == 0 or begin >= limit:
-            break
-        if end <= at:
-            continue
-        if begin > at:
-            opened = _opened(calendar, at, begin)
-            if left <= opened:
-                break
-            left -= opened
-        if end == _UNENDING:
-            return None
-        at = end
-    found = _advance(calendar, at, left, limit) if left else at
-    if found is None:
-        raise CalendarHorizonError(
-            "seconds",
-            seconds,
-            f"an amount for which the calendar is open within {HORIZON.days} days of the start",
-        )
-    return _moment(calendar.zone, found)
+    found = _due(calendar, at, left, _spans(pauses), seconds)
+    return None if found is None else _moment(calendar.zone, found)
+
+
+def dues(
+    calendar: Calendar,
+    start: datetime,
+    amounts: Sequence[timedelta],
+    pauses: Sequence[Pause] = (),
+) -> list[datetime | None]:
+    """`due` of each amount, as instants in UTC: what a clock asks together costs one look at its start and its pauses.
+
+    Raises what `due` raises, for the first amount that has no answer.
+    """
+    at = _checked("start", start)
+    left = [_amount(one) for one in amounts]
+    spans = _spans(pauses) if pauses else []
+    instants: list[datetime | None] = []
+    for micros, amount in zip(left, amounts, strict=True):
+        found = _due(calendar, at, micros, spans, amount)
+        instants.append(None if found is None else _EPOCH + timedelta(microseconds=found))
+    return instants
 
 
 def elapsed(
@@ -462,6 +464,34 @@ def _windows_from(calendar: Calendar, at: int) -> Iterator[_Window]:
         yield (pending[0], _UNENDING if pending[1] == index * _BLOCK else pending[1])
 
 
+def _due(
+    calendar: Calendar, at: int, left: int, spans: Iterable[_Window], asked: float | timedelta
+) -> int | None:
+    """`due` in microseconds; `spans` are the pauses, sorted and joined, `asked` is the amount as it was given."""
+    limit = at + _HORIZON
+    for begin, end in spans:
+        if left == 0 or begin >= limit:
+            break
+        if end <= at:
+            continue
+        if begin > at:
+            opened = _opened(calendar, at, begin)
+            if left <= opened:
+                break
+            left -= opened
+        if end == _UNENDING:
+            return None
+        at = end
+    found = _advance(calendar, at, left, limit) if left else at
+    if found is None:
+        raise CalendarHorizonError(
+            "seconds",
+            asked,
+            f"an amount for which the calendar is open within {HORIZON.days} days of the start",
+        )
+    return found
+
+
 def _opened(calendar: Calendar, start: int, end: int) -> int:
     """Open microseconds from `start` to `end`; `start` <= `end`."""
     index, last = start // _BLOCK, end // _BLOCK
@@ -493,7 +523,7 @@ def _advance(calendar: Calendar, at: int, amount: int, limit: int) -> int | None
 
 
 def _checked(path: str, at: datetime) -> int:
-    if at.utcoffset() is None:
+    if at.tzinfo is not UTC and at.utcoffset() is None:
         raise CalendarError(path, at, _AN_INSTANT)
     micros = _micros(at)
     if not _EARLIEST <= micros < _LATEST:
@@ -503,7 +533,7 @@ def _checked(path: str, at: datetime) -> int:
 
 def _amount(seconds: float | timedelta) -> int:
     if isinstance(seconds, timedelta):
-        micros = seconds // timedelta(microseconds=1)
+        micros = (seconds.days * _DAY_SECONDS + seconds.seconds) * _SECOND + seconds.microseconds
     elif isinstance(seconds, int):
         micros = seconds * _SECOND
     elif math.isfinite(seconds * _SECOND):

@@ -3,13 +3,16 @@
 from datetime import UTC, datetime, timedelta
 from typing import Final, NamedTuple
 
-from hours.calendar import Calendar, CalendarError, windows
+from hours.calendar import Calendar, CalendarError, is_open, next_opening, windows
 
 QUARTER: Final = timedelta(minutes=15)
 LOOK_AHEAD: Final = timedelta(days=366)
 """Slots further away are not offered: nobody waits a year for a call."""
 COUNT_MAX: Final = 100
 MINUTES_MAX: Final = 24 * 60
+
+MEMO_MAX: Final = 64
+"""Openings whose slots a calendar remembers."""
 
 
 class Slot(NamedTuple):
@@ -34,21 +37,36 @@ def callback_slots(
         raise CalendarError("count", count, f"a number of slots, 1 to {COUNT_MAX}")
     if not 1 <= minutes <= MINUTES_MAX:
         raise CalendarError("minutes", minutes, f"a length in minutes, 1 to {MINUTES_MAX}")
+    opens_at = None if is_open(calendar, after) else next_opening(calendar, after)
+    if opens_at is None:
+        return tuple(_slots(calendar, after, count, minutes))
+    # Whoever asks while nobody works is offered what there is from the opening on, whenever that is asked.
+    asked = (opens_at.astimezone(UTC), count, minutes)
+    found = calendar.slots_memo.get(asked)
+    if found is None:
+        found = tuple(_slots(calendar, opens_at, count, minutes))
+        if len(calendar.slots_memo) >= MEMO_MAX:
+            calendar.slots_memo.clear()
+        calendar.slots_memo[asked] = found
+    return tuple(slot for slot in found if slot.begin - after <= LOOK_AHEAD)
+
+
+def _slots(calendar: Calendar, after: datetime, count: int, minutes: int) -> list[Slot]:
     length = timedelta(minutes=minutes)
     slots: list[Slot] = []
     for opens, closes in windows(calendar, after):
         begin = _on_the_quarter(calendar, opens)
         while closes is None or begin + length <= closes:
             if begin - after > LOOK_AHEAD:
-                return tuple(slots)
+                return slots
             end = (begin + length).astimezone(UTC)
             slots.append(Slot(begin, _local(calendar, end)))
             if len(slots) == count:
-                return tuple(slots)
+                return slots
             begin = _on_the_quarter(calendar, end)
         if opens - after > LOOK_AHEAD:
             break
-    return tuple(slots)
+    return slots
 
 
 def _on_the_quarter(calendar: Calendar, at: datetime) -> datetime:

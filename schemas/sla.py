@@ -1,6 +1,6 @@
 """`sla`: the clocks. A target starts, may pause, warns, and ends met, breached or cancelled."""
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, cast
 
 from pydantic import ConfigDict
 
@@ -41,6 +41,8 @@ class SlaEvent(Payload):
     future was heard of, and what it did is dated when it was heard of.
     """
 
+    __slots__ = ("_json",)
+
     ticket_id: Id
     conversation_id: Id
     target_id: Id
@@ -52,6 +54,16 @@ class SlaEvent(Payload):
     priority: int | None = None
     tier: str = ""
     is_clamped: bool = False
+
+    def to_json(self) -> bytes:
+        """Return the payload as UTF-8 JSON; made once, since the topic has it and the history of the clock as well."""
+        try:
+            return cast(bytes, object.__getattribute__(self, "_json"))
+        except AttributeError:
+            made = super().to_json()
+            # The event is frozen, and this is no field of it: what is equal stays equal.
+            object.__setattr__(self, "_json", made)
+            return made
 
 
 class TargetStarted(SlaEvent):
@@ -329,8 +341,9 @@ class WaitPromised(Payload):
     Told once when a ticket is opened, and again when it is reopened. `seconds` is open time on the calendar, measured waits
     rounded up to words people use; without enough of them `by`, `seconds` and `wording` are None and nothing is to be said.
     `kept_share` is the share of the measured waits (`samples` of them) that ended within `seconds`, 0 without a promise;
-    `basis` says which waits those were, `estimates_version` which snapshot. `is_after_hours`: it came while nobody works,
-    and `opens_at` is when they do again; `callback_slots` are then on offer. `target_id` is the clock that measures it.
+    `basis` says which waits those were, `estimates_version` which snapshot. `ahead` tickets were to be served first, and the
+    queue's correction is `factor`. `is_after_hours`: it came while nobody works, and `opens_at` is when they do again;
+    `callback_slots` are then on offer. `target_id` is the clock that measures it.
     """
 
     TYPE: ClassVar[str] = "sla.promised.v1"
@@ -355,6 +368,8 @@ class WaitPromised(Payload):
         "samples": 212,
         "share": 0.9,
         "basis": "hour",
+        "ahead": 4,
+        "factor": 1.06,
         "is_after_hours": False,
         "opens_at": None,
         "callback_slots": [],
@@ -375,6 +390,8 @@ class WaitPromised(Payload):
     samples: int = Field(ge=0)
     share: float = Field(default=0.9, gt=0, lt=1)
     basis: Literal["hour", "part", "channel", "queue", "none"] = "none"
+    ahead: int = Field(default=0, ge=0)
+    factor: float = Field(default=1.0, gt=0)
     is_after_hours: bool
     opens_at: Instant | None
     callback_slots: tuple[CallbackSlot, ...] = ()

@@ -129,10 +129,11 @@ class ServerProcess:
 
         A signal is sent long before the last thread on another core has taken it, so this waits until all stand.
 
-        Raises `LocalPlatformError` when one of them runs on.
+        Raises `LocalPlatformError` when one of them runs on; then none is left standing.
         """
         self._signal_all(signal.SIGSTOP)
         if not wait_until(lambda: all(map(_stands, self._all())), _FREEZE_SECONDS_MAX):
+            self.thaw()
             raise LocalPlatformError(
                 f"Process {self.pid} was told to stand still and runs on; end it, or wait for its "
                 "disk, which a process cannot be stopped in the middle of."

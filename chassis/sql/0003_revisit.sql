@@ -14,5 +14,9 @@ CREATE TABLE revisit (
 COMMENT ON COLUMN revisit.revision IS 'what all keys up to after_key, and all of them once done_at is set, were decided under';
 COMMENT ON COLUMN revisit.walk IS 'counts the walks of the task, so that what two of them tell never has one name';
 
+-- After an outage any number of timers may be due at one instant: a page of them ends, and the next begins, between two of those.
+DROP INDEX timer_due;
+CREATE INDEX timer_due ON timer (stage, task, due_at, key, name);
+
 -- A million timers are moved, fired and set all day: a fifth of them dead, which is the default, is too much to wait for.
 ALTER TABLE timer SET (autovacuum_vacuum_scale_factor = 0.05, autovacuum_analyze_scale_factor = 0.05);

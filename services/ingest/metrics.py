@@ -69,7 +69,8 @@ CONFLICTS = (
     "already_solved", "closed", "merged", "is_spam", "not_spam", "not_merged", "not_resting", "not_assignee", "already_there",
     "merge_underway", "owner_forced", "ticket_unknown", "reservation_expired", "reservation_unknown", "not_yours",
     "facts_missing", "cause_required", "queue_unknown", "queue_not_technical", "version_changed",
-    "promise_not_in_the_future", "promise_too_far", "promise_window_empty", "promise_with_solution", "called_in_the_future",
+    "promise_not_in_the_future", "promise_too_far", "promise_window_empty", "promise_with_solution", "promise_window_past",
+    "called_in_the_future", "called_before_ticket",
     "other",
 )  # fmt: skip
 TICKET_CONFLICTS = metrics.counter(

@@ -78,7 +78,9 @@ REFUSALS: Final = (
     "promise_too_far",
     "promise_window_empty",
     "promise_with_solution",
+    "promise_window_past",
     "called_in_the_future",
+    "called_before_ticket",
 )
 """Why a command is refused, without the details that follow the colon."""
 

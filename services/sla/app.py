@@ -4,13 +4,12 @@ import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
-import asyncpg
-
 from chassis import logs
 from chassis.clock import pause
+from chassis.ledger import ACQUIRE_SECONDS, DRIVER_ERRORS
 from chassis.lifecycle import Application, Runtime, run
 from chassis.policy import PolicyHolder
-from services.sla import case_store, labels, metrics, recount_orders
+from services.sla import case_store, labels, metrics, page_store, recount_orders
 from services.sla.calendar_feeds import FedPolicies, FeedFetcher, FeedReader
 from services.sla.estimates import EstimatesKeeper
 from services.sla.handlers import POLICY, SlaStage
@@ -48,6 +47,7 @@ def application(settings: Settings) -> Application:
         sql=Path(__file__).with_name("sql"),
         stages=(stage,),
         policies=policies,
+        prelude=keeper.first_look,
         background=(
             watch_open_targets,
             watch_orders,
@@ -80,15 +80,17 @@ async def _watch_open_targets(runtime: Runtime, policy: Path, seconds: float) ->
         if known != metrics.labels():
             metrics.use(known)
         try:
-            async with runtime.pool.acquire() as connection:
+            async with runtime.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 targets = await case_store.open_targets(connection)
                 backlog = await case_store.backlog(connection)
                 contacts = await case_store.contacts(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+                unread = await page_store.oldest_change(connection)
+        except DRIVER_ERRORS as error:
             log.warning("open_targets_not_counted", error=type(error).__name__)
         else:
             gauges.show(targets, backlog)
             metrics.show_contacts(contacts)
+            metrics.show_unread(unread, runtime.clock.now())
         await pause(runtime.stopping, seconds)
 
 

@@ -15,6 +15,7 @@ import asyncpg
 
 from chassis import logs
 from chassis.clock import Clock, pause
+from chassis.ledger import ACQUIRE_SECONDS, DRIVER_ERRORS
 from chassis.lifecycle import Runtime
 from chassis.policy import PolicyHolder
 from chassis.stage import Connection
@@ -63,7 +64,6 @@ ON CONFLICT (feed) DO UPDATE SET
     modified = CASE WHEN known.source = excluded.source THEN known.modified END
 """
 
-_DATABASE_AWAY: Final = (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError)
 
 log = logs.get("calendar_feeds")
 
@@ -134,7 +134,7 @@ class FeedReader:
         while not runtime.stopping.is_set():
             try:
                 await self.look(runtime.pool, runtime.clock.now())
-            except _DATABASE_AWAY as error:
+            except DRIVER_ERRORS as error:
                 log.warning("calendar_feeds_unread", error=type(error).__name__)
             await pause(runtime.stopping, READ_SECONDS)
 
@@ -143,7 +143,7 @@ class FeedReader:
         feeds = self._policies.feeds
         found: dict[str, FeedState] = {}
         if feeds:
-            async with pool.acquire() as connection:
+            async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 found = await states(connection, sorted(feeds))
                 for name, state in found.items():
                     await self._take(connection, name, state)
@@ -201,7 +201,7 @@ class FeedFetcher:
             while not runtime.stopping.is_set():
                 try:
                     await self.fetch_due(runtime.pool, runtime.clock, fetcher)
-                except _DATABASE_AWAY as error:
+                except DRIVER_ERRORS as error:
                     log.warning("calendar_feeds_not_fetched", error=type(error).__name__)
                 await pause(runtime.stopping, READ_SECONDS)
         finally:
@@ -213,7 +213,7 @@ class FeedFetcher:
         feeds = self._policies.feeds
         if not feeds:
             return 0
-        async with pool.acquire() as connection:
+        async with pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
             found = await states(connection, sorted(feeds))
             if not _due(feeds, found, clock.now()) or not await connection.fetchval(_LOCK):
                 return 0

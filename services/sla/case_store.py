@@ -140,7 +140,7 @@ async def save(
             [event.ticket_id for event in events],
             [event.TYPE for event in events],
             [instant_of(event) for event in events],
-            [event.model_dump_json() for event in events],
+            [event.to_json().decode() for event in events],
         )
 
 

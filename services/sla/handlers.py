@@ -14,7 +14,7 @@ from chassis import logs
 from chassis.deadletters import Reason
 from chassis.errors import PolicyError
 from chassis.policy import PolicyFiles
-from chassis.stage import Input, Outcome, Received, Revisit, Stage, Tick
+from chassis.stage import Connection, Input, Outcome, Received, Revisit, Stage, Tick
 from hours.calendar import CalendarError
 from hours.file import CALENDARS_FILE, CalendarsFile
 from schemas.payload import Payload
@@ -66,11 +66,12 @@ from services.sla.core.policy import (
     build,
 )
 from services.sla.core.promised import WaitOpened
-from services.sla.core.recount import Recount
+from services.sla.core.recount import Recount, calendar_digests, rules_digest
 from services.sla.core.recount import revision as revision_of
 from services.sla.core.state import Conversation
 from services.sla.core.waits import NOTHING_KNOWN, Estimates
 from services.sla.recount_orders import Orders
+from services.sla.recount_scope import Parts, Scope
 from services.sla.store import SlaStore, TargetRow
 
 TIMER: Final = "due"
@@ -137,7 +138,8 @@ class SlaStage(Stage[Conversation]):
         self.store = SlaStore()
         self._policies = policies
         self._orders: Orders | None = None
-        self._named: tuple[Policy, str] | None = None
+        self._named: tuple[Policy, Orders, str] | None = None
+        self._scope = Scope(self.name)
         self._estimates: Callable[[], Estimates] = lambda: NOTHING_KNOWN
 
     def take_estimates(self, current: Callable[[], Estimates]) -> None:
@@ -149,7 +151,7 @@ class SlaStage(Stage[Conversation]):
         self._orders = orders
 
     def revision(self) -> str | None:
-        """The name of what open deadlines depend on: calendars, the policies that hold running clocks to them, the last order.
+        """The name of what open deadlines depend on: calendars, the policies that hold running clocks to them, the last orders.
 
         None until orders and feeds have been read once: a process that has just started must not count everything anew.
         """
@@ -157,16 +159,30 @@ class SlaStage(Stage[Conversation]):
         is_fed = not isinstance(policies, FedPolicies) or policies.revision() is not None
         if self._orders is None or not is_fed:
             return None
-        policy = policies.current
-        if self._named is None or self._named[0] is not policy:
-            self._named = policy, revision_of(policy)
-        return f"{self._named[1]}.{self._orders.latest}"
+        policy, orders = policies.current, self._orders
+        named = self._named
+        if named is None or named[0] is not policy or named[1] != orders:
+            # Orders may be committed out of order: one that judges breaches counts though a later one is known.
+            order = f"{orders.latest}.{orders.judging}"
+            revision = f"{revision_of(policy)}.{order}"
+            self._named = named = policy, orders, revision
+            parts = Parts(calendar_digests(policy), f"{rules_digest(policy)}.{order}")
+            self._scope.in_force(revision, parts)
+        return named[2]
+
+    async def revisit_keys(
+        self, connection: Connection, task: int, after: str, limit: int
+    ) -> Sequence[str]:
+        """The conversations that a change can concern: after one of calendars, those with an open clock by such a one."""
+        return await self._scope.keys(connection, task, after, limit)
 
     def decide(
         self, state: Conversation | None, item: Input, now: datetime
     ) -> Outcome[Conversation]:
         """Ask the core, and put its answer in the loop's words."""
         policy, estimates = self._policies.current, self._estimates()
+        if self._named is not None and self._named[0] is not policy:
+            self.revision()  # What is decided by is known from the first decision on, also if it is gone by the next.
         match item:
             case Received():
                 try:
@@ -181,16 +197,16 @@ class SlaStage(Stage[Conversation]):
                     decision = decide(state, self._recount(), now, policy)
                 except CalendarError as error:
                     # The calendar opens too seldom by now: the deadline stays what it was, and somebody should know.
-                    log.error(
+                    log.error(  # noqa: TRY400 - a sentence is enough
                         "deadline_not_recounted", conversation_id=item.key, problem=str(error)
-                    )  # noqa: TRY400 - a sentence is enough
+                    )
                     return Outcome(state=state, is_changed=False, ignored="not_recounted")
             case _:
                 raise TypeError(f"sla asks for no effects and got {type(item).__name__}")
         self._remark(item.key, decision)
         heard = item.event if isinstance(item, Received) else None
         told = [event for event in decision.events if isinstance(event, SlaEvent)]
-        if isinstance(item, Revisit):
+        if isinstance(item, Revisit) and told:
             # Nobody is called for a promise that was kept late, as it turns out, and asks for nothing more.
             settled = {one.target.target_id for one in decision.changed if not one.target.is_open}
             told = [
@@ -201,7 +217,7 @@ class SlaStage(Stage[Conversation]):
         calls = alerts.changes(policy.pages, heard, told, decision.state or state, now)
         if decision.ignored is not None:
             return self._ignored(item, state, decision, calls)
-        begun = None if heard is None else promised.opened(heard, decision, policy, estimates)
+        begun = None if heard is None else promised.opened(heard, decision, policy, estimates, now)
         promise = begun.told if isinstance(begun, WaitOpened) else begun
         waits = [begun] if isinstance(begun, WaitOpened) else []
         stands = promised.standing(decision.changed)
@@ -211,7 +227,7 @@ class SlaStage(Stage[Conversation]):
             state=decision.state,
             events=decision.events if promise is None else (*decision.events, promise),
             timers={TIMER: next_due(decision.state)},
-            rows=(*rows, *decision.events, *cases, *calls, *waits, *stands),
+            rows=[*rows, *decision.events, *cases, *calls, *waits, *stands],
         )
 
     def _recount(self) -> Recount:

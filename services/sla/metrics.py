@@ -82,6 +82,7 @@ DETECTION_SECONDS = metrics.histogram(
     " the breach itself is dated at the deadline.",
     {"target": KINDS},
 )
+_DETECTION: Final = {kind: DETECTION_SECONDS.labels(kind) for kind in KINDS}
 OPEN_TARGETS = metrics.gauge(
     "signalbox_sla_open_targets",
     "Targets to be kept in the whole installation, as of the last look at the table: every process"
@@ -157,19 +158,19 @@ FEED_FAILURES = metrics.counter(
 
 PROMISES = metrics.counter(
     "signalbox_sla_promises_total",
-    "Promises of a first answer that were told to customers, by whether they were kept. One that passed unanswered counts"
+    "Promises of a first answer that were published, by whether they were kept. One that passed unanswered counts"
     " as no; an answer in time that is heard of late counts as yes besides.",
     {"queue": (), "kept": ("yes", "no")},
 )
 PROMISE_KEPT_SHARE = metrics.gauge(
     "signalbox_sla_promise_kept_share",
-    "Share of the latest promises (400 a queue at most) that were kept; between 0.9 and 0.97 is right where 0.9 is"
+    "Share of the latest promises (400 a queue at most, those of quiet queues too) that were kept; between 0.9 and 0.97 is right where 0.9 is"
     " promised. Not a number where there were none. Take the minimum over processes.",
     {"queue": ()},
 )
 PROMISE_FACTOR = metrics.gauge(
     "signalbox_sla_promise_factor",
-    "What measured waits are multiplied by before they are promised, as past promises have taught; 1 where they are right.",
+    "What measured waits are multiplied by before they are promised, as past promises have taught; 1 where they are right, and never less.",
     {"queue": ()},
 )
 ESTIMATES_AT = metrics.gauge(
@@ -186,7 +187,7 @@ PAGES = metrics.counter(
     "signalbox_sla_pages_total",
     "Attempts to tell a receiver of pages.yaml. failed and unknown (no answer: it may have arrived) are tried again;"
     " refused is not, until a person has put it right: see the log line page_refused.",
-    {"receiver": (), "outcome": ()},
+    {"receiver": (), "outcome": PAGE_OUTCOMES},
 )
 PAGE_DELAY_SECONDS = metrics.histogram(
     "signalbox_sla_page_delay_seconds",
@@ -200,10 +201,55 @@ PAGE_OLDEST_SECONDS = metrics.gauge(
     " that sends knows: take the maximum over processes.",
     {"receiver": ()},
 )
+PAGE_UNREAD_SECONDS = metrics.gauge(
+    "signalbox_sla_page_unread_seconds",
+    "Age of the oldest alert that no process has taken up to send; 0 where there is none. Every process shows it, also"
+    " while none sends: take the maximum over processes.",
+)
+
+_receivers: set[str] = set()
+"""Those that the series of pages have."""
+
+
+def use_receivers(names: Iterable[str]) -> None:
+    """Let every series of these receivers exist at 0, since a rate needs a start, and forget those of all others."""
+    known = set(names)
+    for gone in _receivers - known:
+        for outcome in PAGE_OUTCOMES:
+            PAGES.remove(gone, outcome)
+        PAGE_DELAY_SECONDS.remove(gone)
+        PAGE_OLDEST_SECONDS.remove(gone)
+    for name in sorted(known - _receivers):
+        for outcome in PAGE_OUTCOMES:
+            PAGES.labels(name, outcome)
+        PAGE_DELAY_SECONDS.labels(name)
+        PAGE_OLDEST_SECONDS.labels(name)
+    _receivers.clear()
+    _receivers.update(known)
+
+
+def show_unread(oldest: datetime | None, now: datetime) -> None:
+    """Set how long the oldest change of an alert has waited for a sender."""
+    age = 0.0 if oldest is None else (now - oldest).total_seconds()
+    PAGE_UNREAD_SECONDS.set(max(0.0, age))
+
+
+def count_all(events: Iterable[SlaEvent]) -> None:
+    """Count what a batch has told: events that are counted alike once, by their number."""
+    alike: Counter[tuple[str, str, str]] = Counter()
+    for event in events:
+        alike[_counted(event)] += 1
+    for labelled, n in alike.items():
+        TARGETS.labels(*labelled).inc(n)
 
 
 def count(event: SlaEvent) -> None:
     """Count one event that was told."""
+    count_all((event,))
+
+
+def _counted(event: SlaEvent) -> tuple[str, str, str]:
+    """Observe what an event says of durations, and return the labels that it is counted by."""
     outcome = OUTCOMES[type(event)]
     queue = _labels.queue(event.queue)
     if isinstance(event, TargetMet):
@@ -212,10 +258,10 @@ def count(event: SlaEvent) -> None:
         if event.target == "first_response":
             channel, priority = _labels.channel(event.channel), _priority(event.priority)
             FIRST_RESPONSE_SECONDS.labels(queue, channel, priority).observe(event.elapsed_seconds)
-    TARGETS.labels(event.target, queue, outcome).inc()
-    if isinstance(event, TargetBreached):
+    elif isinstance(event, TargetBreached):
         lag = event.detected_at - event.breached_at
-        DETECTION_SECONDS.labels(event.target).observe(lag.total_seconds())
+        _DETECTION[event.target].observe(lag.total_seconds())
+    return event.target, queue, outcome
 
 
 def _priority(given: int | None) -> str:

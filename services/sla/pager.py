@@ -7,6 +7,7 @@ drops no repeats (a mailbox that ignores Message-IDs; Slack without `channels:hi
 
 Changes are announced (LISTEN) and fold at once; everything else waits for the earliest `due_at` of its receiver, which an index
 answers. Each receiver has a worker of its own and, after a failure that passes, a pause of its own: one that is away holds up no other.
+Where only one message failed (a mistake of ours, a mail that the server put off), that page waits and the receiver's others do not.
 """
 
 import asyncio
@@ -196,8 +197,9 @@ class _Sender:
             metrics.PAGE_OLDEST_SECONDS.labels(receiver).set(0)
 
     async def _take_over(self, policy: Pages, now: datetime) -> None:
-        gone = await page_store.take_over_policy(self._connection, policy.receivers, now)
+        gone = await page_store.take_over_policy(self._connection, policy, now)
         self._quiet_until.clear()
+        metrics.use_receivers(policy.receivers)
         self._policy = policy
         if gone:
             log.warning(
@@ -209,8 +211,6 @@ class _Sender:
     async def _show(self, policy: Pages, now: datetime) -> None:
         """Show how old the oldest news is that a receiver could not be told."""
         oldest = await page_store.undelivered(self._connection)
-        for receiver in self._shown - policy.receivers.keys():
-            metrics.PAGE_OLDEST_SECONDS.remove(receiver)
         self._shown = set(policy.receivers)
         for receiver in self._shown:
             since = oldest.get(receiver)
@@ -276,7 +276,7 @@ class _Sender:
             runbook=(route.runbook if route is not None else None) or "",
         )
         attempted = await attempt(message, receiver, self._means.outside)
-        return await self._written(page, act.saying, seen, rule, now, attempted)
+        return await self._written(page, act.saying, seen, rule, attempted)
 
     async def _written(
         self,
@@ -284,7 +284,6 @@ class _Sender:
         saying: Saying,
         seen: Seen,
         rule: paging.Rule,
-        seen_at: datetime,
         attempted: Attempted,
     ) -> bool:
         now = self._means.clock.now()
@@ -294,7 +293,7 @@ class _Sender:
                 return True
             if isinstance(attempted, Delivered):
                 ref = attempted.ref or page.ref
-                after = paging.delivered(page, saying, seen, rule, now, seen_at, ref)
+                after = paging.delivered(page, saying, seen, rule, now, ref)
             elif isinstance(attempted, Refused):
                 problem = f"{attempted.reason}; {attempted.cure}"
                 after = paging.refused(page, saying, seen, rule, now, problem)
@@ -309,7 +308,7 @@ class _Sender:
                 )
             await page_store.put_page(self._connection, after)
         self._told(before, saying, attempted, now, after)
-        return isinstance(attempted, Delivered)
+        return isinstance(attempted, Delivered) or is_alone(attempted)
 
     def _told(
         self, page: Page, saying: Saying, attempted: Attempted, now: datetime, after: Page
@@ -328,7 +327,7 @@ class _Sender:
             case Failed():
                 outcome = "unknown" if attempted.is_unknown else "failed"
                 metrics.PAGES.labels(receiver, outcome).inc()
-                if after.due_at is not None:
+                if after.due_at is not None and not is_alone(attempted):
                     self._quiet_until[receiver] = after.due_at
                 log.warning(
                     "page_put_off",
@@ -348,6 +347,11 @@ class _Sender:
                 )
 
 
+def is_alone(attempted: Attempted) -> bool:
+    """Whether it was the message that failed and not its receiver, which may be told of other groups meanwhile."""
+    return isinstance(attempted, Failed) and attempted.is_of_message
+
+
 async def attempt(message: page_text.Message, receiver: Any, outside: Outside) -> Attempted:
     """Send one message once. It ends within `TOTAL_SECONDS`, whatever the receiver does."""
     try:
@@ -358,4 +362,6 @@ async def attempt(message: page_text.Message, receiver: Any, outside: Outside) -
     except Exception as error:
         # A mistake of ours with one message must not keep the others from being told.
         log.exception("page_not_sent", kind=receiver.kind, error=type(error).__name__)
-        return Failed(f"a mistake of ours: {type(error).__name__}", is_unknown=True)
+        return Failed(
+            f"a mistake of ours: {type(error).__name__}", is_unknown=True, is_of_message=True
+        )

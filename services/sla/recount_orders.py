@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-import asyncpg
-
 from chassis import logs
 from chassis.clock import pause
+from chassis.ledger import ACQUIRE_SECONDS, DRIVER_ERRORS
 from chassis.lifecycle import Runtime
 from chassis.stage import Connection
 
@@ -62,9 +61,9 @@ async def watch(runtime: Runtime, take: Callable[[Orders], None]) -> None:
     known: Orders | None = None
     while not runtime.stopping.is_set():
         try:
-            async with runtime.pool.acquire() as connection:
+            async with runtime.pool.acquire(timeout=ACQUIRE_SECONDS) as connection:
                 found = await read(connection)
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError) as error:
+        except DRIVER_ERRORS as error:
             log.warning("recount_orders_not_read", error=type(error).__name__)
         else:
             if found != known:

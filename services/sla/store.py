@@ -8,13 +8,13 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from chassis.ledger import DocumentStore
 from chassis.stage import Connection
 from schemas.sla import BreachRetracted, SlaEvent, TargetBreached, TimeAttributed
 from services.sla import attribution_store, case_store, metrics, page_store, wait_store
-from services.sla.core.alerts import End, Fire
+from services.sla.core.alerts import Change, End, Fire, Return
 from services.sla.core.cases import CaseChange
 from services.sla.core.promised import WaitOpened, WaitStands
 from services.sla.core.state import Conversation, Facts, Target
@@ -48,6 +48,8 @@ ON CONFLICT (target_id) DO UPDATE SET
     seconds = excluded.seconds
 """
 
+_MICROSECOND: Final = timedelta(microseconds=1)
+
 _ADD_BREACHES: Final = """
 INSERT INTO breach (target_id, breached_at, detected_at)
 SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::timestamptz[])
@@ -61,14 +63,13 @@ WHERE b.target_id = given.target_id AND b.retracted_at IS NULL
 """
 
 
-@dataclass(frozen=True, slots=True)
-class TargetRow:
+class TargetRow(NamedTuple):
     """A target as it stands after a decision, and what its ticket is."""
 
     ticket_id: str
     conversation_id: str
     target: Target
-    facts: Facts = field(default_factory=Facts)
+    facts: Facts = Facts()
 
 
 Row = TargetRow | SlaEvent | CaseChange | TimeAttributed
@@ -85,62 +86,97 @@ class SlaStore(DocumentStore[Conversation]):
         """Write the targets as they stand last, and the breaches in the order they were told.
 
         Raises:
+            KeyError: a row is of a kind that there is no table for.
             asyncpg.IntegrityConstraintViolationError: a target would be open twice, or a breach
                 told twice; the transaction fails with it.
             RuntimeError: a breach would be taken back that does not stand.
         """
-        latest = {row.target.target_id: row for _, row in rows if isinstance(row, TargetRow)}
-        events = [row for _, row in rows if isinstance(row, SlaEvent)]
-        if latest:
-            await _put_targets(connection, latest.values())
-        for breaches, retractions in _waves(events):
+        given = _sorted(rows)
+        if given.targets:
+            await _put_targets(connection, given.targets.values())
+        for breaches, retractions in _waves(given.events):
             await _put_breaches(connection, breaches, retractions)
-        cases = [row for _, row in rows if isinstance(row, CaseChange)]
-        await case_store.save(connection, cases, events)
-        attributions = [row for _, row in rows if isinstance(row, TimeAttributed)]
-        await attribution_store.save(connection, attributions)
-        calls = [row for _, row in rows if isinstance(row, Fire | End)]
-        if calls:
-            await page_store.add_changes(connection, calls)
-        begun = [row for _, row in rows if isinstance(row, WaitOpened)]
-        stands = [row for _, row in rows if isinstance(row, WaitStands)]
-        await wait_store.save(connection, begun, stands)
-        for event in events:
-            metrics.count(event)
+        await case_store.save(connection, given.cases, given.events)
+        await attribution_store.save(connection, given.attributions)
+        if given.calls:
+            await page_store.add_changes(connection, given.calls)
+        await wait_store.save(connection, given.begun, given.stands)
+        metrics.count_all(given.events)
+
+
+@dataclass(slots=True)
+class _Given:
+    """The rows of a batch by what they are; of a target, only how it stands last."""
+
+    targets: dict[str, TargetRow] = field(default_factory=dict)
+    events: list[SlaEvent] = field(default_factory=list)
+    cases: list[CaseChange] = field(default_factory=list)
+    attributions: list[TimeAttributed] = field(default_factory=list)
+    calls: list[Change] = field(default_factory=list)
+    begun: list[WaitOpened] = field(default_factory=list)
+    stands: list[WaitStands] = field(default_factory=list)
+
+
+def _sorted(rows: Iterable[tuple[int, Any]]) -> _Given:
+    given = _Given()
+    lists: dict[type[Any], list[Any]] = {
+        **dict.fromkeys(metrics.OUTCOMES, given.events),
+        CaseChange: given.cases,
+        TimeAttributed: given.attributions,
+        Fire: given.calls,
+        End: given.calls,
+        Return: given.calls,
+        WaitOpened: given.begun,
+        WaitStands: given.stands,
+    }
+    for _, row in rows:
+        if isinstance(row, TargetRow):
+            given.targets[row.target.target_id] = row
+        else:
+            lists[type(row)].append(row)
+    return given
 
 
 async def _put_targets(connection: Connection, rows: Iterable[TargetRow]) -> None:
     # Settled ones first: a ticket's old clock must be gone before its next of that kind arrives.
-    ordered = sorted(rows, key=lambda row: row.target.is_open)
-    breaches = [row.target.breach for row in ordered]
-    await connection.execute(
-        _PUT_TARGETS,
-        [row.target.target_id for row in ordered],
-        [row.ticket_id for row in ordered],
-        [row.conversation_id for row in ordered],
-        [row.target.kind for row in ordered],
-        [row.target.status for row in ordered],
-        [row.target.policy for row in ordered],
-        [row.target.policy_version for row in ordered],
-        [row.target.watch.started_at for row in ordered],
-        [row.target.due_at for row in ordered],
-        [row.target.settled_at for row in ordered],
-        [None if breach is None else breach.breached_at for breach in breaches],
-        [None if breach is None else breach.detected_at for breach in breaches],
-        [row.target.is_warned for row in ordered],
-        [row.facts.queue for row in ordered],
-        [row.facts.channel for row in ordered],
-        [row.target.priority for row in ordered],
-        [row.facts.customer_tier for row in ordered],
-        [row.target.tier for row in ordered],
-        [row.target.calendar for row in ordered],
-        [_microseconds(row.target.elapsed) for row in ordered],
-        [row.target.allowed.total_seconds() for row in ordered],
+    settled: list[tuple[Any, ...]] = []
+    still_open: list[tuple[Any, ...]] = []
+    for row in rows:
+        (still_open if row.target.is_open else settled).append(_columns(row))
+    columns = [list(column) for column in zip(*settled, *still_open, strict=True)]
+    await connection.execute(_PUT_TARGETS, *columns)
+
+
+def _columns(row: TargetRow) -> tuple[Any, ...]:
+    """The values of a target's row, in the order of `_PUT_TARGETS`."""
+    target, facts, breach = row.target, row.facts, row.target.breach
+    return (
+        target.target_id,
+        row.ticket_id,
+        row.conversation_id,
+        target.kind,
+        target.status,
+        target.policy,
+        target.policy_version,
+        target.watch.started_at,
+        target.due_at,
+        target.settled_at,
+        None if breach is None else breach.breached_at,
+        None if breach is None else breach.detected_at,
+        target.is_warned,
+        facts.queue,
+        facts.channel,
+        target.priority,
+        facts.customer_tier,
+        target.tier,
+        target.calendar,
+        _microseconds(target.elapsed),
+        target.allowed.total_seconds(),
     )
 
 
 def _microseconds(length: timedelta | None) -> int | None:
-    return None if length is None else length // timedelta(microseconds=1)
+    return None if length is None else length // _MICROSECOND
 
 
 async def _put_breaches(

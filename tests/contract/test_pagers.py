@@ -7,11 +7,13 @@ from email import message_from_bytes
 from email.policy import default
 from typing import Any
 
+import httpx
 import pytest
 from aiosmtpd.smtp import SMTP
+from aiosmtplib import SMTPAuthenticationError
 from msgspec.structs import replace
 
-from services.sla.adapters import SENDERS, slack
+from services.sla.adapters import SENDERS, alertmanager, slack
 from services.sla.adapters.sending import Attempted, Delivered, Failed, Outside, Refused
 from services.sla.core import paging
 from services.sla.core.page_text import Message, Notice
@@ -223,6 +225,31 @@ async def test_an_end_of_a_message_that_nobody_confirmed_ends_whichever_it_was()
     assert fake.firing(NOON + timedelta(minutes=1)) == []
 
 
+async def test_alertmanagers_that_hang_do_not_keep_the_others_from_being_told(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Three of four accept and never answer; each has a limit of its own, all at once."""
+    monkeypatch.setattr(alertmanager, "SERVER_SECONDS", 0.2)
+    fake, hung = Alertmanager(token="am-token"), asyncio.Event()
+
+    class Hanging(httpx.AsyncBaseTransport):
+        async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+            await hung.wait()
+            raise AssertionError("nobody lets it go on")
+
+    mounts: dict[str, Any] = {f"http://hangs-{n}.invalid": Hanging() for n in range(3)}
+    mounts[desk.BASE] = httpx.ASGITransport(app=fake.server())
+    urls = (*(f"http://hangs-{n}.invalid" for n in range(3)), desk.BASE)
+    cluster = ALERTMANAGER.model_copy(update={"urls": urls})
+    async with httpx.AsyncClient(mounts=mounts) as client, asyncio.timeout(10):
+        told = await SENDERS["alertmanager"](said(), cluster, Outside(client))
+        assert told == Delivered()
+        assert fake.firing(NOON + timedelta(minutes=1))
+        none = ALERTMANAGER.model_copy(update={"urls": urls[:3]})
+        lost = await SENDERS["alertmanager"](said(), none, Outside(client))
+    assert lost == Failed("gave no answer in time", is_unknown=True)
+
+
 async def test_one_alertmanager_of_a_cluster_is_enough() -> None:
     fake = Alertmanager(token="am-token")
     both = ALERTMANAGER.model_copy(update={"urls": (f"{desk.BASE}/old", desk.BASE)})
@@ -272,6 +299,73 @@ async def test_a_message_that_cannot_be_changed_any_more_is_said_anew() -> None:
     again = await send(said(Saying.UPDATE, replace(TOLD, ref="1.2")), SLACK, fake.server())
     assert isinstance(again, Delivered)
     assert again.ref not in ("", "1.2")
+
+
+async def test_what_is_said_aloud_is_not_doubled_after_its_answer_was_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Only the answer to the second write of an update is lost: the message was changed, the reply posted."""
+    fake = Slack(channels={"C0123": []}, now=NOON.timestamp())
+    first = await send(said(severity="warning"), SLACK, fake.server())
+    assert isinstance(first, Delivered)
+    told = replace(TOLD, ref=first.ref)
+    plain = fake._post
+
+    async def lost(request: Any) -> Any:
+        answer = await plain(request)
+        fake.lose_answer()
+        return answer
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fake, "_post", lost)
+        assert isinstance(await send(said(Saying.UPDATE, told), SLACK, fake.server()), Failed)
+    assert len(fake.messages()) == 2
+    again = said(Saying.UPDATE, replace(told, is_begun=True, attempts=1), is_retry=True)
+    assert await send(again, SLACK, fake.server()) == Delivered(first.ref)
+    assert len(fake.messages()) == 2
+    later = replace(told, number=2, severity="error")
+    await send(said(Saying.UPDATE, later, is_retry=True), SLACK, fake.server())
+    assert len(fake.messages()) == 3  # Another message of the page's is no repeat.
+
+
+@pytest.mark.parametrize("chatter", [0, 150, 1_000])
+async def test_an_end_finds_a_message_that_nobody_confirmed_or_says_so_itself(chatter: int) -> None:
+    """Behind a hundred other messages it is found; behind a thousand the end is a message of its own."""
+    fake = Slack(channels={"C0123": []}, now=NOON.timestamp())
+    fake.lose_answer()
+    await send(said(), SLACK, fake.server())
+    fake.channels["C0123"] += [
+        {"type": "message", "ts": f"{NOON.timestamp() + n:.6f}", "text": "…"}
+        for n in range(chatter)
+    ]
+    over = said(
+        Saying.RESOLVE,
+        replace(PAGE, is_begun=True, attempts=1),
+        is_retry=True,
+        title="[RESOLVED] x",
+    )
+    assert isinstance(await send(over, SLACK, fake.server()), Delivered)
+    ends = [one for one in fake.messages() if one["text"].startswith("*[RESOLVED] x*")]
+    assert len(ends) == 1
+    assert (ends[0] is fake.messages()[0]) == (chatter < 1_000)
+
+
+async def test_an_end_that_may_not_look_says_so_itself() -> None:
+    """Without the scope channels:history."""
+    fake = Slack(channels={"C0123": []}, now=NOON.timestamp())
+    fake.lose_answer()
+    await send(said(), SLACK, fake.server())
+    over = said(Saying.RESOLVE, replace(PAGE, is_begun=True), is_retry=True, title="[RESOLVED] x")
+    fake.errors = ["missing_scope"]
+    assert isinstance(await send(over, SLACK, fake.server()), Delivered)
+    assert fake.messages()[-1]["text"].startswith("*[RESOLVED] x*")
+
+
+async def test_an_end_of_what_surely_never_arrived_says_nothing() -> None:
+    fake = Slack(channels={"C0123": []}, now=NOON.timestamp())
+    over = said(Saying.RESOLVE, replace(PAGE, is_begun=True), is_retry=True)
+    assert await send(over, SLACK, fake.server()) == Delivered()
+    assert fake.messages() == []
 
 
 # --------------------------------------------------------------------------------------------------- mail
@@ -330,12 +424,11 @@ async def test_a_pages_mails_are_one_thread_and_its_end_answers_to_the_first(
 ) -> None:
     kept, port = mailbox
     to = people(port, "ada@shop.example")
-    for message in (
-        said(),
-        said(Saying.UPDATE, TOLD),
-        said(Saying.RESOLVE, replace(TOLD, number=2)),
-    ):
-        assert isinstance(await send(message, to, None), Delivered)
+    begun = await send(said(), to, None)
+    assert isinstance(begun, Delivered)
+    told = replace(TOLD, ref=begun.ref)
+    for message in (said(Saying.UPDATE, told), said(Saying.RESOLVE, replace(told, number=2))):
+        assert await send(message, to, None) == begun
     first, second, last = kept.mails
     assert second["In-Reply-To"] == last["In-Reply-To"] == first["Message-ID"]
     assert len({one["Message-ID"] for one in kept.mails}) == 3
@@ -349,6 +442,40 @@ async def test_a_mail_that_is_sent_again_has_the_same_name(mailbox: tuple[Mailbo
     await send(said(), to, None)
     await send(said(is_retry=True), to, None)
     assert len({one["Message-ID"] for one in kept.mails}) == 1
+
+
+async def test_the_end_of_a_mail_that_nobody_confirmed_is_another_mail_of_its_thread(
+    mailbox: tuple[Mailbox, int],
+) -> None:
+    kept, port = mailbox
+    to, lost = people(port, "ada@shop.example"), replace(PAGE, is_begun=True, attempts=1)
+    await send(said(), to, None)
+    await send(said(Saying.RESOLVE, lost, is_retry=True, title="[RESOLVED] x"), to, None)
+    await send(said(page=lost, is_retry=True, title="[CRITICAL] 3 targets broken"), to, None)
+    assert len({one["Message-ID"] for one in kept.mails}) == 3
+    assert len({one["References"] for one in kept.mails}) == 1
+    assert kept.mails[1]["In-Reply-To"] in kept.mails[0]["References"]
+
+
+async def test_a_login_that_cannot_be_checked_for_now_is_tried_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for code, kind in ((454, Failed), (535, Refused)):
+
+        async def refuse(*_: Any, code: int = code, **__: Any) -> None:
+            raise SMTPAuthenticationError(code, "no")
+
+        monkeypatch.setattr("aiosmtplib.send", refuse)
+        assert isinstance(await send(said(), people(25, "ada@shop.example"), None), kind)
+
+
+async def test_a_mail_that_is_put_off_holds_up_no_other(mailbox: tuple[Mailbox, int]) -> None:
+    kept, port = mailbox
+    for answer, is_alone in (("451 4.3.0 not now", True), ("421 4.3.2 shutting down", False)):
+        kept.answers = [answer]
+        failed = await send(said(), people(port, "ada@shop.example"), None)
+        assert isinstance(failed, Failed)
+        assert failed.is_of_message is is_alone
 
 
 @pytest.mark.parametrize(
@@ -367,7 +494,8 @@ async def test_an_address_that_is_gone_keeps_nobody_else_from_being_told(
 ) -> None:
     kept, port = mailbox
     told = await send(said(), people(port, "gone@shop.example", "ada@shop.example"), None)
-    assert told == Delivered(remark="1 of 2 addresses refused")
+    assert isinstance(told, Delivered)
+    assert told.remark == "1 of 2 addresses refused"
     assert len(kept.mails) == 1
     assert isinstance(await send(said(), people(port, "gone@shop.example"), None), Refused)
 

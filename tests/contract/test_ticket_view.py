@@ -318,19 +318,47 @@ async def test_a_ticket_shows_what_is_promised_until_it_is_kept(view: View) -> N
         told(tickets.TicketPromised, version=6, what="update", by=at(-900), not_before=None)
     )
     assert await promises(view) == [("update", at(-900).isoformat(), None), shown], "the later one"
-    await view.told(told(tickets.TicketCalled, version=7, outcome="reached"))
+    reached = {"outcome": "reached", "occurred_at": at(-3600)}
+    await view.told(told(tickets.TicketCalled, version=7, **reached))
     await view.told(told(tickets.TicketAnswered, version=8))
     assert await promises(view) == []
 
 
-@pytest.mark.parametrize("end", ["solved", "spam", "closed"])
+async def test_a_call_before_the_time_that_was_chosen_ends_no_promise(view: View) -> None:
+    """The customer was reached an hour early, and still expects the call: its clock runs on as well."""
+    await view.stands(("assigned", "ada"))
+    callback = {"what": "callback", "by": at(-7200), "not_before": at(-3600)}
+    await view.told(told(tickets.TicketPromised, version=3, **callback))
+    early = {"outcome": "reached", "occurred_at": at(-3599)}
+    await view.told(told(tickets.TicketCalled, version=4, **early))
+    assert await promises(view) == [("callback", at(-7200).isoformat(), at(-3600).isoformat())]
+    await view.told(told(tickets.TicketCalled, version=5, **(early | {"occurred_at": at(-3600)})))
+    assert await promises(view) == []
+
+
+async def test_spam_hides_what_is_promised_and_a_restored_ticket_owes_it_again(view: View) -> None:
+    await view.stands(("assigned", "ada"))
+    await view.told(
+        told(tickets.TicketPromised, version=3, what="update", by=at(-600), not_before=None)
+    )
+    spam = told(tickets.TicketStatusChanged, version=4, before="assigned", status="spam")
+    await view.told(spam)
+    assert await promises(view) == []
+    back = told(tickets.TicketStatusChanged, version=5, before="spam", status="queued")
+    await view.told(back)
+    assert await promises(view) == [("update", at(-600).isoformat(), None)]
+    await view.told(told(tickets.TicketStatusChanged, version=6, status="spam", before="queued"))
+    await view.told(told(tickets.TicketClosed, version=7))
+    assert await view.pool.fetchval("SELECT count(*) FROM state") == 0
+
+
+@pytest.mark.parametrize("end", ["solved", "closed"])
 async def test_an_end_of_the_case_ends_its_promises(view: View, end: str) -> None:
     await view.stands(("assigned", "ada"))
     await view.told(told(tickets.TicketPromised, version=3))
     ends = {
         "solved": told(tickets.TicketSolved, version=4),
         "closed": told(tickets.TicketClosed, version=4),
-        "spam": told(tickets.TicketStatusChanged, version=4, status="spam"),
     }
     await view.told(ends[end])
     assert await promises(view) == []

@@ -20,6 +20,7 @@ from chassis.ledger import (
     OutboxRow,
     Overlay,
     Position,
+    TimerMark,
     TimerMissing,
     TimerRow,
     Write,
@@ -187,7 +188,7 @@ async def test_a_fired_timer_is_gone_with_its_batch_and_one_set_anew_stays(
         ]
     )
     assert await ledger.load_timers(0, None, at("11:00")) == [later]
-    assert await ledger.load_timers(0, at("10:00"), at("11:00")) == []
+    assert await ledger.load_timers(0, TimerMark(at("10:00"), "k1", "due"), at("11:00")) == []
     cleared = overlay(second.position, 3, timers={("k1", "due"): None})
     await ledger.commit([Write(0, lease.epoch, cleared)])
     assert await ledger.load_timers(0, None, at("11:00")) == []

@@ -153,13 +153,17 @@ class Live(Struct, frozen=True):
 
 
 class Promise(Struct, frozen=True):
-    """A promise that is open on `ticket_id`; it was given on `source`, the same ticket or one that was merged into it."""
+    """A promise that is open on `ticket_id`; it was given on `source`, the same ticket or one that was merged into it.
+
+    `is_asleep`: the ticket lies with the spam, and the promise is shown again once it is restored.
+    """
 
     ticket_id: str
     source: str
     what: str
     by: datetime
     not_before: datetime | None = None
+    is_asleep: bool = False
 
 
 class Offers(Struct, frozen=True):
@@ -236,8 +240,14 @@ def _promises_after(
             return without(UPDATE)
         case tickets.TicketAnswered(next_update_by=by) if by is not None:
             return (*without(UPDATE), Promise(ticket_id, ticket_id, UPDATE, by))
-        case tickets.TicketCalled(outcome="reached"):
-            return without(CALLBACK)
+        case tickets.TicketCalled(outcome="reached", occurred_at=at):
+            # A call before the time that the customer chose keeps nothing: they expect another one.
+            return tuple(
+                one
+                for one in promises
+                if (one.ticket_id, one.what) != (ticket_id, CALLBACK)
+                or (one.not_before is not None and at < one.not_before)
+            )
         case tickets.TicketAbsorbed(dues=dues) if dues is not None:
             lent = (
                 Promise(ticket_id, event.from_ticket_id, PROMISED_AS[kind], by)
@@ -248,12 +258,18 @@ def _promises_after(
         case tickets.TicketSplitOff():
             gone = (ticket_id, event.from_ticket_id)
             return tuple(one for one in promises if (one.ticket_id, one.source) != gone)
-        case (
-            tickets.TicketSolved()
-            | tickets.TicketClosed()
-            | tickets.TicketStatusChanged(status="spam")
-        ):
+        case tickets.TicketSolved() | tickets.TicketClosed():
             return tuple(one for one in promises if one.ticket_id != ticket_id)
+        case tickets.TicketStatusChanged(status="spam"):
+            return tuple(
+                structs.replace(one, is_asleep=True) if one.ticket_id == ticket_id else one
+                for one in promises
+            )
+        case tickets.TicketStatusChanged(before="spam"):
+            return tuple(
+                structs.replace(one, is_asleep=False) if one.ticket_id == ticket_id else one
+                for one in promises
+            )
         case _:
             return promises
 
@@ -263,7 +279,11 @@ def _promised(promises: Iterable[Promise], ticket_id: str) -> Promised:
     first: dict[str, Promise] = {}
     for one in promises:
         known = first.get(one.what)
-        if one.ticket_id == ticket_id and (known is None or one.by < known.by):
+        if (
+            one.ticket_id == ticket_id
+            and not one.is_asleep
+            and (known is None or one.by < known.by)
+        ):
             first[one.what] = one
     update, callback = first.get(UPDATE), first.get(CALLBACK)
     return Promised(

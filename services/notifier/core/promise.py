@@ -4,12 +4,13 @@ Owns the way from the promise that was published for a ticket to what a template
 in the zone that notices are written in. Only what still holds when the mail is written is said.
 """
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 from zoneinfo import ZoneInfo
 
 from babel import Locale
-from babel.dates import format_date, format_time, get_timezone_gmt
+from babel.dates import format_date, format_time, get_timezone_gmt, get_timezone_name
 
 from schemas.sla import WaitPromised
 from services.notifier.core.render import Moment, SlotFacts, Wait
@@ -54,20 +55,24 @@ def said(promise: Promise | None, now: datetime, locale: Locale, zone: ZoneInfo)
     if promise is None:
         return TimesSaid()
     wait = None
+    named: list[datetime] = []
     if promise.by is not None and promise.by - now >= (promise.by - promise.at) / 2:
         wait = _wait(promise.by, promise.minutes, now, locale, zone)
+        if promise.minutes is None:
+            named.append(promise.by)
     opens = None
     if promise.opens_at is not None and promise.opens_at > now:
         opens = _moment(promise.opens_at, now, locale, zone)
+        named.append(promise.opens_at)
+    ahead = [one for one in promise.slots if one.starts_at > now]
     slots = tuple(
         SlotFacts(
             _moment(one.starts_at, now, locale, zone), _moment(one.ends_at, now, locale, zone)
         )
-        for one in promise.slots
-        if one.starts_at > now
+        for one in ahead
     )
-    is_clock = opens is not None or bool(slots) or (wait is not None and wait.until is not None)
-    return TimesSaid(wait, opens, slots, _zone_name(now, locale, zone) if is_clock else "")
+    named += [at for one in ahead for at in (one.starts_at, one.ends_at)]
+    return TimesSaid(wait, opens, slots, _zone_name(named, locale, zone) if named else "")
 
 
 def _wait(by: datetime, minutes: int | None, now: datetime, locale: Locale, zone: ZoneInfo) -> Wait:
@@ -102,6 +107,13 @@ def _moment(
     )
 
 
-def _zone_name(now: datetime, locale: Locale, zone: ZoneInfo) -> str:
-    local = now.astimezone(zone)
-    return "UTC" if not local.utcoffset() else clean_line(get_timezone_gmt(local, locale=locale))
+def _zone_name(moments: Sequence[datetime], locale: Locale, zone: ZoneInfo) -> str:
+    """Return the offset of the moments that are said, not today's: clocks may change in between.
+
+    Where they change between two of the moments no offset is true of both, and the zone's own name is said.
+    """
+    local = [one.astimezone(zone) for one in moments]
+    if len({one.utcoffset() for one in local}) > 1:
+        return clean_line(get_timezone_name(zone, locale=locale))
+    first = local[0]
+    return "UTC" if not first.utcoffset() else clean_line(get_timezone_gmt(first, locale=locale))

@@ -7,10 +7,12 @@ status 200 for what it took and 400 for what it did not.
 
 One alert a page, not one a ticket: however many break, the server gets one. `endsAt` lies a few repetitions ahead, as
 Prometheus itself does it, so that our own death ends an alert only after `LIFE`. Where the severity changes, and with it the
-identity, the alert as it was is ended in the same request. In a cluster each server is told, and one that took it is enough: the
-others hear of it with the next repetition, a minute later.
+identity, the alert as it was is ended in the same request. In a cluster each server is told, all at once and each with a limit of
+its own, and one that took it is enough: the others hear of it with the next repetition, a minute later. An end is not repeated: a
+server that missed it lets the alert stand until its `endsAt`.
 """
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
@@ -29,10 +31,10 @@ from services.sla.adapters.sending import (
 )
 from services.sla.core.page_text import Message
 from services.sla.core.pages import AlertmanagerReceiver, Severity
-from services.sla.core.paging import KEEPALIVE, Saying
+from services.sla.core.paging import LIFE, Saying
 
-LIFE: Final = 10 * KEEPALIVE
-"""How long an alert stands without a word from us: a restart or a takeover is shorter."""
+SERVER_SECONDS: Final = 12.0
+"""For all that one server takes: one that hangs must not use up the time of the message."""
 
 
 async def send(message: Message, receiver: AlertmanagerReceiver, outside: Outside) -> Attempted:
@@ -42,12 +44,22 @@ async def send(message: Message, receiver: AlertmanagerReceiver, outside: Outsid
     except SecretMissing as error:
         return Failed(str(error))
     body = alerts(message)
-    attempts = [await _tell(outside, url, body, token) for url in receiver.urls]
+    attempts = await asyncio.gather(
+        *(_tell_in_time(outside, url, body, token) for url in receiver.urls)
+    )
     for wanted in (Delivered, Failed, Refused):
         for one in attempts:
             if isinstance(one, wanted):
                 return one
     raise AssertionError("a receiver has at least one address")
+
+
+async def _tell_in_time(outside: Outside, url: str, body: list[Any], token: str) -> Attempted:
+    try:
+        async with asyncio.timeout(SERVER_SECONDS):
+            return await _tell(outside, url, body, token)
+    except TimeoutError:
+        return Failed("gave no answer in time", is_unknown=True)
 
 
 async def _tell(outside: Outside, url: str, body: list[Any], token: str) -> Attempted:

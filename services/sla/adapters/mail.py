@@ -1,9 +1,11 @@
 """Mail to people on call: RFC 5321 (the exchange), RFC 5322 section 3.6.4 (what makes a thread).
 
-One thread an episode: the first message has a Message-ID of the page's own, everything after it answers to that one, the end
-too. A mail that is sent again after a lost answer has the same Message-ID, by which mailboxes tell that it is the same.
+One thread an episode: all its mails refer to one name of the episode's own, and everything after the first answers to that
+one, the end too. A Message-ID is made of what the mail is and says, so a mail that is sent again after a lost answer has the
+same, by which mailboxes tell that it is the same, and no other mail has it.
 """
 
+import hashlib
 import ssl
 from datetime import timedelta
 from email.message import EmailMessage
@@ -14,7 +16,9 @@ import aiosmtplib
 from aiosmtplib import (
     SMTPAuthenticationError,
     SMTPConnectError,
+    SMTPConnectResponseError,
     SMTPException,
+    SMTPHeloError,
     SMTPRecipientsRefused,
     SMTPResponseException,
     SMTPServerDisconnected,
@@ -45,9 +49,11 @@ async def send(message: Message, receiver: EmailReceiver, outside: Outside) -> A
         password = None if receiver.password is None else secret(receiver.password)
     except SecretMissing as error:
         return Failed(str(error))
+    built = mail(message, receiver)
+    ref = message.page.ref or str(built["Message-ID"])
     try:
         refused, _ = await aiosmtplib.send(
-            mail(message, receiver),
+            built,
             sender=receiver.sender,
             recipients=list(receiver.to),
             hostname=receiver.host,
@@ -64,7 +70,11 @@ async def send(message: Message, receiver: EmailReceiver, outside: Outside) -> A
             min(codes), "every address"
         )  # One that may be tried again is enough to try.
     except SMTPAuthenticationError as error:
+        if 400 <= error.code < 500:  # 454, "temporary authentication failure", and its like.
+            return Failed(f"cannot check our login for now ({error.code})", retry_after=BUSY)
         return Refused(f"refused our login ({error.code})", "give `user` and `password` anew")
+    except (SMTPConnectResponseError, SMTPHeloError) as error:
+        return Failed(f"takes no mail now ({error.code})", retry_after=BUSY)
     except SMTPResponseException as error:
         return _refusal(error.code, "the mail")
     except SMTPConnectError as error:
@@ -79,13 +89,16 @@ async def send(message: Message, receiver: EmailReceiver, outside: Outside) -> A
         return Failed(f"broke the connection ({type(error).__name__})", is_unknown=True)
     if refused:
         # The others have it. Sending all of it again would double theirs.
-        return Delivered(remark=f"{len(refused)} of {len(receiver.to)} addresses refused")
-    return Delivered()
+        return Delivered(ref, remark=f"{len(refused)} of {len(receiver.to)} addresses refused")
+    return Delivered(ref)
 
 
 def _refusal(code: int, what: str) -> Attempted:
+    """What a server's no to one mail comes to. A 4xx is for this mail: the next may go through, except after 421."""
+    if code == 421:
+        return Failed(f"refused {what} for now ({code})", retry_after=BUSY)
     if 400 <= code < 500:
-        return Failed(f"refused {what} for now ({code})", retry_after=BUSY if code == 421 else None)
+        return Failed(f"refused {what} for now ({code})", is_of_message=True)
     return Refused(
         f"refused {what} ({code})", "check `to` and `sender`, and what the server lets them do"
     )
@@ -96,21 +109,23 @@ def mail(message: Message, receiver: EmailReceiver) -> EmailMessage:
     page, notice = message.page, message.notice
     domain = receiver.sender.rpartition("@")[2]
     thread = f"page.{page.group_key}.{page.episode}"
-    first = f"<{thread}.0@{domain}>"
-    built = EmailMessage()
-    built["From"] = receiver.sender
-    built["To"] = ", ".join(receiver.to)
-    built["Subject"] = notice.title if not page.number else f"Re: {notice.title}"
-    built["Date"] = format_datetime(message.now)
-    built["Message-ID"] = f"<{thread}.{page.number}@{domain}>"
-    if page.number:
-        built["In-Reply-To"] = first
-        built["References"] = first
-    built["Auto-Submitted"] = "auto-generated"
+    root = f"<{thread}@{domain}>"
     lines = [notice.title, "", *notice.lines]
     if notice.link:
         lines += ["", f"Look: {notice.link}"]
     if notice.runbook:
         lines += ["", f"Runbook: {notice.runbook}"]
-    built.set_content("\n".join(lines) + "\n")
+    text = "\n".join(lines) + "\n"
+    digest = hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:16]
+    built = EmailMessage()
+    built["From"] = receiver.sender
+    built["To"] = ", ".join(receiver.to)
+    built["Subject"] = notice.title if not page.number else f"Re: {notice.title}"
+    built["Date"] = format_datetime(message.now)
+    built["Message-ID"] = f"<{thread}.{page.number}.{message.saying}.{digest}@{domain}>"
+    if page.number or page.is_begun:
+        built["In-Reply-To"] = page.ref or root
+    built["References"] = f"{root} {page.ref}".rstrip()
+    built["Auto-Submitted"] = "auto-generated"
+    built.set_content(text)
     return built

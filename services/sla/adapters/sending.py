@@ -32,11 +32,15 @@ class Delivered:
 
 @dataclass(frozen=True, slots=True)
 class Failed:
-    """It did not arrive, or nobody knows (`is_unknown`); it may be tried again, after `retry_after` if that is said."""
+    """It did not arrive, or nobody knows (`is_unknown`); it may be tried again, after `retry_after` if that is said.
+
+    `is_of_message`: the trouble is this message's; the receiver may take others.
+    """
 
     reason: str
     is_unknown: bool = False
     retry_after: timedelta | None = None
+    is_of_message: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,9 @@ async def request(
     body: Any = None,
     token: str = "",
     query: Mapping[str, str] | None = None,
+    bytes_max: int = ANSWER_BYTES_MAX,
 ) -> Answer | Failed:
-    """Ask a server once; `body` goes as JSON, `token` as a bearer's."""
+    """Ask a server once; `body` goes as JSON, `token` as a bearer's. An answer is read up to `bytes_max`."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     content: bytes | None = None
     if body is not None:
@@ -128,9 +133,9 @@ async def request(
             found = bytearray()
             async for piece in response.aiter_bytes():
                 found += piece
-                if len(found) >= ANSWER_BYTES_MAX:
+                if len(found) >= bytes_max:
                     break
-            return Answer(response.status_code, response.headers, bytes(found[:ANSWER_BYTES_MAX]))
+            return Answer(response.status_code, response.headers, bytes(found[:bytes_max]))
     except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
         return Failed(f"cannot be reached ({type(error).__name__})")
     except (httpx.HTTPError, httpx.InvalidURL) as error:

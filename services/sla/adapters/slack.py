@@ -6,8 +6,9 @@ many requests, which are 429 with Retry-After; text should stay below 4,000 char
 an update notifies nobody.
 
 What got worse, and a reminder, is therefore said as an answer to the page's message that the channel sees too. A message that
-may be there already is looked for first, by the metadata that ours carry (scope `channels:history`; without it a page may be
-doubled after an answer was lost).
+may be there already is looked for first, by the metadata that ours carry (scope `channels:history`; without it, or where the
+channel has had hundreds of messages since, a page may be doubled after an answer was lost). An end that may not look says so
+in a message of its own: a message that stays CRITICAL would be a lie.
 """
 
 from typing import Any, Final
@@ -32,7 +33,10 @@ from services.sla.core.paging import Saying, is_worse
 TEXT_MAX: Final = 3_900
 EVENT_TYPE: Final = "signalbox_page"
 LOOK_BACK: Final = "100"
-"""Messages of the channel in which a message that may be there is looked for."""
+LOOK_BACK_PAGES: Final = 5
+"""Messages of the channel, and how often so many, in which a message that may be there is looked for."""
+ANSWER_BYTES_MAX: Final = 2 * 1024 * 1024
+"""A hundred long messages are above what other answers may have."""
 
 PASSING: Final = frozenset(
     {
@@ -76,20 +80,20 @@ async def send(message: Message, receiver: SlackReceiver, outside: Outside) -> A
         return Failed(str(error))
     ref = message.page.ref
     if not ref and message.is_retry:
-        found = await slack.find(message)
-        if not isinstance(found, str):
+        found = await slack.find(message, _payload(message))
+        if isinstance(found, Failed):
             return found
-        ref = found
-    if not ref:
-        if message.saying is Saying.RESOLVE:
+        if found == "" and message.saying is Saying.RESOLVE:
             return Delivered()  # It never was there.
+        ref = found or ""
+    if not ref:
         return await slack.post(message)
     changed = await slack.update(message, ref)
     if isinstance(changed, Refused) and changed.reason in GONE:
         return await slack.post(message)
     is_aloud = message.saying is Saying.REPEAT or is_worse(message.severity, message.page.severity)
     if isinstance(changed, Delivered) and is_aloud and message.page.ref:
-        said = await slack.post(message, thread=ref)
+        said = await slack.answer(message, ref)
         return changed if isinstance(said, Delivered) else said
     return changed
 
@@ -113,11 +117,21 @@ class _Slack:
             "metadata": {"event_type": EVENT_TYPE, "event_payload": _payload(message)},
         }
         if thread:
+            body["metadata"]["event_payload"] = _answers_payload(message)
             body |= {"thread_ts": thread, "reply_broadcast": True}
         answer = await self._ask("POST", "chat.postMessage", body=body)
         if not isinstance(answer, dict):
             return answer
         return Delivered(str(answer.get("ts", "")))
+
+    async def answer(self, message: Message, thread: str) -> Attempted:
+        """Say it as an answer to `thread`, unless that is there already."""
+        found: str | Failed | None = ""
+        if message.is_retry:
+            found = await self.find(message, _answers_payload(message))
+        if isinstance(found, Failed):
+            return found
+        return Delivered(found) if found else await self.post(message, thread)
 
     async def update(self, message: Message, ref: str) -> Attempted:
         """Change the page's message."""
@@ -125,8 +139,8 @@ class _Slack:
         answer = await self._ask("POST", "chat.update", body=body)
         return Delivered(ref) if isinstance(answer, dict) else answer
 
-    async def find(self, message: Message) -> str | Attempted:
-        """Return the name of the message that is there already; empty where none is, or where we may not look."""
+    async def find(self, message: Message, payload: dict[str, Any]) -> str | Failed | None:
+        """Return the name of the message that is there already: empty where none is, None where that cannot be told."""
         oldest = message.page.changed_at or message.since
         query = {
             "channel": self._channel,
@@ -134,23 +148,35 @@ class _Slack:
             "limit": LOOK_BACK,
             "oldest": f"{oldest.timestamp() - 60:.6f}",
         }
-        answer = await self._ask("GET", "conversations.history", query=query)
-        if isinstance(answer, Refused):
-            return ""
-        if not isinstance(answer, dict):
-            return answer
-        wanted = {"event_type": EVENT_TYPE, "event_payload": _payload(message)}
-        messages = answer.get("messages")
-        for one in messages if isinstance(messages, list) else ():
-            if isinstance(one, dict) and one.get("metadata") == wanted:
-                return str(one.get("ts", ""))
-        return ""
+        wanted = {"event_type": EVENT_TYPE, "event_payload": payload}
+        for _ in range(LOOK_BACK_PAGES):
+            answer = await self._ask("GET", "conversations.history", query=query)
+            if isinstance(answer, Refused):
+                return None
+            if isinstance(answer, Failed):
+                return answer
+            messages = answer.get("messages")
+            for one in messages if isinstance(messages, list) else ():
+                if isinstance(one, dict) and one.get("metadata") == wanted:
+                    return str(one.get("ts", ""))
+            more = answer.get("response_metadata")
+            cursor = more.get("next_cursor") if isinstance(more, dict) else None
+            if not cursor:
+                return ""
+            query["cursor"] = str(cursor)
+        return None
 
     async def _ask(
         self, method: str, name: str, *, body: Any = None, query: dict[str, str] | None = None
     ) -> dict[str, Any] | Failed | Refused:
         answer = await request(
-            self._client, method, f"{self._url}/{name}", body=body, token=self._token, query=query
+            self._client,
+            method,
+            f"{self._url}/{name}",
+            body=body,
+            token=self._token,
+            query=query,
+            bytes_max=ANSWER_BYTES_MAX,
         )
         if isinstance(answer, Failed):
             return answer
@@ -173,6 +199,11 @@ class _Slack:
 
 def _payload(message: Message) -> dict[str, Any]:
     return {"page": message.key, "episode": message.page.episode}
+
+
+def _answers_payload(message: Message) -> dict[str, Any]:
+    """What an answer carries: beside the page, which of its messages it repeats aloud."""
+    return {**_payload(message), "number": message.page.number}
 
 
 def text(message: Message) -> str:

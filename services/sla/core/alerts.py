@@ -1,8 +1,8 @@
 """What of a decision is somebody's alarm, and what ends one.
 
 Owns the way from facts to alerts. An alert is a clock's (its key is the target's id: a risk that becomes a breach is the same
-alert, only worse) or a ticket's (`ticket/event`). Ends are told of whatever may have fired; the store drops those of alerts
-that never did.
+alert, only worse) or a ticket's (`ticket/event`). Ends are told of whatever may have fired, and returns of whatever may have
+ended; the store drops those of alerts that never did.
 """
 
 from collections.abc import Iterable, Iterator
@@ -27,7 +27,9 @@ from schemas.sla import (
     TargetCancelled,
     TargetMet,
     TargetPaused,
+    TargetResumed,
     TargetRetargeted,
+    TargetStarted,
 )
 from schemas.tickets import (
     TicketClosed,
@@ -36,9 +38,10 @@ from schemas.tickets import (
     TicketPaged,
     TicketSolved,
     TicketStatusChanged,
+    TicketUnmerged,
 )
 from services.sla.core.pages import Event, Pages, Severity, group_key
-from services.sla.core.state import Conversation, Ticket
+from services.sla.core.state import Conversation, Running, Ticket
 
 CLOCKS: Final = "sla"
 """The family of the alerts of clocks: breaches and risks of one group are told in one message."""
@@ -46,7 +49,14 @@ CLOCKS: Final = "sla"
 WAITING: Final[tuple[Event, ...]] = ("exhausted", "overloaded", "unmatchable")
 """The alerts of a ticket that waits; they end when somebody has it."""
 
-OF_TICKETS: Final[tuple[Event, ...]] = ("paged", "owner_forced", *WAITING)
+LASTING: Final[tuple[Event, ...]] = ("paged", "owner_forced")
+"""The alerts of a ticket that come back with it, when it turns out not to be spam or its merge is undone."""
+
+OF_TICKETS: Final[tuple[Event, ...]] = (*LASTING, *WAITING)
+
+SPAM: Final = "spam"
+MERGED: Final = "merged into another case"
+"""The notes of the two ends that can be undone."""
 
 UNDERSTOOD: Final = frozenset(
     kind.TYPE
@@ -56,6 +66,7 @@ UNDERSTOOD: Final = frozenset(
         TicketSolved,
         TicketClosed,
         TicketMerged,
+        TicketUnmerged,
         TicketStatusChanged,
         AssignmentExhausted,
         QueueOverloaded,
@@ -65,6 +76,9 @@ UNDERSTOOD: Final = frozenset(
     )
 )
 """The event types that fire or end an alert of a ticket."""
+
+_QUIET: Final = frozenset({TargetStarted})
+"""What is told of a clock, and neither fires nor ends an alert."""
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +126,15 @@ class End(msgspec.Struct, frozen=True, kw_only=True, tag="end"):
     only: Event | None = None
 
 
-Change = Fire | End
+class Return(msgspec.Struct, frozen=True, kw_only=True, tag="return"):
+    """An alert is there again, if it ended with the note `ended_by`: what ended it was undone."""
+
+    alert_key: str
+    at: datetime
+    ended_by: str
+
+
+Change = Fire | End | Return
 
 
 def family_of(event: Event) -> str:
@@ -134,30 +156,31 @@ def changes(
 
     found: list[Change] = []
     for one in told:
-        found += _of_clock(pages, one, ticket(one.ticket_id), now)
-    if event is not None:
+        if type(one) not in _QUIET:
+            found += _of_clock(pages, one, ticket(one.ticket_id), now)
+    if event is not None and event.TYPE in UNDERSTOOD:
         ticket_id = str(getattr(event, "ticket_id", ""))
         found += _of_ticket(pages, event, ticket_id, ticket(ticket_id), now)
     return tuple(found)
 
 
 def settled(all_changes: Iterable[Change]) -> tuple[Change, ...]:
-    """What is left of many changes in order: one an alert, the last word on it.
+    """Many changes in order without those that change nothing, whatever the alert was: ends of what has just ended.
 
-    The first of several ends is the reason. An end for one event alone leaves what fired since about another.
+    What a batch says again of an alert that has ended is common (solved, then closed) and would be a row each.
     """
-    last: dict[str, Change] = {}
+    kept: list[Change] = []
+    ended: set[str] = set()
     for change in all_changes:
-        before = last.get(change.alert_key)
-        match before, change:
-            case End(only=None), End():
-                continue
-            case Fire(), End(only=only) if only is not None and only != before.alert.event:
-                continue
-            case Fire(), Fire() if is_milder(change.alert.event, before.alert.event):
-                continue
-        last[change.alert_key] = change
-    return tuple(last.values())
+        key = change.alert_key
+        if not isinstance(change, End):
+            ended.discard(key)
+        elif key in ended:
+            continue
+        elif change.only is None:
+            ended.add(key)
+        kept.append(change)
+    return tuple(kept)
 
 
 def is_milder(event: Event, before: Event) -> bool:
@@ -188,8 +211,29 @@ def _of_clock(
         case TargetPaused():
             cause = event.cause.replace("_", " ")
             yield End(alert_key=key, at=now, note=f"the clock stands: {cause}", only="at_risk")
+        case TargetResumed():
+            yield from _again(pages, event, ticket, now)
         case TargetRetargeted():
-            yield End(alert_key=key, at=now, note="held to another deadline", only="at_risk")
+            stands = tuple(_again(pages, event, ticket, now))
+            yield from stands
+            if not stands:
+                yield End(alert_key=key, at=now, note="held to another deadline", only="at_risk")
+
+
+def _again(pages: Pages, event: SlaEvent, ticket: Ticket | None, now: datetime) -> Iterator[Change]:
+    """What a clock that goes on is called for: the breach that stands, or the warning that was told of it.
+
+    Its alert may have ended with what held the clock (a pause, spam, a merge); one that did not is told nothing new.
+    """
+    targets = () if ticket is None else ticket.targets
+    target = next((one for one in targets if one.target_id == event.target_id), None)
+    if target is None or not target.is_open:
+        return
+    if target.breach is not None:
+        since = target.breach.breached_at
+        yield from _clock_fires(pages, event, "breached", since, ticket, now)
+    elif target.is_warned and isinstance(target.phase, Running):
+        yield from _clock_fires(pages, event, "at_risk", now, ticket, now)
 
 
 def _retracted(event: BreachRetracted) -> str:
@@ -205,7 +249,7 @@ def _clock_fires(
     since: datetime,
     ticket: Ticket | None,
     now: datetime,
-) -> Iterator[Fire]:
+) -> Iterator[Change]:
     labels = {
         **_about(ticket),
         "event": what,
@@ -218,7 +262,12 @@ def _clock_fires(
     labels |= {name: value for name, value in told.items() if value}
     if event.priority is not None:
         labels["priority"] = str(event.priority)
-    yield from _fire(pages, event.target_id, what, labels, ticket, since, now)
+    fired = tuple(_fire(pages, event.target_id, what, labels, ticket, since, now))
+    yield from fired
+    if what == "breached" and not fired:
+        # Who was told of the risk must not be left with it.
+        note = "broken by now; no route tells of that"
+        yield End(alert_key=event.target_id, at=now, note=note, only="at_risk")
 
 
 # ----------------------------------------------------------------------------------------- tickets
@@ -245,6 +294,18 @@ def _of_ticket(
             what = "overloaded"
         case TicketQueued(is_matchable=False):
             what = "unmatchable"
+        case _:
+            yield from _undone(event, ticket_id, now)
+    if what is not None:
+        labels["event"] = what
+        labels["queue"] = str(getattr(event, "queue", "")) or labels["queue"]
+        since = getattr(event, "at", None) or now
+        yield from _fire(pages, f"{ticket_id}/{what}", what, labels, ticket, min(since, now), now)
+
+
+def _undone(event: Payload, ticket_id: str, now: datetime) -> Iterator[Change]:
+    """What an event ends of a ticket's alerts, or has come back."""
+    match event:
         case TicketQueued():
             yield from _ends(ticket_id, ("unmatchable",), now, "somebody could take it again")
         case TicketAssigned():
@@ -256,19 +317,23 @@ def _of_ticket(
         case TicketClosed():
             yield from _ends(ticket_id, OF_TICKETS, now, "closed")
         case TicketMerged():
-            yield from _ends(ticket_id, OF_TICKETS, now, "merged into another case")
+            yield from _ends(ticket_id, OF_TICKETS, now, MERGED)
+        case TicketUnmerged():
+            yield from _returns(ticket_id, now, MERGED)
         case TicketStatusChanged(status="spam"):
-            yield from _ends(ticket_id, OF_TICKETS, now, "spam")
-    if what is not None:
-        labels["event"] = what
-        labels["queue"] = str(getattr(event, "queue", "")) or labels["queue"]
-        since = getattr(event, "at", None) or now
-        yield from _fire(pages, f"{ticket_id}/{what}", what, labels, ticket, min(since, now), now)
+            yield from _ends(ticket_id, OF_TICKETS, now, SPAM)
+        case TicketStatusChanged(before="spam"):
+            yield from _returns(ticket_id, now, SPAM)
 
 
 def _ends(ticket_id: str, events: Iterable[Event], now: datetime, note: str) -> Iterator[End]:
     for event in events:
         yield End(alert_key=f"{ticket_id}/{event}", at=now, note=note)
+
+
+def _returns(ticket_id: str, now: datetime, ended_by: str) -> Iterator[Return]:
+    for event in LASTING:
+        yield Return(alert_key=f"{ticket_id}/{event}", at=now, ended_by=ended_by)
 
 
 def _about(ticket: Ticket | None) -> dict[str, str]:

@@ -14,7 +14,7 @@ from schemas.payload import Payload
 from schemas.sla import QueueTime, TargetKind, TimeAttributed
 from schemas.tickets import TicketSolved
 from services.sla.core import timeline
-from services.sla.core.book import Book, Turn
+from services.sla.core.book import Book, Turn, instant
 from services.sla.core.state import Met, Target, Ticket
 from services.sla.core.timeline import Clock, Spent
 
@@ -36,11 +36,14 @@ def accounted(book: Book, event: Payload, turn: Turn) -> Turn:
     Raises:
         CalendarError: an instant that no calendar covers.
     """
-    noted = timeline.note(turn.ticket.timeline, event)
+    noted = timeline.note(turn.ticket.timeline, event, book.now if book.is_clamped else None)
     if turn.ignored is not None and noted is turn.ticket.timeline:
         return turn
-    turn = with_time(book, Turn(replace(turn.ticket, timeline=noted), turn.events))
-    after = book._replace(ticket=turn.ticket)
+    ticket = turn.ticket
+    if noted is not ticket.timeline:
+        ticket = replace(ticket, timeline=noted)
+    turn = with_time(book, Turn(ticket, turn.events))
+    after = book.of(turn.ticket)
     whole = _whole(book, after, event) if isinstance(event, TicketSolved) else ()
     if timeline.is_full(noted):
         folded = timeline.fold(noted, _clocks(after))
@@ -50,11 +53,11 @@ def accounted(book: Book, event: Payload, turn: Turn) -> Turn:
 
 def with_time(book: Book, turn: Turn) -> Turn:
     """The turn with the time of the clocks that it ended, or ended at another instant; `book` has the ticket as it was."""
-    after = book._replace(ticket=turn.ticket)
+    after = book.of(turn.ticket)
     ended = tuple(
         attributed(after, target)
         for target in turn.ticket.targets
-        if target.kind in ATTRIBUTED and _has_ended(book.ticket, target)
+        if not target.is_open and target.kind in ATTRIBUTED and _has_ended(book.ticket, target)
     )
     return turn._replace(events=(*turn.events, *ended)) if ended else turn
 
@@ -105,17 +108,23 @@ def in_milliseconds(spent: Spent) -> dict[str, Any]:
 
 
 def _has_ended(before: Ticket, target: Target) -> bool:
-    """Whether a target is settled that was not, or was at another instant."""
+    """Whether a target is settled that was not, or was otherwise: at another instant, in other hours, with or without a breach."""
     if target.settled_at is None:
         return False
     known = next((one for one in before.targets if one.target_id == target.target_id), None)
-    return known is None or known.settled_at != target.settled_at
+    if known is None:
+        return True
+    return (known.settled_at, known.elapsed, known.breach is None) != (
+        target.settled_at,
+        target.elapsed,
+        target.breach is None,
+    )
 
 
 def _whole(before: Book, book: Book, event: TicketSolved) -> tuple[TimeAttributed, ...]:
     """The time of the whole ticket, unless its resolution has just told the same."""
     ticket = book.ticket
-    solved_at = min(event.occurred_at, max(event.at, book.now))
+    solved_at = instant(event.occurred_at, book.now)
     resolution = ticket.latest("resolution")
     if (
         resolution is not None

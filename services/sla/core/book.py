@@ -13,6 +13,7 @@ from msgspec.structs import replace
 
 from hours.calendar import CalendarError
 from schemas.payload import Payload
+from schemas.routing import RoutingEvent
 from schemas.sla import SlaEvent, TargetKind
 from schemas.tickets import TicketClosed, TicketEvent, TicketOpened
 from services.sla.core import targets
@@ -22,6 +23,12 @@ from services.sla.core.targets import Step, Subject
 
 BROKEN_MAX: Final = 20
 """Settled clocks with a breach that a late answer may still take back; older ones are final."""
+
+SKEW: Final = timedelta(seconds=1)
+"""How far another machine's clock may be ahead of ours before what it tells counts as the future."""
+
+_INSTANTS: Final = ("at", "occurred_at", "offered_at", "assigned_at")
+"""The fields that say when something happened."""
 
 
 class Ignored(StrEnum):
@@ -37,7 +44,6 @@ class Ignored(StrEnum):
     NOTHING_DUE = "nothing_due"
     NOTHING_MOVED = "nothing_moved"
     NOT_OURS = "not_ours"
-    KEPT_FOR_TICKET = "kept_for_ticket"
     TOO_MANY_EARLY = "too_many_early"
     STAY_PAST = "stay_past"
     PROMISE_PAST = "promise_past"
@@ -99,6 +105,10 @@ class Book(NamedTuple):
     policy: Policy
     is_clamped: bool = False
 
+    def of(self, ticket: Ticket) -> "Book":
+        """The same with the ticket as it is by now."""
+        return Book(ticket, self.conversation_id, self.now, self.policy, self.is_clamped)
+
     @property
     def subject(self) -> Subject:
         """Whose clocks these are."""
@@ -146,27 +156,30 @@ def started(
 
     A person's promise brings its own `rule`; `not_before` is when keeping it begins to count.
     """
-    rule = rule or book.target_rule(kind, tier)
+    ticket, chosen = book.ticket, book.rule
+    rule = rule or chosen.target(ticket.priority, kind, tier)
     if rule is None:
-        return Turn(book.ticket)
-    number = book.ticket.counts.get(kind, 0) + 1
+        return Turn(ticket)
+    number = ticket.counts.get(kind, 0) + 1
     step = targets.start(
         book.subject,
         rule,
-        policy=book.rule.name,
+        policy=chosen.name,
         policy_version=book.policy.version,
-        priority=book.ticket.priority,
+        priority=ticket.priority,
         number=number,
         at=at,
         allowed=rule.allowed if allowed is None else allowed,
-        causes=book.ticket.causes,
+        held=ticket.held,
         calendar=book.policy.calendar(rule.calendar),
         is_promise=is_promise,
         not_before=not_before,
         looks=book.policy.at_risk.looks if kind == "first_response" else (),
     )
-    counts = {**book.ticket.counts, kind: number}
-    return Turn(put(replace(book.ticket, counts=counts), step.target), step.events)
+    counts = {**ticket.counts, kind: number}
+    return Turn(
+        replace(ticket, counts=counts, targets=_placed(ticket.targets, step.target)), step.events
+    )
 
 
 def cancelled(book: Book, kinds: Iterable[TargetKind], at: datetime, reason: str) -> Turn:
@@ -183,11 +196,18 @@ def each(
 ) -> Turn:
     """The ticket with `act` applied to its targets of `kinds`, in the order of their start."""
     wanted = tuple(kinds)
-    steps = [act(t) if t.kind in wanted else Step(t) for t in ticket.targets]
-    events: tuple[SlaEvent, ...] = ()
-    for step in steps:
+    kept: list[Target] = []
+    events: list[SlaEvent] = []
+    is_other = False
+    for target in ticket.targets:
+        if target.kind not in wanted:
+            kept.append(target)
+            continue
+        step = act(target)
+        kept.append(step.target)
         events += step.events
-    return Turn(replace(ticket, targets=tuple(step.target for step in steps)), events)
+        is_other = is_other or step.target is not target
+    return Turn(replace(ticket, targets=tuple(kept)) if is_other else ticket, tuple(events))
 
 
 def each_open(
@@ -209,41 +229,51 @@ def and_then(first: Step, second: Step) -> Step:
 
 def put(ticket: Ticket, target: Target) -> Ticket:
     """The ticket with a new target, or with one replaced in its place."""
-    ids = [known.target_id for known in ticket.targets]
-    if target.target_id not in ids:
-        return replace(ticket, targets=(*ticket.targets, target))
-    here = ids.index(target.target_id)
-    return replace(ticket, targets=(*ticket.targets[:here], target, *ticket.targets[here + 1 :]))
+    return replace(ticket, targets=_placed(ticket.targets, target))
+
+
+def _placed(known: tuple[Target, ...], target: Target) -> tuple[Target, ...]:
+    for here, one in enumerate(known):
+        if one.target_id == target.target_id:
+            return (*known[:here], target, *known[here + 1 :])
+    return (*known, target)
 
 
 def differences(before: Ticket, after: Ticket) -> list[Changed]:
     """The targets that are not what they were; the open ones of a ticket that is not what it was as well."""
+    if before is after:
+        return []
     known = {target.target_id: target for target in before.targets}
     is_other = before.facts != after.facts
-    return [
-        Changed(after.ticket_id, target, after.facts)
-        for target in after.targets
-        if known.get(target.target_id) != target or (is_other and target.is_open)
-    ]
+    found = []
+    for target in after.targets:
+        one = known.get(target.target_id)
+        if (one is not target and one != target) or (is_other and target.is_open):
+            found.append(Changed(after.ticket_id, target, after.facts))
+    return found
 
 
-def instant(occurred_at: datetime, told_at: datetime, now: datetime) -> datetime:
-    """When a thing happened, in UTC; the future counts as the present.
+def instant(at: datetime, now: datetime) -> datetime:
+    """When a thing happened, in UTC; what lies in the future by our clock counts as the present.
 
     Raises:
         CalendarError: it lies at the very end of what can be said, where UTC has no name for it.
     """
     try:
-        return min(occurred_at, max(told_at, now)).astimezone(UTC)
+        return (at if at <= now + SKEW else now).astimezone(UTC)
     except OverflowError as error:
-        raise CalendarError("occurred_at", occurred_at, "an instant from 1900 to 2500") from error
+        raise CalendarError("occurred_at", at, "an instant from 1900 to 2500") from error
 
 
 def is_clamped(event: Payload, now: datetime) -> bool:
-    """Whether a ticket's event tells of an instant that lies in the future by the router's clock and by ours."""
-    if not isinstance(event, TicketEvent):
+    """Whether an event of a ticket or of assignment tells of an instant that lies in the future by our clock."""
+    if not isinstance(event, TicketEvent | RoutingEvent):
         return False
-    return bool(getattr(event, "occurred_at", event.at) > max(event.at, now))
+    for name in _INSTANTS:
+        at = getattr(event, name, None)
+        if at is not None and at > now + SKEW:
+            return True
+    return False
 
 
 def concluded(
@@ -278,21 +308,22 @@ def _remarks(
     now: datetime,
     policy: Policy,
 ) -> tuple[Remark, ...]:
-    found = {
-        Remark.FUTURE_INSTANT: is_clamped(event, now),
-        Remark.UNKNOWN_POLICY: ticket.policy not in policy.policies
-        and isinstance(event, TicketOpened),
-        Remark.UNKNOWN_CALENDAR: any(
-            not policy.knows_calendar(change.target.calendar) for change in changed
-        ),
-    }
-    return tuple(remark for remark, is_true in found.items() if is_true)
+    found = []
+    if is_clamped(event, now):
+        found.append(Remark.FUTURE_INSTANT)
+    if ticket.policy not in policy.policies and isinstance(event, TicketOpened):
+        found.append(Remark.UNKNOWN_POLICY)
+    if not all(policy.knows_calendar(change.target.calendar) for change in changed):
+        found.append(Remark.UNKNOWN_CALENDAR)
+    return tuple(found)
 
 
 def _pruned(ticket: Ticket) -> Ticket:
     """The ticket without clocks that can matter no more: settled ones with a later of their kind
     and no breach to take back, and the oldest of those that have one, where they are many.
     """
+    if len({target.kind for target in ticket.targets}) == len(ticket.targets):
+        return ticket  # Each is the latest of its kind.
     latest = [ticket.latest(kind) for kind in KINDS]
     broken = [t for t in ticket.targets if t.breach is not None and t not in latest][-BROKEN_MAX:]
     return replace(ticket, targets=tuple(t for t in ticket.targets if t in latest or t in broken))

@@ -118,8 +118,31 @@ class CaseChange(msgspec.Struct, frozen=True, kw_only=True):
         return self != bare
 
 
+_CHANGING: Final = frozenset(
+    {
+        TicketOpened,
+        TicketAnswered,
+        TicketAnsweredElsewhere,
+        TargetMet,
+        TicketEscalated,
+        TicketReturned,
+        TicketPrioritised,
+        TicketCustomerDescribed,
+        TicketSolved,
+        TicketReopened,
+        TicketClosed,
+        TicketMerged,
+        TicketUnmerged,
+        TicketStatusChanged,
+    }
+)
+"""The events that may change a row: most of what is heard and told does not, and is not looked at further."""
+
+
 def change_of(event: Payload) -> CaseChange | None:
     """What an event of a ticket changes of its row; None: nothing."""
+    if type(event) not in _CHANGING:
+        return None
     change = _change(event)
     return change if change is None or change.opening is not None or change.is_patch else None
 

@@ -37,7 +37,7 @@ def answered(book: Book, at: datetime, channel: str, next_update_by: datetime | 
     is_overtaken = latest is not None and latest.watch.started_at > at
     if book.ticket.is_aside or is_overtaken or book.ticket.open_target("periodic_update"):
         return turn
-    by = None if next_update_by is None else _utc(next_update_by)
+    by = None if next_update_by is None else in_utc(next_update_by)
     if by is not None and by > at:
         return then(turn, _started(book, "periodic_update", at, by))
     return then(turn, started(book, "periodic_update", at))
@@ -52,8 +52,8 @@ def kept_by_answer(book: Book, at: datetime, channel: str) -> Turn:
 
 def promised(book: Book, event: TicketPromised, at: datetime) -> Turn:
     """A person named an instant, outside an answer."""
-    by = _utc(event.by)
-    not_before = None if event.not_before is None else _utc(event.not_before)
+    by = in_utc(event.by)
+    not_before = None if event.not_before is None else in_utc(event.not_before)
     if book.ticket.is_aside:
         return Turn(book.ticket, ignored=Ignored.TICKET_SOLVED)
     if by <= at:
@@ -99,6 +99,8 @@ def called(book: Book, event: TicketCalled, at: datetime) -> Turn:
 def _kept(book: Book, target: Target, at: datetime) -> Step:
     if at < target.watch.started_at or (target.not_before is not None and at < target.not_before):
         return Step(target)
+    if target.is_open and target.kind == "periodic_update" and at == target.watch.started_at:
+        return Step(target)  # The answer that gave the promise does not keep it.
     calendar = book.policy.calendar(target.calendar)
     if not target.is_open:
         return targets.reconsider(book.subject, target, at, book.now, calendar)
@@ -178,7 +180,12 @@ def _without_lent(ticket: Ticket, target_id: str) -> Ticket:
     return replace(ticket, sources=sources) if sources != ticket.sources else ticket
 
 
-def _utc(at: datetime) -> datetime:
+def in_utc(at: datetime) -> datetime:
+    """An instant that somebody promised, in UTC.
+
+    Raises:
+        CalendarError: it lies at the very end of what can be said, where UTC has no name for it.
+    """
     try:
         return at.astimezone(UTC)
     except OverflowError as error:

@@ -21,7 +21,7 @@ who answered), `commitments` (what a person promised), `offers` (the way to a pe
   no first response is owed afterwards.
 
 **Instants.** What counts is when a thing happened (`occurred_at`), not when we heard of it. What
-lies in the future, by the router's clock and by ours, is taken as of the later of the two, and what is told of it says so. A
+lies in the future by our clock is taken as of the moment we heard of it, and what is told of it says so. A
 customer's message is never taken as older than its ticket; those of a case that was merged into it may be.
 """
 
@@ -69,7 +69,7 @@ from services.sla.core.book import (
     cancelled,
     concluded,
     differences,
-    each_open,
+    each,
     instant,
     is_clamped,
     put,
@@ -77,7 +77,7 @@ from services.sla.core.book import (
     subject_of,
     then,
 )
-from services.sla.core.holds import HOLDING, aside, cause_of, freed, held, revived
+from services.sla.core.holds import HOLDING, aside, cause_of, freed, held, let_go, revived
 from services.sla.core.looks import looked
 from services.sla.core.policy import Policy
 from services.sla.core.recount import Recount, recounted
@@ -86,6 +86,7 @@ from services.sla.core.state import KINDS, PROMISES, RESPONSES, Conversation, Fa
 from services.sla.core.targets import Step, Subject
 from services.sla.core.terms import (
     absorbed,
+    as_now,
     moved_to,
     prioritised,
     redescribed,
@@ -129,9 +130,9 @@ def decide(
             return _decided(state, book, accounted(book, event, _turn(book, event)), event)
         case RoutingEvent():
             ticket = None if state is None else state.ticket(event.ticket_id)
-            if state is None or ticket is None or offers.is_to_wait(ticket, event):
+            if state is None or ticket is None or _is_early(state, ticket, event):
                 return early.kept(state, event, now)
-            book = Book(ticket, event.conversation_id, now, policy)
+            book = Book(ticket, event.conversation_id, now, policy, is_clamped(event, now))
             return _decided(state, book, accounted(book, event, offers.routed(book, event)), event)
         case _:
             return Decision(state, ignored=Ignored.NOT_OURS)
@@ -145,12 +146,7 @@ def next_due(state: Conversation | None) -> datetime | None:
         at
         for ticket in state.tickets
         for target in ticket.targets
-        for at in (
-            targets.next_warning(target),
-            targets.next_breach(target),
-            targets.next_look(target),
-        )
-        if at is not None
+        if (at := targets.next_instant(target)) is not None
     ]
     due += [one.until for one in state.early]
     return min(due, default=None)
@@ -165,10 +161,17 @@ def _decided(state: Conversation, book: Book, turn: Turn, event: Payload) -> Dec
     return concluded(state, book.ticket, turn, event, book.now, book.policy)
 
 
+def _is_early(state: Conversation, ticket: Ticket, event: RoutingEvent) -> bool:
+    """Whether a fact of assignment is to wait for the ticket, as what it follows does."""
+    if not offers.is_ahead(ticket, event):
+        return False
+    return offers.begins_stay(event) or early.follows(state, event)
+
+
 def _with_early(state: Conversation, book: Book, turn: Turn) -> tuple[Conversation, Turn]:
     state, waiting = early.taken(state, turn.ticket.ticket_id)
     for event in waiting:
-        here = book._replace(ticket=turn.ticket, is_clamped=False)
+        here = book._replace(ticket=turn.ticket, is_clamped=is_clamped(event, book.now))
         turn = then(turn, accounted(here, event, offers.routed(here, event)))
     return state, turn
 
@@ -178,22 +181,22 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
     now = book.now
     match event:
         case TicketAnswered() | TicketAnsweredElsewhere():
-            return _answered(book, event, instant(event.occurred_at, event.at, now))
+            return _answered(book, event, instant(event.occurred_at, now))
         case TicketMessageAdded() if event.is_automatic:
             return Turn(book.ticket, ignored=Ignored.AUTOMATIC)
         case TicketMessageAdded() if event.status in ENDED:
             return Turn(book.ticket, ignored=Ignored.TICKET_SOLVED)  # Reopening is told apart.
         case TicketMessageAdded():
-            written_at = instant(event.occurred_at, event.at, now)
+            written_at = instant(event.occurred_at, now)
             return customer_wrote(book, written_at, event.from_conversation_id)
         case TicketPromised():
-            return commitments.promised(book, event, instant(event.at, event.at, now))
+            return commitments.promised(book, event, instant(event.at, now))
         case TicketCalled():
-            return commitments.called(book, event, instant(event.occurred_at, event.at, now))
+            return commitments.called(book, event, instant(event.occurred_at, now))
         case TicketStatusChanged() | TicketMerged() | TicketUnmerged():
-            return _moved(book, event, instant(event.at, event.at, now))
+            return _moved(book, event, instant(event.at, now))
         case TicketEscalated() | TicketReturned():
-            return _handed_on(book, event.to_queue, instant(event.at, event.at, now))
+            return _handed_on(book, event.to_queue, instant(event.at, now))
         case (
             TicketAbsorbed()
             | TicketSplitOff()
@@ -201,13 +204,13 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
             | TicketTagged()
             | TicketCustomerDescribed()
         ):
-            return _changed_terms(book, event, instant(event.at, event.at, now))
+            return _changed_terms(book, event, instant(event.at, now))
         case TicketSolved():
-            return _solved(book, instant(event.occurred_at, event.at, now), event.with_answer)
+            return _solved(book, instant(event.occurred_at, now), event.with_answer)
         case TicketReopened():
-            return _reopened(book, event.queue, instant(event.occurred_at, event.at, now))
+            return _reopened(book, event.queue, instant(event.occurred_at, now))
         case TicketClosed():
-            return cancelled(book, KINDS, instant(event.at, event.at, now), "closed")
+            return cancelled(book, KINDS, instant(event.at, now), "closed")
         case TicketNoteAdded():
             return Turn(book.ticket, ignored=Ignored.PRIVATE_NOTE)
         case _:
@@ -223,7 +226,7 @@ def _moved(
             return _set_aside(book, at, "merged")
         case TicketUnmerged():
             turn = unmerged(book, event, at)
-            return _back(book._replace(ticket=turn.ticket), turn, event.queue, at)
+            return _back(book._replace(ticket=turn.ticket), turn, event.queue, at, "split_off")
         case TicketStatusChanged(status="spam"):
             return _set_aside(book, at, "spam")
         case TicketStatusChanged(before="spam"):
@@ -255,16 +258,17 @@ def _set_aside(book: Book, at: datetime, reason: str) -> Turn:
     return then(turn, cancelled(here._replace(ticket=turn.ticket), KINDS, at, reason))
 
 
-def _back(book: Book, turn: Turn, queue: str, at: datetime) -> Turn:
-    """The ticket of `turn` is somebody's to answer again, in `queue`."""
+def _back(book: Book, turn: Turn, queue: str, at: datetime, reason: str = "") -> Turn:
+    """The ticket of `turn` is somebody's to answer again, in `queue`; its clocks go by what it has become meanwhile."""
     turn = Turn(replace(turn.ticket, unrouted_at=None), turn.events)
     turn = then(turn, moved_to(book._replace(ticket=turn.ticket), queue, at))
+    turn = then(turn, as_now(book._replace(ticket=turn.ticket), at, reason))
     return then(turn, tiers.entered(book._replace(ticket=turn.ticket), at))
 
 
 def _handed_on(book: Book, queue: str, at: datetime) -> Turn:
-    if queue == book.ticket.queue:
-        return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
+    if queue == book.ticket.queue or book.ticket.is_aside:
+        return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)  # Coming back tells the queue.
     return moved_to(book, queue, at)
 
 
@@ -308,7 +312,7 @@ def _opened(
 ) -> Decision:
     if state is not None and state.ticket(event.ticket_id) is not None:
         return Decision(state, ignored=Ignored.ALREADY_OPEN)
-    at = instant(event.occurred_at, event.at, now)
+    at = instant(event.occurred_at, now)
     ticket = Ticket(
         ticket_id=event.ticket_id,
         number=event.number,
@@ -320,8 +324,8 @@ def _opened(
     book = Book(ticket, event.conversation_id, now, policy, is_clamped(event, now))
     turn = Turn(ticket)
     for kind in ("first_response", "resolution"):
-        turn = then(turn, started(book._replace(ticket=turn.ticket), kind, at))
-    turn = then(turn, tiers.entered(book._replace(ticket=turn.ticket), at))
+        turn = then(turn, started(book.of(turn.ticket), kind, at))
+    turn = then(turn, tiers.entered(book.of(turn.ticket), at))
     turn = accounted(book, event, turn)
     before = state or Conversation(conversation_id=event.conversation_id, tickets=())
     before, turn = _with_early(before, book, turn)
@@ -373,13 +377,17 @@ def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:
         step = targets.meet(book.subject, resolution, at, book.now, calendar)
         spent += resolution.watch.elapsed(calendar, at)
         turn = Turn(put(turn.ticket, step.target), turn.events + step.events)
-    ticket = replace(turn.ticket, causes=(), spent=spent, is_aside=True)
+    ticket = let_go(turn.ticket, turn.ticket.causes, at)
+    ticket = replace(ticket, causes=(), spent=spent, is_aside=True)
     return turn._replace(ticket=ticket)
 
 
 def _reopened(book: Book, queue: str, at: datetime) -> Turn:
     """The resolution is owed again, and the message that reopened is waiting."""
     before = book.ticket.latest("resolution")
+    # The message may be older than the solution, and until then the time was counted.
+    ends = (None if before is None else before.settled_at, book.ticket.unrouted_at)
+    since = max((at, *(one for one in ends if one is not None)))
     is_whole = book.rule.reopen == "restart"
     ticket = replace(book.ticket, is_aside=False, unrouted_at=None)
     turn = Turn(replace(ticket, tier_spent={}) if is_whole else ticket)
@@ -388,11 +396,11 @@ def _reopened(book: Book, queue: str, at: datetime) -> Turn:
     if rule is not None and book.ticket.open_target("resolution") is None:
         left = max(rule.allowed - book.ticket.spent, timedelta(0))
         if is_whole:
-            turn = started(book, "resolution", at)
+            turn = started(book, "resolution", since)
         elif before is None or before.breach is None:  # A promise is broken once, not twice.
-            turn = started(book, "resolution", at, left)
-    turn = then(turn, customer_wrote(book._replace(ticket=turn.ticket), at))
-    return _back(book._replace(ticket=turn.ticket), turn, queue, at)
+            turn = started(book, "resolution", since, left)
+    turn = then(turn, customer_wrote(book._replace(ticket=turn.ticket), at, reopens=True))
+    return _back(book._replace(ticket=turn.ticket), turn, queue, since)
 
 
 def _ticked(
@@ -401,7 +409,7 @@ def _ticked(
     if state is None:
         return Decision(None, ignored=Ignored.NOTHING_DUE)
     turns = [
-        each_open(
+        each(
             ticket,
             partial(
                 _told,
@@ -439,5 +447,8 @@ def _told(
     estimates: Estimates,
     target: Target,
 ) -> Step:
+    first = targets.next_instant(target)
+    if first is None or first > now:
+        return Step(target)
     step = targets.tell_due(subject, target, now)
     return and_then(step, looked(subject, step.target, facts, now, policy, estimates))

@@ -27,8 +27,8 @@ KEPT_FOR: Final = timedelta(minutes=10)
 def kept(state: Conversation | None, event: RoutingEvent, now: datetime) -> Decision:
     """The state with a fact kept for its ticket, or why it is not."""
     known = () if state is None else state.early
-    follows = any(one.ticket_id == event.ticket_id for one in known)
-    if not follows and not isinstance(event, TicketQueued | OfferMade):
+    is_next = any(one.ticket_id == event.ticket_id for one in known)
+    if not is_next and not isinstance(event, TicketQueued | OfferMade):
         return Decision(state, ignored=Ignored.TICKET_UNKNOWN)
     if len(known) >= EARLY_MAX:
         return Decision(state, ignored=Ignored.TOO_MANY_EARLY, remarks=(Remark.EARLY_LOST,))
@@ -46,6 +46,14 @@ def kept(state: Conversation | None, event: RoutingEvent, now: datetime) -> Deci
     before = state or Conversation(conversation_id=event.conversation_id, tickets=())
     early = tuple(sorted((*known, one), key=lambda e: (e.at, e.until)))
     return Decision(replace(before, early=early))
+
+
+def follows(state: Conversation, event: RoutingEvent) -> bool:
+    """Whether a fact of the same stay waits already."""
+    return any(
+        one.ticket_id == event.ticket_id and _event(one).work_id == event.work_id
+        for one in state.early
+    )
 
 
 def taken(state: Conversation, ticket_id: str) -> tuple[Conversation, tuple[RoutingEvent, ...]]:

@@ -6,7 +6,7 @@ conversation's timer: nothing is ever swept. The probability is `risk`'s; a cloc
 
 from datetime import datetime
 
-from hours.calendar import Calendar
+from hours.calendar import Calendar, CalendarError
 from services.sla.core import targets
 from services.sla.core.policy import Policy
 from services.sla.core.risk import probability_late
@@ -28,7 +28,10 @@ def looked(
     if look_at is None or look_at > now:
         return Step(target)
     calendar = policy.calendar(target.calendar)
-    probability = probability_of(target, facts, now, calendar, estimates)
+    try:
+        probability = probability_of(target, facts, now, calendar, estimates)
+    except CalendarError:
+        probability = None  # Its calendar has changed, and counts no more: the deadline that it was given stands.
     if probability is not None and probability >= policy.at_risk.probability:
         return targets.warn(subject, target, look_at, probability)
     return Step(targets.after_look(target, now, calendar))
@@ -41,7 +44,8 @@ def probability_of(
     waited = target.watch.elapsed(calendar, now).total_seconds()
     left = target.allowed.total_seconds() - waited
     begun_at = target.watch.started_at
-    known = estimates.cell(place_of(facts.queue, facts.channel, calendar, begun_at))
-    queue = estimates.queues.get(facts.queue)
+    name = target.calendar
+    known = estimates.cell(place_of(facts.queue, facts.channel, name, calendar, begun_at))
+    queue = estimates.queues.get((facts.queue, name))
     ahead = 0 if queue is None else queue.ahead(target.priority or 4, begun_at)
     return probability_late(waited, left, None if known is None else known[1], queue, ahead)

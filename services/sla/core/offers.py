@@ -6,7 +6,7 @@
 
 Assignment tells of this on a topic of its own, so its facts and those of the ticket may cross. What counts is when they happened.
 A stay is a request for work; what is heard of an earlier one changes nothing. While the ticket waits for somebody else, or for
-nobody, no clock is left open: what is heard late ends when that began, and what is heard too early waits (`is_to_wait`).
+nobody, no clock is left open: what is heard late ends when that began, and what is heard too early waits (`is_ahead`).
 """
 
 from datetime import UTC, datetime, timedelta
@@ -28,6 +28,9 @@ from services.sla.core import targets
 from services.sla.core.book import Book, Ignored, Turn, cancelled, each, instant, started, then
 from services.sla.core.state import ROUTING_KINDS, Offer, Target, Ticket, Work
 from services.sla.core.targets import Step
+
+WAITED_MAX: Final = timedelta(days=3650)
+"""The longest wait for an offer that is believed; a ticket's opening bounds it more closely."""
 
 STAYS_MAX: Final = 4
 """Earlier stays of a ticket whose stragglers are known for what they are."""
@@ -57,22 +60,24 @@ def happened_at(event: RoutingEvent) -> datetime:
         raise CalendarError("at", at, "an instant from 1900 to 2500") from error
 
 
-def is_to_wait(ticket: Ticket, event: RoutingEvent) -> bool:
-    """Whether an event begins a stay that the ticket itself has not been heard to begin: it may be told in a moment.
+def is_ahead(ticket: Ticket, event: RoutingEvent) -> bool:
+    """Whether an event happened after the last that was heard of the ticket itself, by which nobody is sought for it.
 
-    So it is where a customer's message brings a solved ticket back, and assignment is heard of first.
+    So it is where a customer's message brings a solved ticket back, and assignment is heard of first. What begins a stay then, and
+    all that follows in it, waits: the ticket's side may be told in a moment.
     """
     since = ticket.unrouted_at
-    return (
-        since is not None
-        and isinstance(event, TicketQueued | OfferMade)
-        and (happened_at(event) > since)
-    )
+    return since is not None and happened_at(event) > since
+
+
+def begins_stay(event: RoutingEvent) -> bool:
+    """Whether an event may be the first of a stay."""
+    return isinstance(event, TicketQueued | OfferMade)
 
 
 def routed(book: Book, event: RoutingEvent) -> Turn:
     """What assignment did with a ticket that is known."""
-    at = instant(happened_at(event), happened_at(event), book.now)
+    at = instant(happened_at(event), book.now)
     if isinstance(event, WorkReleased):
         return Turn(book.ticket, ignored=Ignored.CLOCKS_RUN_ON)
     if not isinstance(
@@ -105,7 +110,7 @@ def _went_on(
         case TicketRequeued():
             return _waits_again(book, event.reason, at)
         case OfferMade():
-            return _offered(book, event.agent_id, timedelta(seconds=event.waited_seconds), at)
+            return _offered(book, event.agent_id, _waited(event.waited_seconds), at)
         case TicketAssigned():
             return _taken(book, at)
         case OfferWithdrawn():
@@ -170,6 +175,13 @@ def _offered(book: Book, agent_id: str, waited: timedelta, at: datetime) -> Turn
     if ticket.open_target("time_to_accept") is not None:
         return turn._replace(ticket=ticket)
     return then(turn, started(book._replace(ticket=ticket), "time_to_accept", at))
+
+
+def _waited(seconds: float) -> timedelta:
+    """A wait as it was told; what no clock can have counted is the nearest that one can."""
+    if not seconds > 0:
+        return timedelta(0)
+    return timedelta(seconds=min(seconds, WAITED_MAX.total_seconds()))
 
 
 def _taken(book: Book, at: datetime) -> Turn:

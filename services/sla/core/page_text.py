@@ -99,8 +99,17 @@ def _notice(saying: Saying, page: Page, seen: Seen, console_url: str, runbook: s
         lines += (f"- {_ticket(one.alert)}: {one.note}" for one in seen.gone)
         if seen.ended > len(seen.gone):
             lines.append(f"… and {seen.ended - len(seen.gone)} more.")
+    if seen.moved:
+        lines.append(f"Told to others now ({seen.moved}):")
+        lines += (_moved(alert) for alert in seen.elsewhere)
+        if seen.moved > len(seen.elsewhere):
+            lines.append(f"… and {seen.moved - len(seen.elsewhere)} more.")
     if not seen.firing:
-        lines.append("Nothing of it stands any more.")
+        lines.append(
+            "What stands of it is not told here any more."
+            if seen.moved
+            else "Nothing of it stands any more."
+        )
     link = _link(seen.top[0], console_url) if seen.top else console_url
     return Notice(
         title=_one_line(f"[{_state(saying, seen)}] {_what(page, seen)}", TITLE_MAX),
@@ -110,10 +119,15 @@ def _notice(saying: Saying, page: Page, seen: Seen, console_url: str, runbook: s
     )
 
 
+def _moved(alert: Alert) -> str:
+    others = ", ".join(alert.receivers) or "nobody: its route names no receivers"
+    return f"- {_ticket(alert)}: now {_SAID[alert.event]}, told to {others}"
+
+
 def _state(saying: Saying, seen: Seen) -> str:
-    return (
-        "RESOLVED" if saying is Saying.RESOLVE or seen.severity is None else seen.severity.upper()
-    )
+    if saying is Saying.RESOLVE or seen.severity is None:
+        return "MOVED" if seen.moved else "RESOLVED"
+    return seen.severity.upper()
 
 
 def _what(page: Page, seen: Seen) -> str:

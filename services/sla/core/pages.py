@@ -10,10 +10,21 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import cached_property, lru_cache
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
+from pydantic_core import ErrorDetails, InitErrorDetails, PydanticCustomError
 
 from schemas.sla import TargetKind
 
@@ -153,6 +164,45 @@ Receiver = Annotated[
 ]
 
 
+_KINDS: Final[Mapping[str, type[_Model]]] = {
+    "alertmanager": AlertmanagerReceiver,
+    "pagerduty": PagerDutyReceiver,
+    "slack": SlackReceiver,
+    "email": EmailReceiver,
+}
+
+HIDDEN: Final = "(not shown)"
+"""What is told instead of a value among the receivers: by a slip of the pen it may be a secret, wherever it stands."""
+
+
+def _unquoted(value: object, handler: ValidatorFunctionWrapHandler) -> object:
+    """Check the receivers, and tell what is wrong with their values hidden, except names and kinds."""
+    try:
+        return handler(value)
+    except ValidationError as error:
+        found = [_hidden(one) for one in error.errors(include_url=False)]
+        raise ValidationError.from_exception_data("receivers", found) from None
+
+
+def _hidden(error: ErrorDetails) -> InitErrorDetails:
+    loc, said, value, kind = error["loc"], error["msg"], error["input"], error["type"]
+    tag = str(loc[1]) if len(loc) > 1 else ""
+    shown: object = HIDDEN
+    if loc and loc[-1] == "[key]":
+        shown = value
+    elif kind == "union_tag_invalid" and isinstance(value, dict):
+        shown = str(value["kind"])[:40] if isinstance(value["kind"], str) else HIDDEN
+        said = f"a receiver's `kind` is one of: {', '.join(_KINDS)}"
+    elif kind == "union_tag_not_found":
+        said = f"needs a `kind`, one of: {', '.join(_KINDS)}"
+    elif kind == "extra_forbidden" and tag in _KINDS:
+        said = f"unknown key; known here: {', '.join(_KINDS[tag].model_fields)}"
+    if tag in _KINDS:
+        loc = (loc[0], *loc[2:])
+    told = PydanticCustomError("hidden" if kind != "missing" else kind, "{said}", {"said": said})
+    return InitErrorDetails(type=told, loc=loc, input=shown)
+
+
 class When(_Model):
     """What an alert must be for a route to take it: all that is said, each one of its values."""
 
@@ -169,11 +219,13 @@ class When(_Model):
 
     def fits(self, labels: Mapping[str, str]) -> bool:
         """Whether an alert with these labels is meant."""
-        for name in type(self).model_fields:
-            wanted = getattr(self, name)
-            if wanted and labels.get(name, "") not in {str(one) for one in wanted}:
-                return False
-        return True
+        return all(labels.get(name, "") in wanted for name, wanted in self._asked)
+
+    @cached_property
+    def _asked(self) -> tuple[tuple[str, frozenset[str]], ...]:
+        """What is said, by label: the values as labels have them."""
+        said = ((name, getattr(self, name)) for name in type(self).model_fields)
+        return tuple((name, frozenset(map(str, wanted))) for name, wanted in said if wanted)
 
 
 class Route(_Model):
@@ -199,7 +251,9 @@ class Route(_Model):
 class PagesFile(_Model):
     """`pages.yaml`: the receivers by name, and the routes in order; the first that fits takes an alert."""
 
-    receivers: dict[Name, Receiver] = Field(default={}, max_length=RECEIVERS_MAX)
+    receivers: Annotated[
+        dict[Name, Receiver], Field(max_length=RECEIVERS_MAX), WrapValidator(_unquoted)
+    ] = {}
     routes: tuple[Route, ...] = Field(default=(), max_length=200)
 
 
@@ -258,12 +312,16 @@ def _check_references(name: str, receiver: Receiver) -> None:
         if reference is not None and _REFERENCE.fullmatch(reference) is None:
             raise PagesMistake(
                 f"receivers.{name}.{field_name}",
-                "(not shown)",
+                HIDDEN,
                 "a reference to the secret: `env:NAME` or `file:/run/secrets/name`",
             )
 
 
 def group_key(family: str, group: Mapping[str, str]) -> str:
     """The name of a group: 32 hex digits of its family and its labels, whatever their order."""
-    text = "\n".join((family, *(f"{name}={group[name]}" for name in sorted(group))))
+    return _digest("\n".join((family, *(f"{name}={group[name]}" for name in sorted(group)))))
+
+
+@lru_cache(maxsize=4096)
+def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:32]

@@ -18,7 +18,7 @@ from typing import Final, NamedTuple
 import msgspec
 from msgspec.structs import replace
 
-from services.sla.core.alerts import Alert, Change, End, Fire, is_milder
+from services.sla.core.alerts import Alert, Change, End, Fire, Return, is_milder
 from services.sla.core.pages import SEVERITIES, Event, Pages, Severity
 
 TOP: Final = 10
@@ -31,14 +31,20 @@ KEEPALIVE: Final = timedelta(minutes=1)
 """How often an Alertmanager is told what still fires. Its own page for clients asks for 30 seconds to 3 minutes
 (https://prometheus.io/docs/alerting/latest/clients/)."""
 
+LIFE: Final = 10 * KEEPALIVE
+"""How long such an alert stands without a word from us: a restart or a takeover is shorter."""
+
 RETRY_FIRST: Final = timedelta(seconds=5)
 RETRY_MAX: Final = timedelta(minutes=5)
 RETRY_AFTER_MAX: Final = timedelta(hours=1)
-"""What a receiver says about when to come again is believed so far."""
+"""What a receiver says about when to come again is believed so far, and never for less than our own pause."""
 
 
 class AlertState(msgspec.Struct, frozen=True, kw_only=True):
-    """An alert as the pager knows it. `fired_seq` and `seq` number its last rise and its last change among all."""
+    """An alert as the pager knows it. `fired_seq` and `seq` number its last rise and its last change among all.
+
+    `left` is where it was told before its last rise, if that took it from a group or a receiver.
+    """
 
     alert: Alert
     fired_at: datetime
@@ -46,6 +52,7 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True):
     seq: int
     ended_at: datetime | None = None
     note: str = ""
+    left: "Left | None" = None
 
     @property
     def is_firing(self) -> bool:
@@ -53,20 +60,44 @@ class AlertState(msgspec.Struct, frozen=True, kw_only=True):
         return self.ended_at is None
 
 
+class Left(msgspec.Struct, frozen=True):
+    """A group and the receivers that an alert was told to, and the number of the rise that it was told with."""
+
+    group_key: str
+    receivers: tuple[str, ...]
+    fired_seq: int
+
+
 def fold(state: AlertState | None, change: Change, seq: int) -> AlertState | None:
     """The alert after a change; the same object where the change is no news."""
     match change:
         case Fire(alert=alert, at=at):
+            left = None if state is None else _left(state, alert)
             if state is None or not state.is_firing:
-                return AlertState(alert=alert, fired_at=at, fired_seq=seq, seq=seq)
-            is_same = alert.event == state.alert.event and alert.since == state.alert.since
+                return AlertState(alert=alert, fired_at=at, fired_seq=seq, seq=seq, left=left)
+            # A risk begins when it is noticed: noticed again, it is the same.
+            is_same = alert.event == state.alert.event and (
+                alert.since == state.alert.since or alert.event == "at_risk"
+            )
             if is_same or is_milder(alert.event, state.alert.event):
                 return state
-            return replace(state, alert=alert, fired_seq=seq, seq=seq)
+            return replace(state, alert=alert, fired_seq=seq, seq=seq, left=left)
+        case Return(at=at, ended_by=ended_by):
+            if state is None or state.is_firing or state.note != ended_by:
+                return state
+            return AlertState(alert=state.alert, fired_at=at, fired_seq=seq, seq=seq)
         case End(at=at, note=note, only=only):
             if state is None or not state.is_firing or only not in (None, state.alert.event):
                 return state
             return replace(state, ended_at=max(at, state.fired_at), note=note, seq=seq)
+
+
+def _left(state: AlertState, alert: Alert) -> Left | None:
+    """Where an alert was told that rises now, if not everybody there is told of it again."""
+    before = state.alert
+    if before.group_key == alert.group_key and set(before.receivers) <= set(alert.receivers):
+        return state.left
+    return Left(before.group_key, before.receivers, state.fired_seq)
 
 
 class Ended(NamedTuple):
@@ -79,7 +110,8 @@ class Ended(NamedTuple):
 class Seen(NamedTuple):
     """What a page's group holds for its receiver, against what the receiver was told last.
 
-    `news` fire and are not told, `ended` were told and are over; `gone` are the latest of those.
+    `news` fire and are not told, `ended` were told and are over; `gone` are the latest of those. `moved` were told and are
+    told to others since they got worse; `elsewhere` are the latest of those, as they are now.
     """
 
     firing: int
@@ -91,12 +123,15 @@ class Seen(NamedTuple):
     ended: int
     gone: tuple[Ended, ...]
     seq: int
+    moved: int = 0
+    elsewhere: tuple[Alert, ...] = ()
 
 
 class Page(msgspec.Struct, frozen=True, kw_only=True):
     """What a receiver was told of a group.
 
-    `episode` counts how often it was over, `number` the messages since. `changed_at` is the first change that is not told;
+    `episode` counts how often it was over, `number` the messages since. `changed_at` is the first change that is not told,
+    `news_at` the first since the attempt under way began;
     `told_seq`, `told_firing` and `severity` what the last message knew; `content` its digest, `ref` the vendor's name of the
     first. `is_begun`: a message may be there that nobody confirmed. `refused_at`: the receiver refused for good.
     """
@@ -111,6 +146,7 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     is_told: bool = False
     is_begun: bool = False
     changed_at: datetime | None = None
+    news_at: datetime | None = None
     sent_at: datetime | None = None
     told_seq: int = 0
     told_firing: int = 0
@@ -136,6 +172,11 @@ class Rule(NamedTuple):
     def again(self) -> timedelta:
         """After how long a page without news is told again."""
         return self.repeat if self.keepalive is None else min(self.repeat, self.keepalive)
+
+    @property
+    def apart(self) -> timedelta:
+        """The least between two messages about changes. What is told again anyway is told with what has changed."""
+        return self.interval if self.keepalive is None else min(self.interval, self.again)
 
 
 class Saying(StrEnum):
@@ -171,14 +212,20 @@ def rule_of(pages: Pages, page: Page) -> Rule:
     return rule._replace(send_resolved=receiver.send_resolved, keepalive=keepalive)
 
 
-def touched(page: Page, rule: Rule, now: datetime) -> Page:
-    """A page whose group has changed: it is to be looked at when the change may be told."""
+def touched(page: Page, rule: Rule, now: datetime, severity: Severity | None = None) -> Page:
+    """A page whose group has changed: it is to be looked at when the change may be told. `severity` is what came."""
     changed_at = page.changed_at or now
-    if page.attempts or page.is_begun:
+    if page.is_begun:
+        # What is being sent does not have it. If that fails, the next attempt has.
+        return replace(page, changed_at=changed_at, news_at=page.news_at or now)
+    if page.attempts:
         return replace(page, changed_at=changed_at)  # The next attempt tells it too.
+    is_planned = page.is_told and page.changed_at is not None and page.due_at is not None
+    if is_planned and page.refused_at is None and not is_worse(severity, page.severity):
+        return page  # It goes with what is to be told already: a storm needs one look at the group, not one a change.
     due_at = changed_at + rule.wait
     if page.refused_at is not None:
-        due_at = max(due_at, page.refused_at + rule.interval)
+        due_at = max(due_at, page.refused_at + rule.apart)
     if page.due_at is not None:
         due_at = min(due_at, page.due_at)
     return replace(page, changed_at=changed_at, due_at=due_at)
@@ -193,7 +240,7 @@ def look(page: Page, seen: Seen, rule: Rule, now: datetime) -> Act:
     if not page.is_told:
         ready = changed_at + rule.wait
         if page.refused_at is not None:
-            ready = max(ready, page.refused_at + rule.interval)
+            ready = max(ready, page.refused_at + rule.apart)
         return _when(page, ready, Saying.TRIGGER, now, is_retry=page.attempts > 0 or page.is_begun)
     sent_at = page.sent_at or now
     again_at = sent_at + rule.again
@@ -203,7 +250,7 @@ def look(page: Page, seen: Seen, rule: Rule, now: datetime) -> Act:
             return Act(page, Saying.REPEAT)
         known = replace(page, changed_at=None, told_seq=seen.seq, told_firing=seen.firing)
         return Act(replace(known, attempts=0, problem="", due_at=again_at))
-    ready = max(sent_at + rule.interval, page.refused_at or sent_at)
+    ready = max(sent_at + rule.apart, page.refused_at or sent_at)
     if is_worse(seen.severity, page.severity):
         ready = min(ready, changed_at + rule.wait)
     return _when(page, ready, Saying.UPDATE, now, is_retry=page.attempts > 0 or page.is_begun)
@@ -212,7 +259,7 @@ def look(page: Page, seen: Seen, rule: Rule, now: datetime) -> Act:
 def _over(page: Page, seen: Seen, rule: Rule, now: datetime) -> Act:
     if not rule.send_resolved:
         return Act(_at_rest(page, seen))
-    ready = now if page.sent_at is None else page.sent_at + rule.interval
+    ready = now if page.sent_at is None else page.sent_at + rule.apart
     return _when(page, ready, Saying.RESOLVE, now, is_retry=page.attempts > 0 or page.is_begun)
 
 
@@ -225,7 +272,7 @@ def _when(page: Page, ready: datetime, saying: Saying, now: datetime, *, is_retr
 
 def is_changed(page: Page, seen: Seen) -> bool:
     """Whether the group is not what the receiver was told."""
-    return bool(seen.news or seen.ended) or seen.firing != page.told_firing
+    return bool(seen.news or seen.ended or seen.moved) or seen.firing != page.told_firing
 
 
 def is_worse(severity: Severity | None, before: Severity | None) -> bool:
@@ -241,7 +288,9 @@ def rank(severity: Severity | None) -> int:
 def content_of(seen: Seen) -> str:
     """The digest of what a message about `seen` says; the same words have the same."""
     top = [(alert.alert_key, alert.event, alert.since.isoformat()) for alert in seen.top]
-    said = (seen.firing, seen.severity, str(seen.since), seen.events, top, seen.gone, seen.ended)
+    left = [(alert.alert_key, alert.event, alert.receivers) for alert in seen.elsewhere]
+    over = (seen.gone, seen.ended, left, seen.moved)
+    said = (seen.firing, seen.severity, str(seen.since), seen.events, top, over)
     return hashlib.sha256(repr(said).encode()).hexdigest()[:32]
 
 
@@ -250,19 +299,16 @@ def content_of(seen: Seen) -> str:
 
 def begun(page: Page, now: datetime) -> Page:
     """The page from when an attempt to send begins; written down before anything goes out."""
-    return replace(page, is_begun=True, due_at=now + ATTEMPT)
+    return replace(page, is_begun=True, news_at=None, due_at=now + ATTEMPT)
 
 
-def delivered(
-    page: Page, saying: Saying, seen: Seen, rule: Rule, now: datetime, seen_at: datetime, ref: str
-) -> Page:
-    """The page after a message that arrived. `page` is as it stands now, `seen` what the message told, as of `seen_at`."""
-    is_news = page.changed_at is not None and page.changed_at > seen_at
-    changed_at = page.changed_at if is_news else None
+def delivered(page: Page, saying: Saying, seen: Seen, rule: Rule, now: datetime, ref: str) -> Page:
+    """The page after a message that arrived. `page` is as it stands now, `seen` what the message told."""
     clean = replace(
         page,
         is_begun=False,
-        changed_at=changed_at,
+        changed_at=page.news_at,
+        news_at=None,
         sent_at=now,
         told_seq=seen.seq,
         attempts=0,
@@ -279,7 +325,7 @@ def delivered(
         severity=seen.severity,
         content=content_of(seen),
         ref=ref,
-        due_at=now + (min(rule.again, rule.wait) if is_news else rule.again),
+        due_at=now + (rule.again if page.news_at is None else min(rule.again, rule.wait)),
     )
 
 
@@ -301,16 +347,19 @@ def failed(
         page,
         is_begun=is_unknown or was_begun,
         changed_at=page.changed_at or now,
+        news_at=None,
         attempts=page.attempts + 1,
         problem=problem,
-        due_at=now + (pause if retry_after is None else min(retry_after, RETRY_AFTER_MAX)),
+        due_at=now + max(pause, min(retry_after or pause, RETRY_AFTER_MAX)),
     )
 
 
 def refused(
     page: Page, saying: Saying, seen: Seen, rule: Rule, now: datetime, problem: str
 ) -> Page:
-    """The page after a receiver refused the message for good. The same is said again as a reminder would be, no sooner."""
+    """The page after a receiver refused the message for good. The same is said again as a reminder would be, no sooner;
+    what came meanwhile, as a change would be.
+    """
     clean = replace(
         page,
         is_begun=False,
@@ -318,10 +367,11 @@ def refused(
         problem=problem,
         refused_at=now,
         changed_at=page.changed_at or now,
+        news_at=None,
     )
     if saying is Saying.RESOLVE:
-        return _closed(replace(clean, told_seq=seen.seq, changed_at=None), rule)
-    return replace(clean, due_at=now + rule.repeat)
+        return _closed(replace(clean, told_seq=seen.seq, changed_at=page.news_at), rule)
+    return replace(clean, due_at=now + (rule.again if page.news_at is None else rule.apart))
 
 
 def _closed(page: Page, rule: Rule) -> Page:
@@ -336,6 +386,7 @@ def _closed(page: Page, rule: Rule) -> Page:
         severity=None,
         content="",
         ref="",
+        news_at=None,
         due_at=None if page.changed_at is None else page.changed_at + rule.wait,
     )
 
@@ -346,6 +397,7 @@ def _at_rest(page: Page, seen: Seen) -> Page:
     return replace(
         page,
         changed_at=None,
+        news_at=None,
         told_seq=seen.seq,
         attempts=0,
         refused_at=None,
@@ -367,6 +419,7 @@ def _at_rest(page: Page, seen: Seen) -> Page:
 
 def seen_of(page: Page, alerts: Iterable[AlertState]) -> Seen:
     """What a page's group holds, from all alerts; the store asks the database the same."""
+    alerts = tuple(alerts)
     mine = [
         one
         for one in alerts
@@ -380,6 +433,10 @@ def seen_of(page: Page, alerts: Iterable[AlertState]) -> Seen:
         (one for one in mine if not one.is_firing and one.fired_seq <= page.told_seq < one.seq),
         key=lambda one: -one.seq,
     )
+    moved = sorted(
+        (one for one in alerts if _has_left(one, page)),
+        key=lambda one: -one.fired_seq,
+    )
     counts: dict[Event, int] = {}
     for one in firing:
         counts[one.alert.event] = counts.get(one.alert.event, 0) + 1
@@ -392,7 +449,23 @@ def seen_of(page: Page, alerts: Iterable[AlertState]) -> Seen:
         news=sum(one.fired_seq > page.told_seq for one in firing),
         ended=len(ended),
         gone=tuple(Ended(one.alert, one.note) for one in ended[:TOP]),
-        seq=max((one.seq for one in mine), default=page.told_seq),
+        seq=max(
+            (*(one.seq for one in mine), *(one.fired_seq for one in moved)), default=page.told_seq
+        ),
+        moved=len(moved),
+        elsewhere=tuple(one.alert for one in moved[:TOP]),
+    )
+
+
+def _has_left(one: AlertState, page: Page) -> bool:
+    """Whether the receiver was told of an alert in this group that got worse since, and is told to others."""
+    left, alert = one.left, one.alert
+    return (
+        left is not None
+        and left.group_key == page.group_key
+        and page.receiver in left.receivers
+        and left.fired_seq <= page.told_seq < one.fired_seq
+        and not (alert.group_key == page.group_key and page.receiver in alert.receivers)
     )
 
 

@@ -143,6 +143,10 @@ class Policy:
     """Whom to call, of `pages.yaml`."""
     book: CalendarBook = field(default_factory=CalendarBook)
     """The calendars with their feeds, and where each holiday comes from."""
+    _chosen: "list[tuple[Facts, str, int, PolicyRule]]" = field(
+        init=False, default_factory=list, compare=False, repr=False
+    )
+    """The last answer of `select`, and what was asked: one decision asks the same several times over."""
 
     def with_feeds(self, contents: Mapping[str, FeedContent]) -> "Policy":
         """The policy with what the feeds of its calendars say, by name.
@@ -162,8 +166,13 @@ class Policy:
 
     def select(self, named: str, facts: Facts, priority: int) -> PolicyRule:
         """The policy of a ticket for which routing named one: the first rule that fits, else that one, else the default."""
+        for last in self._chosen:
+            if last[0] is facts and last[1] == named and last[2] == priority:
+                return last[3]
         chosen = next((one.policy for one in self.rules if one.fits(facts, priority)), named)
-        return self.rule(chosen).in_queue(facts.queue)
+        rule = self.rule(chosen).in_queue(facts.queue)
+        self._chosen[:] = ((facts, named, priority, rule),)
+        return rule
 
     def target(
         self, name: str, priority: int, kind: TargetKind, queue: str = ""

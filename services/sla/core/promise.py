@@ -36,7 +36,10 @@ OPEN_SECONDS_MAX: Final = 400 * 86_400.0
 
 
 class Promise(NamedTuple):
-    """A promise made at an instant: `seconds` is the open time up to `by`, `share_within` that of past waits it covers."""
+    """A promise made at an instant: `seconds` is the open time up to `by`, `share_within` that of past waits it covers.
+
+    `factor` is the queue's correction that is worked in.
+    """
 
     by: datetime
     seconds: float
@@ -44,6 +47,7 @@ class Promise(NamedTuple):
     share_within: float
     samples: int
     basis: Basis
+    factor: float
 
 
 class Situation(NamedTuple):
@@ -56,10 +60,10 @@ class Situation(NamedTuple):
 
 
 def situation(
-    queue: str, channel: str, calendar: Calendar, at: datetime, ahead: int = 0
+    queue: str, channel: str, name: str, calendar: Calendar, at: datetime, ahead: int = 0
 ) -> Situation:
-    """Where a ticket stands that is opened at `at`; `opens_at` only while nobody works."""
-    place = place_of(queue, channel, calendar, at)
+    """Where a ticket stands that is opened at `at`; `name` is the calendar's, `opens_at` only while nobody works."""
+    place = place_of(queue, channel, name, calendar, at)
     opens_at = next_opening(calendar, at) if place.is_after_hours else None
     return Situation(at, place, opens_at, ahead)
 
@@ -67,15 +71,14 @@ def situation(
 def promise(
     found: Situation, calendar: Calendar, policy: PromisesModel, estimates: Estimates
 ) -> Promise | None:
-    """What can be promised; None where too little is known, or the queue's promises are not told."""
-    if not policy.is_told(found.place.queue):
-        return None
+    """What can be promised, told or not; None where too little is known."""
     known = estimates.cell(found.place)
     if known is None:
         return None
     basis, cell = known
     factor = estimates.correction(found.place.queue).factor
-    seconds = cell.longest * factor * cell.crowding(found.ahead)
+    # What was measured is never undercut: a factor below one takes back from the tickets ahead alone.
+    seconds = cell.longest * max(factor * cell.crowding(found.ahead), 1.0)
     if not seconds <= OPEN_SECONDS_MAX:
         return None
     seconds = max(seconds, policy.floor_minutes * 60)
@@ -84,7 +87,7 @@ def promise(
     except CalendarHorizonError:
         return None  # Open so seldom that nobody lives to see it.
     told = elapsed(calendar, found.at, by).total_seconds()
-    return Promise(by, told, wording, cell.share_within(told), cell.samples, basis)
+    return Promise(by, told, wording, cell.share_within(told), cell.samples, basis, factor)
 
 
 def worded(calendar: Calendar, at: datetime, seconds: float) -> tuple[datetime, PromiseWording]:

@@ -13,7 +13,7 @@ Look = Annotated[float, Field(gt=0, lt=1)]
 
 
 class QueuePromises(BaseModel):
-    """What differs for one queue. `is_told: false` measures its waits and tells nobody."""
+    """What differs for one queue. `is_told: false` measures its waits and its promises, and tells nobody."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -7,7 +7,7 @@ Owns what a change of calendars or of policy does to clocks that were started be
 - **Breaches** that stand are history, and so are promises that were kept. Only an order that includes them (`signalbox sla recount
   --breaches`) judges them anew, once for each ticket that was open when it was given.
 - **Policies** are pinned: a clock keeps the rule it was started with. One with `policy_change: retarget` holds its open clocks to
-  the rule as it is now, with the time spent kept; what it promises no more ends.
+  the rule as it is now, with the time spent kept; what it promises no more ends, and runs on if it promises that again.
 
 A ticket that is closed is forgotten, and nothing about it changes. What is recounted twice is told once: the second time nothing
 moves.
@@ -22,7 +22,7 @@ from typing import NamedTuple
 from msgspec.structs import replace
 
 from schemas.sla import TargetKind
-from services.sla.core import targets
+from services.sla.core import targets, tiers
 from services.sla.core.attribution import with_time
 from services.sla.core.book import (
     Book,
@@ -32,13 +32,12 @@ from services.sla.core.book import (
     Turn,
     differences,
     each,
-    each_open,
     then,
 )
 from services.sla.core.policy import Policy
 from services.sla.core.state import Conversation, Target
-from services.sla.core.targets import Step
-from services.sla.core.terms import by_rule, held_to_earliest
+from services.sla.core.targets import Step, Subject
+from services.sla.core.terms import by_rule, held_to_earliest, promised_again
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,10 +74,15 @@ def recounted(
         for ticket, turn in zip(state.tickets, turns, strict=True)
         for change in differences(ticket, turn.ticket)
     ]
+    recounted_by = recount.order if judges and recount.order else state.recounted
+    if recounted_by == state.recounted and all(
+        turn.ticket is ticket for turn, ticket in zip(turns, state.tickets, strict=True)
+    ):
+        return Decision(state, ignored=Ignored.NOTHING_MOVED)
     after = replace(
         state,
         tickets=tuple(turn.ticket for turn in turns),
-        recounted=recount.order if judges and recount.order else state.recounted,
+        recounted=recounted_by,
     )
     if after == state:
         return Decision(state, ignored=Ignored.NOTHING_MOVED)
@@ -135,12 +139,28 @@ def revision(policy: Policy) -> str:
 
     The same content has the same name in every process, whatever else changes in the policy folder.
     """
+    return _digest((policy.calendars, *_rules(policy)))
+
+
+def calendar_digests(policy: Policy) -> dict[str, str]:
+    """The name of each calendar's content: another one means that the deadlines by that calendar may have moved."""
+    return {name: _digest(calendar) for name, calendar in policy.calendars.items()}
+
+
+def rules_digest(policy: Policy) -> str:
+    """The name of everything that recounting depends on but the calendars."""
+    return _digest(_rules(policy))
+
+
+def _rules(policy: Policy) -> tuple[object, object]:
     held = {
         name: rule for name, rule in policy.policies.items() if rule.policy_change == "retarget"
     }
-    chosen_by = (policy.default, policy.rules, policy.tiers) if held else ()
-    depends_on = (policy.calendars, chosen_by, held)
-    return hashlib.sha256(_plain(depends_on).encode()).hexdigest()[:12]
+    return (policy.default, policy.rules, policy.tiers) if held else (), held
+
+
+def _digest(value: object) -> str:
+    return hashlib.sha256(_plain(value).encode()).hexdigest()[:12]
 
 
 def _recounted(book: Book, recount: Recount, judges: bool) -> Turn:
@@ -148,7 +168,8 @@ def _recounted(book: Book, recount: Recount, judges: bool) -> Turn:
     if judges and was_open:
         turn = each(book.ticket, lambda target: _rejudged(book, target))
     else:
-        turn = each_open(book.ticket, lambda target: _retimed(book, target))
+        subject = book.subject
+        turn = each(book.ticket, lambda target: _retimed(book, subject, target))
     if any(source.lent for source in book.ticket.sources):
         # Which promise of the cases that were merged leaves the least time may be another by these hours.
         here = book._replace(ticket=turn.ticket)
@@ -158,13 +179,13 @@ def _recounted(book: Book, recount: Recount, judges: bool) -> Turn:
     return with_time(book, turn)
 
 
-def _retimed(book: Book, target: Target) -> Step:
-    if target.breach is not None:
+def _retimed(book: Book, subject: Subject, target: Target) -> Step:
+    if target.breach is not None or not target.is_open:
         return Step(target)
     due_at = targets.next_breach(target)
     if due_at is not None and due_at <= book.now:
-        return targets.tell_due(book.subject, target, book.now)  # Its timer was late.
-    return targets.retime(book.subject, target, book.now, book.policy.calendar(target.calendar))
+        return targets.tell_due(subject, target, book.now)  # Its timer was late.
+    return targets.retime(subject, target, book.now, book.policy.calendar(target.calendar))
 
 
 def _rejudged(book: Book, target: Target) -> Step:
@@ -176,8 +197,13 @@ def _by_new_rules(book: Book) -> Turn:
     """Hold the open clocks to the policy as it is now, where that says so."""
     if book.ticket.is_aside:
         return Turn(book.ticket)  # It owes nothing now.
+    tier = book.ticket.open_target("tier")
+    if tier is not None and tier.breach is None and book.rule_of(tier) is None:
+        book = book._replace(ticket=tiers.with_spent(book, book.now))
 
     def apply(target: Target) -> Step:
+        if not target.is_open:
+            return promised_again(book, target, book.rule_of(target), book.now, "policy_changed")
         if target.is_promise or target.breach is not None:
             return Step(target)  # A person's word, or history.
         rule = book.rule_of(target)
@@ -187,7 +213,11 @@ def _by_new_rules(book: Book) -> Turn:
         moved = replace(step.target, policy_version=target.policy_version)
         return Step(target) if moved == target and not step.events else step
 
-    return each_open(book.ticket, apply)
+    turn = each(book.ticket, apply)
+    had = book.policy.tiers.get(book.ticket.queue, "")
+    if not any(one.tier == had for one in turn.ticket.targets if one.tier):
+        return turn
+    return then(turn, tiers.entered(book._replace(ticket=turn.ticket), book.now))
 
 
 def _plain(value: object) -> str:

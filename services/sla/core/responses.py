@@ -32,7 +32,8 @@ def answered(book: Book, at: datetime) -> Turn:
         return targets.meet(book.subject, target, given_at, book.now, calendar)
 
     turn = each(book.ticket, answer, RESPONSES)
-    ticket = replace(still_owed(turn.ticket, at), is_first_settled=True)
+    latest_at = max(at, turn.ticket.answered_at or at)
+    ticket = replace(still_owed(turn.ticket, at), is_first_settled=True, answered_at=latest_at)
     return then(turn, next_started(book._replace(ticket=ticket)))
 
 
@@ -46,11 +47,19 @@ def still_owed(ticket: Ticket, answered_at: datetime | None) -> Ticket:
     return replace(ticket, waiting=after(ticket.waiting), sources=sources)
 
 
-def customer_wrote(book: Book, at: datetime, from_conversation_id: str | None = None) -> Turn:
-    """A message waits; one that was carried here is owed on behalf of the case that it was written in."""
+def customer_wrote(
+    book: Book, at: datetime, from_conversation_id: str | None = None, *, reopens: bool = False
+) -> Turn:
+    """A message waits; one that was carried here is owed on behalf of the case that it was written in.
+
+    One that is heard of after an answer that was given later counts as answered, as it would have been in the other order; but
+    what brings a case back is owed an answer, whenever it was written.
+    """
     ticket = book.ticket
     if all(one.conversation_id != from_conversation_id for one in ticket.sources):
         written_at = max(at, ticket.opened_at)
+        if not reopens and ticket.answered_at is not None and written_at <= ticket.answered_at:
+            return next_started(book)
         waiting = with_message(ticket.waiting, written_at, WAITING_MAX)
         return next_started(book._replace(ticket=replace(ticket, waiting=waiting)))
     sources = tuple(
@@ -73,13 +82,13 @@ def with_message(
 
 
 def next_started(book: Book) -> Turn:
-    """Start the clock of the oldest unanswered message, unless a response is owed already.
+    """Start the clock of the oldest unanswered message, unless a response is owed already, or nothing is at present.
 
     After the first of these clocks they go by what is promised of later responses, where that is promised apart.
     """
     ticket = book.ticket
     owed = any(ticket.open_target(kind) is not None for kind in RESPONSES)
-    if owed or not ticket.owed or not ticket.is_first_settled:
+    if owed or ticket.is_aside or not ticket.owed or not ticket.is_first_settled:
         return Turn(ticket)
     is_later = ticket.counts.get("next_response") and book.target_rule("later_response")
     return started(book, "later_response" if is_later else "next_response", ticket.owed[0])

@@ -60,9 +60,12 @@ def late_by_queue(queue: QueueState, left: float, ahead: int) -> float | None:
 
 def poisson_at_most(n: int, mean: float) -> float:
     """The probability of at most `n` events where `mean` are expected; `mean` is finite and above zero."""
+    # Terms further than this from the mean are too small to see.
+    reach = 12 * math.sqrt(mean) + 12
+    if n >= mean + reach:
+        return 1.0
     # In logarithms: e to the minus mean is zero for a busy queue and a long time.
     log_mean = math.log(mean)
-    # Terms further than this below the mean are too small to see, those above it are not needed.
-    first = max(0, math.floor(mean - 12 * math.sqrt(mean) - 12))
+    first = max(0, math.floor(mean - reach))
     terms = (math.exp(k * log_mean - mean - math.lgamma(k + 1)) for k in range(first, n + 1))
     return min(math.fsum(terms), 1.0)

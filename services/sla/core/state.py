@@ -64,6 +64,9 @@ class Cancelled(msgspec.Struct, frozen=True, tag="cancelled"):
 
 Phase = Running | Paused | Met | Cancelled
 
+_OPEN: Final = (Running, Paused)
+"""The phases of a clock whose promise is still to be kept; a pair, since a union is made anew whenever it is asked."""
+
 
 class Breach(msgspec.Struct, frozen=True):
     """A breach that was told and stands: the deadline, and when it was noticed."""
@@ -146,22 +149,17 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def is_open(self) -> bool:
         """Whether the promise is still to be kept, in time or late."""
-        return isinstance(self.phase, Running | Paused)
+        return isinstance(self.phase, _OPEN)
 
     @property
     def status(self) -> str:
         """`running`, `paused`, `breached` (and still open), `met` or `cancelled`."""
-        match self.phase:
-            case Met():
-                return "met"
-            case Cancelled():
-                return "cancelled"
-            case _ if self.breach is not None:
+        phase = self.phase
+        if isinstance(phase, _OPEN):
+            if self.breach is not None:
                 return "breached"
-            case Paused():
-                return "paused"
-            case Running():
-                return "running"
+            return "running" if isinstance(phase, Running) else "paused"
+        return "met" if isinstance(phase, Met) else "cancelled"
 
     @property
     def due_at(self) -> datetime | None:
@@ -171,11 +169,8 @@ class Target(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     @property
     def settled_at(self) -> datetime | None:
         """When it was met or cancelled."""
-        match self.phase:
-            case Met(at=at) | Cancelled(at=at):
-                return at
-            case _:
-                return None
+        phase = self.phase
+        return None if isinstance(phase, _OPEN) else phase.at
 
 
 class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -192,6 +187,14 @@ class Facts(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     contract: str = ""
     desk: str = ""
     tags: tuple[str, ...] = ()
+
+
+class Held(msgspec.Struct, frozen=True, array_like=True):
+    """The ticket waited for somebody else, whom `cause` names, from `since` to `until` (None: it does)."""
+
+    cause: str
+    since: datetime
+    until: datetime | None = None
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True):
@@ -236,7 +239,9 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     the instants of the customer's messages that nobody has answered, in order, without the one
     that opened the ticket and without those of `sources`, the cases that were merged into it.
     `is_first_settled` says that a first response is no longer owed: given, or the case was solved without. `is_aside`
-    says that nothing is owed at present: it is solved, spam or merged. `causes` hold the ticket now. `spent` is the
+    says that nothing is owed at present: it is solved, spam or merged. `causes` hold the ticket now, `held` says which did and
+    when, the latest few dozen, so that a clock that begins or comes back late stands where it would have stood. `answered_at` is
+    the instant of the latest answer. `spent` is the
     resolution time of finished clocks, `tier_spent` what each tier has used of its budget. `work` is its way to a person,
     `unrouted_at` since when nobody is sought for it (None: somebody is, or has it). `targets` are the latest of each kind and all whose breach stands, by start.
     `timeline` says where it stood and since when.
@@ -248,8 +253,10 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int
     opened_at: datetime
     is_first_settled: bool = False
+    answered_at: datetime | None = None
     is_aside: bool = False
     causes: tuple[str, ...] = ()
+    held: tuple[Held, ...] = ()
     waiting: tuple[datetime, ...] = ()
     spent: timedelta = timedelta(0)
     counts: dict[str, int] = {}
@@ -262,9 +269,13 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     timeline: Timeline = Timeline()
 
     def __post_init__(self) -> None:
-        kinds = [target.kind for target in self.targets if target.is_open]
-        if len(kinds) != len(set(kinds)):
-            raise ValueError(f"ticket {self.ticket_id} has two open clocks of one kind")
+        kinds: set[str] = set()
+        for target in self.targets:
+            if not isinstance(target.phase, _OPEN):
+                continue
+            if target.kind in kinds:
+                raise ValueError(f"ticket {self.ticket_id} has two open clocks of one kind")
+            kinds.add(target.kind)
 
     @property
     def queue(self) -> str:
@@ -284,11 +295,17 @@ class Ticket(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     def open_target(self, kind: TargetKind) -> Target | None:
         """The target of `kind` that is still to be kept."""
-        return next((t for t in self.targets if t.kind == kind and t.is_open), None)
+        for target in self.targets:
+            if target.kind == kind and isinstance(target.phase, _OPEN):
+                return target
+        return None
 
     def latest(self, kind: TargetKind) -> Target | None:
         """The target of `kind` that was started last."""
-        return next((t for t in reversed(self.targets) if t.kind == kind), None)
+        for target in reversed(self.targets):
+            if target.kind == kind:
+                return target
+        return None
 
 
 class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -304,4 +321,7 @@ class Conversation(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
 
     def ticket(self, ticket_id: str) -> Ticket | None:
         """The ticket of that id."""
-        return next((t for t in self.tickets if t.ticket_id == ticket_id), None)
+        for ticket in self.tickets:
+            if ticket.ticket_id == ticket_id:
+                return ticket
+        return None

@@ -5,8 +5,8 @@ hold a clock at the same time; the time they share is left out once. Instants ma
 order: what counts is the time that the pauses cover together, to the microsecond.
 """
 
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 
 import msgspec
 
@@ -32,7 +32,9 @@ class Stopwatch(msgspec.Struct, frozen=True, omit_defaults=True):
     @property
     def paused_at(self) -> datetime | None:
         """Since when the clock stands; `None` while it runs."""
-        return min((begun_at for _, begun_at in self.holds), default=None)
+        if not self.holds:
+            return None
+        return min(begun_at for _, begun_at in self.holds)
 
     def pause(self, cause: str, at: datetime) -> "Stopwatch":
         """The clock, held by `cause` from `at`. A cause that holds it already changes nothing."""
@@ -76,8 +78,11 @@ class Stopwatch(msgspec.Struct, frozen=True, omit_defaults=True):
 
         `None` while the clock stands before that.
         """
-        found = business_calendar.due(calendar, self.started_at, amount, self.pauses())
-        return None if found is None else found.astimezone(UTC)
+        return self.dues(calendar, (amount,))[0]
+
+    def dues(self, calendar: Calendar, amounts: Sequence[timedelta]) -> list[datetime | None]:
+        """`due_at` of each amount."""
+        return business_calendar.dues(calendar, self.started_at, amounts, self.pauses())
 
     def elapsed(self, calendar: Calendar, until: datetime) -> timedelta:
         """The open time counted up to `until`; none before the start."""

@@ -8,12 +8,13 @@ but was heard of late takes a breach back.
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 from msgspec.structs import replace
 
-from hours.calendar import Calendar
+from hours.calendar import Calendar, CalendarError
 from schemas.ids import derive
+from schemas.payload import trusted
 from schemas.sla import (
     BreachRetracted,
     RetractionReason,
@@ -28,8 +29,20 @@ from schemas.sla import (
     TargetStarted,
 )
 from services.sla.core.policy import TargetRule
-from services.sla.core.state import Breach, Cancelled, Met, Paused, Running, Target, Terms
+from services.sla.core.state import (
+    Breach,
+    Cancelled,
+    Held,
+    Met,
+    Paused,
+    Phase,
+    Running,
+    Target,
+    Terms,
+)
 from services.sla.core.stopwatch import Stopwatch
+
+E = TypeVar("E", bound=SlaEvent)
 
 HOLD_CAUSES: Final = ("third_party", "hold")
 """Why a ticket is on hold: it waits for somebody outside, or for one of us."""
@@ -63,7 +76,7 @@ def start(
     number: int,
     at: datetime,
     allowed: timedelta,
-    causes: Sequence[str],
+    held: Sequence[Held],
     calendar: Calendar,
     is_promise: bool = False,
     not_before: datetime | None = None,
@@ -71,40 +84,50 @@ def start(
 ) -> Step:
     """Start the `number`-th clock of its kind with `allowed` open time.
 
-    Where a cause holds the ticket already, the clock is started and stands at once. `is_promise`: a person named the
+    `held` says when the ticket waited for somebody else: where it does, the clock is started and stands at once, or from when
+    that began; where it did after `at`, that time is left out. `is_promise`: a person named the
     deadline; `not_before` is when keeping it begins to count.
     """
-    target = _timed(
-        Target(
-            target_id=derive("target", subject.ticket_id, rule.kind, str(number)),
-            kind=rule.kind,
-            policy=policy,
-            policy_version=policy_version,
-            calendar=rule.calendar,
-            allowed=allowed,
-            warn_after=None if rule.warn_share is None else allowed * rule.warn_share,
-            pauses_on=rule.pauses_on,
-            watch=Stopwatch(at),
-            phase=Paused(),
-            priority=priority,
-            is_promise=is_promise,
-            not_before=not_before,
-            tier=rule.tier,
-            looks=looks,
-        ),
-        calendar,
+    watch = Stopwatch(at)
+    for one in held:
+        if one.until is not None and one.until > at and is_held_by(rule.pauses_on, one.cause):
+            watch = watch.pause(one.cause, max(one.since, at)).resume(one.cause, one.until)
+    warn_after = None if rule.warn_share is None else allowed * rule.warn_share
+    due_at, warn_at, look_at = _instants(watch, calendar, allowed, warn_after, looks)
+    assert due_at is not None  # A clock that nothing holds has a deadline.
+    target = Target(
+        target_id=derive("target", subject.ticket_id, rule.kind, str(number)),
+        kind=rule.kind,
+        policy=policy,
+        policy_version=policy_version,
+        calendar=rule.calendar,
+        allowed=allowed,
+        warn_after=warn_after,
+        pauses_on=rule.pauses_on,
+        watch=watch,
+        phase=Running(due_at, warn_at),
+        priority=priority,
+        is_promise=is_promise,
+        not_before=not_before,
+        tier=rule.tier,
+        looks=looks,
+        look_at=look_at,
     )
-    assert isinstance(target.phase, Running)  # A clock that nothing holds has a deadline.
-    started = TargetStarted(
-        **_names(subject, target),
+    started = _told(
+        TargetStarted,
+        subject,
+        target,
         started_at=at,
-        due_at=target.phase.due_at,
-        warn_at=target.phase.warn_at,
+        due_at=due_at,
+        warn_at=warn_at,
         seconds=allowed.total_seconds(),
     )
     events: tuple[SlaEvent, ...] = (started,)
-    for cause in causes:
-        step = pause(subject, target, cause, at, at, calendar)
+    for one in held:
+        if one.until is not None:
+            continue
+        since = max(one.since, at)
+        step = pause(subject, target, one.cause, since, since, calendar)
         target, events = step.target, events + step.events
     return Step(target, events)
 
@@ -128,7 +151,7 @@ def pause(
     retracted: tuple[SlaEvent, ...] = ()
     if held.breach is not None and at < held.breach.breached_at:
         held, retracted = _retract(subject, held, at, now)
-    paused = TargetPaused(**_names(subject, held), paused_at=at, cause=cause)
+    paused = _told(TargetPaused, subject, held, paused_at=at, cause=cause)
     return Step(_timed(held, calendar), retracted if stood else (*retracted, paused))
 
 
@@ -144,8 +167,10 @@ def resume(subject: Subject, target: Target, cause: str, at: datetime, calendar:
     freed = _timed(replace(target, watch=target.watch.resume(cause, at)), calendar)
     if not isinstance(freed.phase, Running):
         return Step(freed)
-    resumed = TargetResumed(
-        **_names(subject, freed),
+    resumed = _told(
+        TargetResumed,
+        subject,
+        freed,
         resumed_at=at,
         due_at=freed.phase.due_at,
         warn_at=freed.phase.warn_at,
@@ -165,7 +190,7 @@ def tell_due(subject: Subject, target: Target, now: datetime) -> Step:
     if due_at is None or warn_at is None or warn_at > now:
         return Step(target)
     assert isinstance(target.phase, Running | Paused)
-    told = TargetAtRisk(**_names(subject, target), at=warn_at, due_at=due_at)
+    told = _told(TargetAtRisk, subject, target, at=warn_at, due_at=due_at)
     return Step(replace(target, is_warned=True, phase=replace(target.phase, warn_at=None)), (told,))
 
 
@@ -174,8 +199,10 @@ def meet(subject: Subject, target: Target, at: datetime, now: datetime, calendar
     done_at = max(at, target.watch.started_at)
     settled, told = _settle_breach(subject, target, done_at, now)
     elapsed = settled.watch.elapsed(calendar, done_at)
-    met = TargetMet(
-        **_names(subject, settled),
+    met = _told(
+        TargetMet,
+        subject,
+        settled,
         met_at=done_at,
         elapsed_seconds=elapsed.total_seconds(),
         was_breached=settled.breach is not None,
@@ -187,7 +214,7 @@ def cancel(subject: Subject, target: Target, at: datetime, now: datetime, reason
     """End an open clock at `at`: it is of no use any more."""
     ended_at = max(at, target.watch.started_at)
     settled, told = _settle_breach(subject, target, ended_at, now)
-    cancelled = TargetCancelled(**_names(subject, settled), at=ended_at, reason=reason)
+    cancelled = _told(TargetCancelled, subject, settled, at=ended_at, reason=reason)
     phase = Cancelled(ended_at, reason, settled.due_at)
     return Step(replace(settled, phase=phase), (*told, cancelled))
 
@@ -199,8 +226,10 @@ def revive(subject: Subject, target: Target, reason: str, at: datetime, calendar
     revived = _timed(replace(target, phase=Paused()), calendar)
     if not isinstance(revived.phase, Running):
         return Step(revived)
-    resumed = TargetResumed(
-        **_names(subject, revived),
+    resumed = _told(
+        TargetResumed,
+        subject,
+        revived,
         resumed_at=at,
         due_at=revived.phase.due_at,
         warn_at=revived.phase.warn_at,
@@ -251,8 +280,10 @@ def retarget(
     if target.is_warned and warn_at is not None and warn_at <= max(at, now):
         fresh = _timed(after, calendar)
     assert isinstance(fresh.phase, Running | Paused)
-    told = TargetRetargeted(
-        **_names(subject, fresh),
+    told = _told(
+        TargetRetargeted,
+        subject,
+        fresh,
         at=at,
         reason=reason,
         before_due_at=target.due_at,
@@ -273,7 +304,7 @@ def drop(subject: Subject, target: Target, at: datetime, now: datetime, reason: 
     if target.breach is not None:
         target, retracted = _retract(subject, target, target.breach.breached_at, now, "split_off")
     ended_at = max(at, target.watch.started_at)
-    cancelled = TargetCancelled(**_names(subject, target), at=ended_at, reason=reason)
+    cancelled = _told(TargetCancelled, subject, target, at=ended_at, reason=reason)
     phase = Cancelled(ended_at, reason, target.due_at)
     return Step(replace(target, phase=phase), (*retracted, cancelled))
 
@@ -306,8 +337,10 @@ def retime(subject: Subject, target: Target, now: datetime, calendar: Calendar) 
     if target.is_warned and fresh.phase.warn_at is not None and fresh.phase.warn_at <= now:
         fresh = kept
     assert isinstance(fresh.phase, Running | Paused)
-    told = TargetRetargeted(
-        **_names(subject, fresh),
+    told = _told(
+        TargetRetargeted,
+        subject,
+        fresh,
         at=now,
         reason="calendar_changed",
         before_due_at=target.due_at,
@@ -331,6 +364,10 @@ def rejudge(subject: Subject, target: Target, now: datetime, calendar: Calendar)
     """
     if target.is_open and target.breach is None:
         return retime(subject, target, now, calendar)
+    if isinstance(target.phase, Met):
+        elapsed = target.watch.elapsed(calendar, target.phase.at)
+        if elapsed != target.phase.elapsed:
+            target = replace(target, phase=replace(target.phase, elapsed=elapsed))
     due_at = target.watch.due_at(calendar, target.allowed)
     breach, ended_at = target.breach, target.settled_at
     if breach is not None and due_at == breach.breached_at:
@@ -351,15 +388,13 @@ def rejudge(subject: Subject, target: Target, now: datetime, calendar: Calendar)
     if due_at is None or not is_late:
         return Step(target, events)
     found = Breach(breached_at=due_at, detected_at=max(now, due_at))
-    told = TargetBreached(
-        **_names(subject, target), breached_at=due_at, detected_at=found.detected_at
-    )
+    told = _told(TargetBreached, subject, target, breached_at=due_at, detected_at=found.detected_at)
     return Step(replace(target, breach=found), (*events, told))
 
 
 def next_breach(target: Target) -> datetime | None:
     """The deadline that is still to be watched."""
-    if target.breach is not None or not isinstance(target.phase, Running | Paused):
+    if target.breach is not None or not target.is_open:
         return None
     return target.phase.due_at
 
@@ -370,9 +405,25 @@ def next_warning(target: Target) -> datetime | None:
     None comes after the breach, and none while the clock stands with a deadline nobody knows: it
     is told when the clock runs on.
     """
-    if next_breach(target) is None or not isinstance(target.phase, Running | Paused):
+    phase = target.phase
+    if target.breach is not None or not isinstance(phase, (Running, Paused)):
         return None
-    return target.phase.warn_at
+    return None if phase.due_at is None else phase.warn_at
+
+
+def next_instant(target: Target) -> datetime | None:
+    """The earliest of its breach, its warning and its look; None: nothing of it is to be watched."""
+    phase = target.phase
+    if target.breach is not None or not isinstance(phase, (Running, Paused)):
+        return None
+    due_at, warn_at = phase.due_at, phase.warn_at
+    if due_at is None:
+        return None
+    first = due_at if warn_at is None or due_at < warn_at else warn_at
+    look_at = target.look_at
+    if look_at is None or target.is_warned or not isinstance(phase, Running):
+        return first
+    return min(first, look_at)
 
 
 def next_look(target: Target) -> datetime | None:
@@ -387,16 +438,25 @@ def after_look(target: Target, now: datetime, calendar: Calendar) -> Target:
     while target.look_at is not None and target.look_at <= now:
         target = replace(target, looks=target.looks[1:], look_at=None)
         if target.looks:
-            look_at = target.watch.due_at(calendar, target.allowed * target.looks[0])
-            target = replace(target, look_at=look_at)
+            target = replace(target, look_at=_look_at(target, calendar))
     return target
+
+
+def _look_at(target: Target, calendar: Calendar) -> datetime | None:
+    """The instant of its next look; None, and so no more looks, where its calendar has come to open too seldom for it."""
+    try:
+        return target.watch.due_at(calendar, target.allowed * target.looks[0])
+    except CalendarError:
+        return None
 
 
 def warn(subject: Subject, target: Target, at: datetime, probability: float) -> Step:
     """Tell that a running clock is at risk, by the probability; it has then had its warning."""
     assert isinstance(target.phase, Running)
-    told = TargetAtRisk(
-        **_names(subject, target),
+    told = _told(
+        TargetAtRisk,
+        subject,
+        target,
         at=at,
         due_at=target.phase.due_at,
         cause="probability",
@@ -411,22 +471,48 @@ def _timed(target: Target, calendar: Calendar) -> Target:
 
     A deadline that was broken stays the one that was told.
     """
-    if target.breach is None:
-        due_at = target.watch.due_at(calendar, target.allowed)
+    watch = target.watch
+    due_at: datetime | None
+    warn_at: datetime | None
+    look_at: datetime | None
+    if target.breach is not None:
+        due_at, warn_at, look_at = target.breach.breached_at, None, None
+    elif target.is_warned:
+        due_at, warn_at, look_at = _instants(watch, calendar, target.allowed, None, ())
     else:
-        due_at = target.breach.breached_at
-    warn_at = None
-    if target.warn_after is not None and not target.is_warned and target.breach is None:
-        warn_at = target.watch.due_at(calendar, target.warn_after)
-    look_at = None
-    if target.looks and not target.is_warned and target.breach is None:
-        look_at = target.watch.due_at(calendar, target.allowed * target.looks[0])
-    if target.look_at != look_at:
-        target = replace(target, look_at=look_at)
-    if target.watch.paused_at is not None:
-        return replace(target, phase=Paused(due_at, warn_at))
-    assert due_at is not None  # Only a pause without end hides a deadline.
-    return replace(target, phase=Running(due_at, warn_at))
+        due_at, warn_at, look_at = _instants(
+            watch, calendar, target.allowed, target.warn_after, target.looks
+        )
+    phase: Phase
+    if watch.paused_at is not None:
+        phase = Paused(due_at, warn_at)
+    else:
+        assert due_at is not None  # Only a pause without end hides a deadline.
+        phase = Running(due_at, warn_at)
+    if phase == target.phase and look_at == target.look_at:
+        return target
+    return replace(target, phase=phase, look_at=look_at)
+
+
+def _instants(
+    watch: Stopwatch,
+    calendar: Calendar,
+    allowed: timedelta,
+    warn_after: timedelta | None,
+    looks: tuple[float, ...],
+) -> tuple[datetime | None, datetime | None, datetime | None]:
+    """The deadline, the warning and the first look that a stopwatch gives; None for what is not wanted or not known."""
+    amounts = [allowed]
+    if warn_after is not None:
+        amounts.append(warn_after)
+    if looks:
+        amounts.append(allowed * looks[0])
+    found = watch.dues(calendar, amounts)
+    return (
+        found[0],
+        None if warn_after is None else found[1],
+        found[-1] if looks else None,
+    )
 
 
 def _settle_breach(subject: Subject, target: Target, at: datetime, now: datetime) -> Step:
@@ -443,8 +529,12 @@ def _breach(subject: Subject, target: Target, due_at: datetime, now: datetime) -
     assert isinstance(target.phase, Running | Paused)
     # Another machine's clock may be ahead of ours: nothing is noticed before it happens.
     breach = Breach(breached_at=due_at, detected_at=max(now, due_at))
-    told = TargetBreached(
-        **_names(subject, target), breached_at=breach.breached_at, detected_at=breach.detected_at
+    told = _told(
+        TargetBreached,
+        subject,
+        target,
+        breached_at=breach.breached_at,
+        detected_at=breach.detected_at,
     )
     return Step(replace(target, breach=breach, phase=replace(target.phase, warn_at=None)), (told,))
 
@@ -457,8 +547,10 @@ def _retract(
     reason: RetractionReason = "in_time",
 ) -> Step:
     assert target.breach is not None
-    told = BreachRetracted(
-        **_names(subject, target),
+    told = _told(
+        BreachRetracted,
+        subject,
+        target,
         breached_at=target.breach.breached_at,
         answered_at=at,
         at=now,
@@ -467,18 +559,25 @@ def _retract(
     return Step(replace(target, breach=None), (told,))
 
 
-def _names(subject: Subject, target: Target) -> dict[str, Any]:
-    """The fields that every event about a target has."""
-    return {
-        "ticket_id": subject.ticket_id,
-        "conversation_id": subject.conversation_id,
-        "target_id": target.target_id,
-        "target": target.kind,
-        "policy": target.policy,
-        "policy_version": target.policy_version,
-        "queue": subject.queue,
-        "channel": subject.channel,
-        "priority": subject.priority,
-        "tier": target.tier,
-        "is_clamped": subject.is_clamped,
-    }
+def _told(kind: type[E], subject: Subject, target: Target, **fields: Any) -> E:
+    """An event about a target: the fields that every one has, and those of its own.
+
+    All of them are values of the state and of the policy, which were checked where they came in.
+    """
+    return trusted(
+        kind,
+        {
+            "ticket_id": subject.ticket_id,
+            "conversation_id": subject.conversation_id,
+            "target_id": target.target_id,
+            "target": target.kind,
+            "policy": target.policy,
+            "policy_version": target.policy_version,
+            "queue": subject.queue,
+            "channel": subject.channel,
+            "priority": subject.priority,
+            "tier": target.tier,
+            "is_clamped": subject.is_clamped,
+            **fields,
+        },
+    )

@@ -1,7 +1,7 @@
 """Other terms for clocks that run: cases merged and split off, and a ticket that is not what it was to the rules."""
 
 from collections.abc import Callable, Iterable
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Final
 
 from msgspec.structs import replace
@@ -21,7 +21,7 @@ from services.sla.core.book import (
     started,
     then,
 )
-from services.sla.core.holds import revived
+from services.sla.core.holds import revived, stood_meanwhile
 from services.sla.core.policy import TargetRule
 from services.sla.core.responses import WAITING_MAX, next_started, with_message
 from services.sla.core.state import (
@@ -37,7 +37,7 @@ from services.sla.core.state import (
 )
 from services.sla.core.targets import Step
 
-RETERMED: Final = ("priority_changed", "queue_changed", "customer_changed", "tags_changed")
+RETERMED: Final = ("priority_changed", "queue_changed", "customer_changed", "tags_changed", "policy_changed")
 """Why a clock ends that is not promised to the ticket as it is now; it runs on if that comes back."""
 
 _OF_THE_CASE: Final[tuple[TargetKind, ...]] = (*RESPONSES, "resolution")
@@ -46,8 +46,11 @@ _OF_THE_CASE: Final[tuple[TargetKind, ...]] = (*RESPONSES, "resolution")
 
 def absorbed(book: Book, event: TicketAbsorbed, at: datetime) -> Turn:
     """Another case's promises are this ticket's too: the earliest of both is kept."""
+    if event.dues:
+        dues = {kind: commitments.in_utc(due_at) for kind, due_at in event.dues.items()}
+        event = event.model_copy(update={"dues": dues})
     since = event.waiting_since
-    waiting = () if since is None else (instant(since, event.at, book.now),)
+    waiting = () if since is None else (instant(since, book.now),)
     source = Source(
         merge_id=event.merge_id, conversation_id=event.from_conversation_id, waiting=waiting
     )
@@ -100,8 +103,7 @@ def _promises_taken_over(
                 turn = then(turn, Turn(put(book.ticket, step.target), step.events))
             continue
         if target is None or is_begun:
-            by = due_at.astimezone(UTC)
-            made = commitments.promised_by(book, kind, at, by, None, "absorbed")
+            made = commitments.promised_by(book, kind, at, due_at, None, "absorbed")
             turn = then(turn, made)
             latest = turn.ticket.open_target(kind)
             kept += () if latest is None else (latest.target_id,)
@@ -120,7 +122,7 @@ def _lent(
     if target.kind == "resolution":
         if dues is not None and "resolution" not in dues:
             return []
-        since = instant(event.other_opened_at, event.at, book.now)
+        since = instant(event.other_opened_at, book.now)
         due_at = None if dues is None else dues["resolution"]
     elif target.kind in PROMISES:
         if dues is None or target.kind not in dues or dues[target.kind] <= at:
@@ -178,14 +180,13 @@ def unmerged(book: Book, event: TicketUnmerged, at: datetime) -> Turn:
     ticket = book.ticket
     since = event.waiting_since
     if since is not None:
-        written_at = max(instant(since, event.at, book.now), ticket.opened_at)
+        written_at = max(instant(since, book.now), ticket.opened_at)
         if ticket.is_first_settled or written_at > ticket.opened_at:
             waiting = with_message(ticket.waiting, written_at, WAITING_MAX)
             ticket = replace(ticket, waiting=waiting)
     turn = revived(book._replace(ticket=ticket), "merged", at)
     # What was merged into this one may have been split off again while it was merged itself.
     turn = then(turn, own_again(book._replace(ticket=turn.ticket), at))
-    turn = then(turn, by_priority(book._replace(ticket=turn.ticket), at, "split_off"))
     return then(turn, next_started(book._replace(ticket=turn.ticket)))
 
 
@@ -261,6 +262,16 @@ def by_priority(book: Book, at: datetime, reason: str) -> Turn:
     return _by_terms(book, at, reason, lambda one: one.priority != book.ticket.priority)
 
 
+def as_now(book: Book, at: datetime, reason: str) -> Turn:
+    """Hold the clocks to what is promised to the ticket as it is now: it may be another one than when it was set aside."""
+    rule, priority = book.rule, book.ticket.priority
+    is_other = any(one.is_open and one.priority != priority for one in book.ticket.targets)
+    reason = reason or ("priority_changed" if is_other else "customer_changed")
+    return _by_terms(
+        book, at, reason, lambda one: one.policy != rule.name or one.priority != priority
+    )
+
+
 def redescribed(book: Book, facts: Facts, at: datetime, reason: str) -> Turn:
     """The ticket is something else to the rules: hold the clocks to what is promised to such a one.
 
@@ -298,11 +309,14 @@ def _by_terms(book: Book, at: datetime, reason: str, differs: Callable[[Target],
     if book.ticket.is_aside:
         return Turn(book.ticket)  # It owes nothing now; its clocks are looked at when it does.
     ended = reason if reason in RETERMED else "priority_changed"
+    tier = book.ticket.open_target("tier")
+    if tier is not None and tier.breach is None and book.rule_of(tier) is None and differs(tier):
+        book = book._replace(ticket=tiers.with_spent(book, at))  # No budget is given twice.
 
     def apply(target: Target) -> Step:
         rule = book.rule_of(target)
         if not target.is_open:
-            return _promised_again(book, target, rule, at, reason)
+            return promised_again(book, target, rule, at, reason)
         if target.is_promise or target.breach is not None or not differs(target):
             return Step(target)
         if rule is None:
@@ -315,17 +329,21 @@ def _by_terms(book: Book, at: datetime, reason: str, differs: Callable[[Target],
         is_owed = kind == "resolution" or not ticket.is_first_settled
         if is_owed and not ticket.counts.get(kind):
             turn = then(turn, started(book._replace(ticket=ticket), kind, ticket.opened_at))
-    return then(turn, next_started(book._replace(ticket=turn.ticket)))
+    turn = then(turn, next_started(book._replace(ticket=turn.ticket)))
+    return then(turn, tiers.entered(book._replace(ticket=turn.ticket), at))
 
 
 _OPENED_WITH: Final[tuple[TargetKind, ...]] = ("first_response", "resolution")
 """The targets that a ticket starts with."""
 
 
-def _promised_again(
+def promised_again(
     book: Book, target: Target, rule: TargetRule | None, at: datetime, reason: str
 ) -> Step:
-    """The clock of the case that ended since it was promised no more, and is again; if it is still owed."""
+    """The clock of the case that ended since it was promised no more, and is again; if it is still owed.
+
+    It has stood meanwhile when the ticket was held, and what held it then and is over holds it no more.
+    """
     is_owed = {
         "first_response": not book.ticket.is_first_settled,
         "resolution": True,
@@ -340,7 +358,9 @@ def _promised_again(
     ):
         return Step(target)
     calendar = book.policy.calendar(target.calendar)
-    back = targets.revive(book.subject, target, target.phase.reason, at, calendar)
+    ended_for = target.phase.reason
+    stood = stood_meanwhile(target, book.ticket.held, rule.pauses_on)
+    back = targets.revive(book.subject, stood, ended_for, at, calendar)
     return and_then(back, by_rule(book, back.target, rule, at, reason))
 
 

@@ -161,13 +161,18 @@ class Timeline(msgspec.Struct, frozen=True, omit_defaults=True):
     folded: dict[str, Folded] = {}
 
 
-def note(timeline: Timeline, event: Payload) -> Timeline:
-    """The timeline with what `event` says of where the ticket stands; the same one where it says nothing."""
+def note(timeline: Timeline, event: Payload, at_most: datetime | None = None) -> Timeline:
+    """The timeline with what `event` says of where the ticket stands; the same one where it says nothing.
+
+    What it says happened after `at_most` counts as of that (None: it is as it was told).
+    """
     if isinstance(event, TicketOpened):
         return replace(timeline, base=replace(timeline.base, queue=event.queue))
     mark = _mark(event)
     if mark is None:
         return timeline
+    if at_most is not None and mark.at > at_most:
+        mark = replace(mark, at=at_most)
     if timeline.until is not None and mark.at < timeline.until:
         mark = replace(mark, at=timeline.until)
     place = bisect_right(timeline.marks, mark.at, key=_at)

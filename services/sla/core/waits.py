@@ -4,7 +4,8 @@ Owns `Estimates`, the immutable snapshot that promises and risks are worked out 
 `corrected`, `snapshot`). Pure: rows and an instant in, a snapshot out; the same rows give the same snapshot and version.
 
 **Which waits.** A wait is open time on the calendar of the ticket's first response, by the queue and channel the ticket
-was opened with and the local hour of the week at that instant. Where a cell has fewer than `min_samples` answered tickets
+was opened with, that calendar and the local hour of the week at that instant. Waits of different calendars are never
+compared: a second around the clock is another one than a second of opening hours. Where a cell has fewer than `min_samples` answered tickets
 the next wider one is asked: hour of the week, part of the week, channel, queue. Where none has, nothing is known.
 
 **Open tickets count.** One that still waits has waited at least so long: leaving it out would make a queue look the
@@ -38,7 +39,7 @@ LEVELS: Final = tuple(n / 50 for n in range(1, 50))
 """The shares whose waits a cell keeps."""
 
 CELL_MAX: Final = 2_000
-"""Newest waits that a cell is made of: more would not change it, and costs time."""
+"""Newest waits that a cell is made of, answered or not: more would not change it, and costs time."""
 
 HALF_LIVES: Final = 4
 """How often a wait's weight halves within the window."""
@@ -47,7 +48,7 @@ STEP: Final = 0.03
 """How far one promise moves the correction, in logarithms: a broken one adds 3 %."""
 
 FACTOR_MIN, FACTOR_MAX = 0.5, 4.0
-"""No correction goes further; what is off by more is no estimate any more."""
+"""No correction goes further. One below 1 only takes back what tickets ahead add: see `promise`."""
 
 OUTCOMES_MAX: Final = 400
 """The latest promises of a queue that its correction is worked out from."""
@@ -71,6 +72,7 @@ class Wait(NamedTuple):
 
     queue: str
     channel: str
+    calendar: str
     hour: int
     is_after_hours: bool
     opened_at: datetime
@@ -80,10 +82,11 @@ class Wait(NamedTuple):
 
 
 class Place(NamedTuple):
-    """What a ticket's wait is compared with."""
+    """What a ticket's wait is compared with. `calendar` is the name of the one that its open time is counted on."""
 
     queue: str
     channel: str
+    calendar: str
     hour: int
     is_after_hours: bool
 
@@ -127,10 +130,11 @@ class Correction:
 
 @dataclass(frozen=True, slots=True)
 class QueueState:
-    """A queue at the snapshot's instant.
+    """A queue at the snapshot's instant, as a calendar counts.
 
-    `waiting` are its unanswered tickets as (priority, opened at), in the order in which they are served; `answers` were
-    given in the last `open_seconds` of open time.
+    `waiting` are its unanswered tickets as (priority, opened at), in the order in which they are served, whatever calendar
+    they go by; `answers` were given, to any of them, in those seconds of the last hour in which the calendar was open:
+    `open_seconds`.
     """
 
     waiting: tuple[tuple[int, datetime], ...] = ()
@@ -144,17 +148,20 @@ class QueueState:
 
 @dataclass(frozen=True, slots=True)
 class Estimates:
-    """All that is known of waits, as of `made_at`. `version` names it in what was decided with it."""
+    """All that is known of waits, as of `made_at`. `version` names it in what was decided with it.
+
+    `queues` is by queue and calendar.
+    """
 
     version: str = ""
     made_at: datetime | None = None
     cells: Mapping[tuple[str, ...], Cell] = field(default_factory=dict)
     corrections: Mapping[str, Correction] = field(default_factory=dict)
-    queues: Mapping[str, QueueState] = field(default_factory=dict)
+    queues: Mapping[tuple[str, str], QueueState] = field(default_factory=dict)
 
     def cell(self, place: Place) -> tuple[Basis, Cell] | None:
         """The narrowest cell that holds enough waits like this one."""
-        for basis, key in keys(place):
+        for basis, key in keys(place) if self.cells else ():
             found = self.cells.get(key)
             if found is not None:
                 return basis, found
@@ -169,11 +176,11 @@ NOTHING_KNOWN: Final = Estimates()
 """The estimates of an installation without a past."""
 
 
-def place_of(queue: str, channel: str, calendar: Calendar, opened_at: datetime) -> Place:
-    """The cell of a ticket that was opened at `opened_at`."""
+def place_of(queue: str, channel: str, name: str, calendar: Calendar, opened_at: datetime) -> Place:
+    """The cell of a ticket that was opened at `opened_at`; `name` is the calendar's."""
     local = opened_at.astimezone(calendar.zone)
     hour = local.weekday() * 24 + local.hour
-    return Place(queue, channel, hour, not is_open(calendar, opened_at))
+    return Place(queue, channel, name, hour, not is_open(calendar, opened_at))
 
 
 def part_of_week(place: Place) -> str:
@@ -186,13 +193,13 @@ def part_of_week(place: Place) -> str:
 
 def keys(place: Place) -> tuple[tuple[Basis, tuple[str, ...]], ...]:
     """The cells that a place belongs to, the narrowest first."""
-    queue, channel = place.queue, place.channel
+    queue, channel, calendar = place.queue, place.channel, place.calendar
     state = "closed" if place.is_after_hours else "open"
     return (
-        ("hour", (queue, channel, "hour", f"{place.hour:03d}", state)),
-        ("part", (queue, channel, "part", part_of_week(place))),
-        ("channel", (queue, channel)),
-        ("queue", (queue,)),
+        ("hour", (queue, calendar, channel, "hour", f"{place.hour:03d}", state)),
+        ("part", (queue, calendar, channel, "part", part_of_week(place))),
+        ("channel", (queue, calendar, channel)),
+        ("queue", (queue, calendar)),
     )
 
 
@@ -204,16 +211,18 @@ def cells_of(
 ) -> dict[tuple[str, ...], Cell]:
     """The cells with at least `min_samples` answered tickets opened within `window` before `now`."""
     groups: defaultdict[tuple[str, ...], list[_Weighed]] = defaultdict(list)
-    known: dict[tuple[str, str, int, bool], tuple[list[_Weighed], ...]] = {}
+    known: dict[tuple[str, str, str, int, bool], tuple[list[_Weighed], ...]] = {}
     half_life = window / HALF_LIVES / timedelta(seconds=1)
     newest = window / timedelta(seconds=1)
     weighed: list[tuple[_Weighed, tuple[list[_Weighed], ...]]] = []
     for wait in waits:
-        queue, channel, hour, is_after_hours, opened_at, seconds, is_answered, ahead = wait
+        queue, channel, calendar, hour, is_after_hours, opened_at, seconds, is_answered, ahead = (
+            wait
+        )
         age = (now - opened_at).total_seconds()
         if not 0 <= age <= newest:
             continue
-        place = (queue, channel, hour, is_after_hours)
+        place = (queue, channel, calendar, hour, is_after_hours)
         found = known.get(place)
         if found is None:
             found = known[place] = tuple(groups[key] for _, key in keys(Place(*place)))
@@ -236,10 +245,13 @@ def cells_of(
 
 
 def _newest(waits: list[_Weighed]) -> list[_Weighed]:
-    """The newest waits, where there are very many. Open ones say what the others cannot, and stay."""
+    """The newest waits by their opening, where there are very many.
+
+    Answered or not: the open ones alone would make a queue look slower than any of its weeks was.
+    """
     if len(waits) <= CELL_MAX:
         return waits
-    return sorted(waits, key=itemgetter(1, 2, 0), reverse=True)[:CELL_MAX]
+    return sorted(waits, key=itemgetter(2), reverse=True)[:CELL_MAX]
 
 
 def quantiles(waits: Iterable[_Weighed], levels: Sequence[float]) -> tuple[float, ...]:
@@ -298,12 +310,13 @@ def snapshot(
     now: datetime,
     cells: Mapping[tuple[str, ...], Cell],
     corrections: Mapping[str, Correction],
-    queues: Mapping[str, QueueState],
+    queues: Mapping[tuple[str, str], QueueState],
 ) -> Estimates:
     """Put a snapshot together and name it by what promises are made from."""
     digest = sha256()
     for key in sorted(cells):
-        digest.update(repr((key, cells[key].samples, cells[key].longest)).encode())
+        cell = cells[key]
+        digest.update(repr((key, cell.samples, cell.longest, cell.ahead)).encode())
     for queue in sorted(corrections):
         digest.update(repr((queue, corrections[queue].factor)).encode())
     return Estimates(digest.hexdigest()[:12], now, cells, corrections, queues)

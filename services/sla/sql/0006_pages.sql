@@ -22,12 +22,18 @@ CREATE TABLE page_alert (
     fired_seq bigint      NOT NULL,
     seq       bigint      NOT NULL CHECK (seq >= fired_seq),
     ended_at  timestamptz CHECK (ended_at >= fired_at),
-    note      text        NOT NULL DEFAULT ''
+    note      text        NOT NULL DEFAULT '',
+    left_group     text,
+    left_receivers text[],
+    left_seq       bigint,
+    CONSTRAINT page_alert_left CHECK (num_nulls(left_group, left_receivers, left_seq) IN (0, 3))
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN page_alert.since IS 'of a breach: the deadline; else when it was told';
 COMMENT ON COLUMN page_alert.seq IS 'numbers its last change among all, fired_seq its last rise: what a receiver has not heard is above its told_seq';
+COMMENT ON COLUMN page_alert.left_group IS 'where it was told before its last rise (to left_receivers, with the rise left_seq), if that took it from a group or a receiver';
 CREATE INDEX page_alert_firing ON page_alert (group_key, since, alert_key) WHERE ended_at IS NULL;
 CREATE INDEX page_alert_ended ON page_alert (group_key, seq) WHERE ended_at IS NOT NULL;
+CREATE INDEX page_alert_moved ON page_alert (left_group, fired_seq) WHERE left_group IS NOT NULL;
 CREATE INDEX page_alert_old ON page_alert (ended_at) WHERE ended_at IS NOT NULL;
 CREATE SEQUENCE page_seq;
 
@@ -43,6 +49,7 @@ CREATE TABLE page (
     is_told    boolean     NOT NULL,
     is_begun   boolean     NOT NULL,
     changed_at timestamptz,
+    news_at    timestamptz,
     sent_at    timestamptz,
     told_seq   bigint      NOT NULL,
     told_firing integer    NOT NULL,
@@ -57,6 +64,7 @@ CREATE TABLE page (
 ) WITH (fillfactor = 80);
 COMMENT ON COLUMN page.is_begun IS 'a message may have gone out that nobody confirmed';
 COMMENT ON COLUMN page.changed_at IS 'the first change that the receiver was not told';
+COMMENT ON COLUMN page.news_at IS 'the first change since the attempt under way began';
 COMMENT ON COLUMN page.problem IS 'why the last attempt failed; with refused_at, for good';
 CREATE INDEX page_due ON page (receiver, due_at) WHERE due_at IS NOT NULL;
 CREATE INDEX page_troubled ON page (receiver, changed_at) WHERE problem <> '' OR attempts > 0;

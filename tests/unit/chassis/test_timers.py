@@ -3,7 +3,7 @@
 import random
 from datetime import datetime, timedelta
 
-from chassis.ledger import TIMER_PAGE, TimerRow
+from chassis.ledger import TIMER_PAGE, TimerMark, TimerRow
 from chassis.testing import at
 from chassis.timers import DUE_MAX, HORIZON, LOADED_MAX, RELOAD, TimerHeap, window_end
 
@@ -14,7 +14,7 @@ def row(key: str, due_at: datetime, identity: int = 1, name: str = "due") -> Tim
 
 def heap(*rows: TimerRow, until: datetime | None = None) -> TimerHeap:
     made = TimerHeap()
-    made.load(rows, until or at("10:00"))
+    made.load(rows, TimerMark(until or at("10:00")))
     return made
 
 
@@ -67,7 +67,7 @@ def test_what_is_due_behind_the_window_stays_in_the_table_until_the_window_moves
     set_timer(timers, row("later", at("09:01:01"), 2))
     assert timers.get("later", "due") is None
     assert timers.due(at("09:30")) == [row("soon", at("09:01"))]
-    timers.load([row("later", at("09:01:01"), 2)], at("09:02"))
+    timers.load([row("later", at("09:01:01"), 2)], TimerMark(at("09:02")))
     assert timers.due(at("09:30"))[1:] == [row("later", at("09:01:01"), 2)]
 
 
@@ -134,9 +134,9 @@ def test_after_an_outage_the_window_ends_where_the_page_did_and_grows_when_there
         for n in range(LOADED_MAX)
     ]
     timers, page = TimerHeap(), overdue[:TIMER_PAGE]
-    assert window_end(page[:-1], until) == until, "there are no more of them"
+    assert window_end(page[:-1], until) == TimerMark(until), "there are no more of them"
     timers.load(page, window_end(page, until))
-    assert timers.loaded_until == page[-1].due_at
+    assert timers.loaded_to == TimerMark(page[-1].due_at, page[-1].key, "due")
     assert timers.needs_load(now)
     rest = overdue[TIMER_PAGE:]
     timers.load(rest, window_end(rest, until))
@@ -145,3 +145,11 @@ def test_after_an_outage_the_window_ends_where_the_page_did_and_grows_when_there
         clear_timer(timers, one.key)
     assert timers.needs_load(now)
     assert timers.due(now)[0] == overdue[DUE_MAX]
+
+
+def test_a_timer_set_at_the_instant_between_two_pages_is_due_once_though_the_next_page_has_it_too() -> None:
+    timers, instant = heap(row("a", at("08:59"))), at("09:00")
+    timers.load([row("b", instant, 2)], TimerMark(instant, "b", "due"))
+    set_timer(timers, row("c", instant, 3))
+    timers.load([row("c", instant, 3), row("d", instant, 4)], TimerMark(at("09:01")))
+    assert [one.key for one in timers.due(at("09:30"))] == ["a", "b", "c", "d"]

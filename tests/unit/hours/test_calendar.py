@@ -19,6 +19,7 @@ from hours.calendar import (
     CalendarError,
     CalendarHorizonError,
     due,
+    dues,
     elapsed,
     is_open,
     next_closing,
@@ -758,6 +759,20 @@ def test_T10_waiting_in_two_parts_is_waiting_once(
     assert start <= middle <= once
     assert elapsed(product, start, once, pauses) == a + b
     assert elapsed(product, middle, once, pauses) == b
+
+
+@settings(max_examples=70, deadline=None, derandomize=True)
+@given(case=cases(), data=st.data(), amounts=st.lists(micro, min_size=1, max_size=4))
+def test_T10_several_amounts_asked_together_are_due_when_each_is(
+    case: tuple[dict[str, Any], datetime], data: st.DataObject, amounts: list[timedelta]
+) -> None:
+    mapping, start = case
+    product, pauses = parse_calendar(mapping), data.draw(pauses_near(start))
+    standing = [*pauses, (start + timedelta(days=30), None)]
+    for stops in ([], pauses, standing):
+        together = dues(product, start, amounts, stops)
+        assert together == [due(product, start, amount, stops) for amount in amounts]
+        assert all(one is None or one.tzinfo is UTC for one in together)
 
 
 @settings(max_examples=70, deadline=None, derandomize=True)

@@ -49,6 +49,27 @@ def test_after_hours_the_first_slot_is_the_next_morning_we_open() -> None:
     ]
 
 
+def test_whoever_asks_after_hours_is_offered_the_same_slots_whenever_that_is() -> None:
+    calendar = office()
+    asked = [at("2026-01-09T17:00"), at("2026-01-11T03:20"), at("2026-01-12T08:59:59.999999")]
+    assert {tuple(slots(calendar, one, 3, 30)) for one in asked} == {
+        ("Mon 09:00-09:30", "Mon 09:30-10:00", "Mon 10:00-10:30")
+    }
+
+
+def test_slots_more_than_a_year_away_are_offered_to_those_alone_who_ask_within_it() -> None:
+    once = parse_calendar(
+        {"timezone": "UTC", "hours": {}, "dates": {"2027-01-12": [["09:00", "10:00"]]}}
+    )
+    utc = ZoneInfo("UTC")
+    assert slots(once, at("2026-01-11T09:20", utc), 2, 30) == ["Tue 09:00-09:30"]
+    assert slots(once, at("2026-01-11T09:40", utc), 2, 30) == [
+        "Tue 09:00-09:30",
+        "Tue 09:30-10:00",
+    ]
+    assert slots(once, at("2026-01-11T08:40", utc), 2, 30) == []
+
+
 def test_a_slot_may_begin_now_and_end_at_the_closing_time() -> None:
     assert slots(office(), at("2026-01-09T16:45"), 2, 15) == ["Fri 16:45-17:00", "Mon 09:00-09:15"]
     assert slots(office(), at("2026-01-09T16:45:00.000001"), 1, 15) == ["Mon 09:00-09:15"]

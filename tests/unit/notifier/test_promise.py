@@ -5,6 +5,7 @@ Tuesday, 24 November 2026; the example policy writes times for Istanbul (UTC+3).
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from babel import Locale
@@ -358,3 +359,31 @@ def test_an_opening_that_is_over_and_calls_that_have_begun_are_not_offered(patie
 def test_a_length_needs_no_zone_and_a_time_names_it(patient: Story) -> None:
     patient.opened("08:00").promised("08:00", **within(20))
     assert "Times are" not in patient.mail.text
+
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def _over_the_clock_change(
+    opens: str, until: str | None = None, slots: tuple[Slot, ...] = ()
+) -> str:
+    """The zone named on Saturday evening before the clocks go back on Sunday, 25 October 2026."""
+    now = datetime(2026, 10, 24, 18, tzinfo=UTC)
+    by_then = None if until is None else datetime.fromisoformat(until)
+    promise = Promise(now, by_then, None, datetime.fromisoformat(opens), slots)
+    return said(promise, now, Locale.parse("en_GB"), BERLIN).zone
+
+
+def test_the_offset_named_is_that_of_the_times_that_are_said() -> None:
+    """09:00 on Monday is UTC+1: whoever reads UTC+2 beside it comes an hour early."""
+    assert _over_the_clock_change("2026-10-26T09:00+01:00", "2026-10-26T10:00+01:00") == "GMT+01:00"
+    assert _over_the_clock_change("2026-10-24T22:00+02:00") == "GMT+02:00"
+
+
+def test_where_no_offset_is_true_of_all_times_the_zone_is_named() -> None:
+    slot = Slot(
+        datetime.fromisoformat("2026-10-25T09:00+01:00"),
+        datetime.fromisoformat("2026-10-25T09:30+01:00"),
+    )
+    zone = _over_the_clock_change("2026-10-25T00:30+02:00", slots=(slot,))
+    assert zone == "Central European Time"

@@ -142,6 +142,43 @@ def test_a_call_from_the_future_is_refused_beyond_what_clocks_differ(
     assert refusal(case) == reason
 
 
+@pytest.mark.parametrize(
+    ("occurred_at", "reason"),
+    [
+        ("2026-11-24T08:55:00Z", None),
+        ("2026-11-24T08:54:59Z", "called_before_ticket"),
+        ("0001-01-01T00:00:00+14:00", "called_before_ticket"),
+    ],
+)
+def test_a_call_before_there_was_a_ticket_is_refused_beyond_what_clocks_differ(
+    occurred_at: str, reason: str | None
+) -> None:
+    """Opened at 09:00. A date that a tool left empty must not reach the clocks either."""
+    case = held().commands(commands.CallMade, "09:20", outcome="reached", occurred_at=occurred_at)
+    assert refusal(case) == reason
+
+
+@pytest.mark.parametrize(
+    ("not_before", "reason"),
+    [
+        ("2026-11-23T09:20:00Z", None),
+        ("2026-11-23T09:19:59Z", "promise_window_past"),
+        ("0001-01-01T00:00:00+14:00", "promise_window_past"),
+    ],
+)
+def test_a_time_for_a_call_that_began_more_than_a_day_ago_is_refused(
+    not_before: str, reason: str | None
+) -> None:
+    case = held().commands(
+        commands.PromiseCustomer,
+        "09:20",
+        what="callback",
+        by="2026-11-24T12:00:00Z",
+        not_before=not_before,
+    )
+    assert refusal(case) == reason
+
+
 @pytest.mark.parametrize("target", ["periodic_update", "callback"])
 def test_a_promise_at_risk_wakes_a_ticket_that_waits_for_its_customer(target: str) -> None:
     case = replies(held()).clocked(sla.TargetAtRisk, "14:30", target)

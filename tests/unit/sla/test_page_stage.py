@@ -1,22 +1,24 @@
 """The stage and the terminal: calls go with the decision's rows, and a person can try a receiver."""
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from chassis.policy import PolicyHolder
+from chassis.policy import PolicyHolder, load
 from chassis.stage import Received, Tick
 from cli.main import app
 from cli.policy import examine
 from schemas.envelope import Envelope
 from schemas.payload import Payload
 from schemas.routing import AssignmentExhausted, TicketAssigned
-from schemas.tickets import TicketAnswered, TicketOpened, TicketPaged
-from services.sla.core import alerts
+from schemas.sla import TargetRetargeted
+from schemas.tickets import TicketAnswered, TicketOpened, TicketPaged, TicketStatusChanged
+from services.sla.core import alerts, paging
 from services.sla.core.alerts import End, Fire
 from services.sla.core.state import Conversation
 from services.sla.handlers import POLICY, TIMER, SlaStage
@@ -67,6 +69,67 @@ def test_a_breach_is_written_as_a_call_in_the_batch_that_tells_it(stage: SlaStag
     answered = stage.decide(state, received(TicketAnswered, now), now)
     ends = {row.alert_key for row in answered.rows if isinstance(row, End)}
     assert breach.alert.alert_key in ends
+
+
+def until_fired(stage: SlaStage, what: str, target: str) -> tuple[Conversation, datetime, Fire]:
+    """Let a ticket's clocks run until one of them fires."""
+    state, now = opened(stage), NINE
+    while True:
+        wanted = stage.decide(state, Tick("c", TIMER, now), now).timers[TIMER]
+        assert wanted is not None
+        now = wanted
+        outcome = stage.decide(state, Tick("c", TIMER, now), now)
+        assert outcome.state is not None
+        state = outcome.state
+        for row in outcome.rows:
+            wanted_labels = {"event": what, "target": target}.items()
+            if isinstance(row, Fire) and wanted_labels <= row.alert.labels.items():
+                return state, now, row
+
+
+@pytest.mark.parametrize(
+    ("what", "status"), [("at_risk", "pending"), ("breached", "spam"), ("at_risk", "spam")]
+)
+def test_what_a_pause_or_spam_ended_is_called_for_again_when_the_clock_goes_on(
+    stage: SlaStage, what: str, status: str
+) -> None:
+    state, now, fired = until_fired(stage, what, "resolution")
+    key = fired.alert.alert_key
+    aside = received(
+        TicketStatusChanged, now + timedelta(seconds=5), status=status, before="assigned"
+    )
+    held = stage.decide(state, aside, now + timedelta(seconds=5))
+    assert [row.alert_key for row in held.rows if isinstance(row, End)].count(key) == 1
+    back = received(
+        TicketStatusChanged, now + timedelta(seconds=60), status="assigned", before=status
+    )
+    again = stage.decide(held.state, back, now + timedelta(seconds=60))
+    (refired,) = [r for r in again.rows if isinstance(r, Fire) and r.alert.alert_key == key]
+    assert refired.alert.event == what
+    assert what == "at_risk" or refired.alert.since == fired.alert.since
+
+
+def test_a_nearer_deadline_leaves_a_risk_that_was_told(stage: SlaStage) -> None:
+    state, now, fired = until_fired(stage, "at_risk", "resolution")
+    ticket = state.tickets[0]
+    target = next(one for one in ticket.targets if one.target_id == fired.alert.alert_key)
+    assert target.is_warned
+    told = TargetRetargeted.model_validate(
+        TargetRetargeted.EXAMPLE
+        | {"ticket_id": ticket.ticket_id, "target_id": target.target_id, "target": "resolution"}
+        | {"policy": ticket.policy, "queue": ticket.queue, "priority": ticket.priority}
+    )
+    pages = load(REPOSITORY / "policy", POLICY).pages
+    (stays,) = alerts.changes(pages, None, (told,), state, now)
+    assert isinstance(stays, Fire)
+    risen = paging.fold(None, fired, 1)
+    assert paging.fold(risen, stays, 2) is risen  # Nothing new is told.
+    calm = replace(
+        state,
+        tickets=(replace(ticket, targets=(replace(target, is_warned=False),)),),
+    )
+    (ends,) = alerts.changes(pages, None, (told,), calm, now)
+    assert isinstance(ends, End)
 
 
 def test_a_ticket_without_clocks_can_be_called_for_too(stage: SlaStage) -> None:
@@ -129,6 +192,41 @@ def test_a_secret_in_clear_or_a_slip_of_the_pen_is_refused_with_its_path(
     told = next(str(one) for one in findings if one.file == "pages.yaml")
     assert said in told
     assert "RRR" not in told
+
+
+MAIL = {"kind": "email", "to": "a@shop.example", "sender": "c@shop.example", "host": "h"}
+
+
+@pytest.mark.parametrize(
+    ("receiver", "path", "said"),
+    [
+        ({"kind": "pagerduty", "routing_key": 5377053770}, "duty.routing_key", "valid string"),
+        ({**MAIL, "user": "u", "pasword": "S53770"}, "duty.pasword", "known here: kind, to,"),
+        ({**MAIL, "user": "u", "password": 53770}, "duty.password", "valid string"),
+        ({**MAIL, "password": "S53770"}, "duty", "`user` and `password`"),
+        ({**DUTY, "url": "https://u:S53770@h.example/x"}, "duty.url", "should match"),
+        ({"kind": "slak", "token": "S53770"}, "duty", "one of: alertmanager, pagerduty, slack"),
+        ({"token": "S53770"}, "duty", "needs a `kind`"),
+        ("S53770", "duty", "valid dictionary"),
+    ],
+)
+def test_nothing_that_may_be_a_secret_is_quoted(
+    folder: Path, receiver: Any, path: str, said: str
+) -> None:
+    write(folder, receivers={"duty": receiver})
+    _, findings = examine(folder)
+    told = next(str(one) for one in findings if one.file == "pages.yaml")
+    assert f"receivers.{path}:" in told
+    assert said in told
+    assert "5377" not in told
+
+
+def test_a_key_that_is_not_known_is_answered_with_those_of_its_kind(folder: Path) -> None:
+    slack = {"kind": "slack", "channel": "C0123", "token": "env:T", "tokn": "x"}
+    write(folder, receivers={"duty": slack})
+    _, findings = examine(folder)
+    told = next(str(one) for one in findings if one.file == "pages.yaml")
+    assert told.endswith("known here: kind, channel, token, url, send_resolved")
 
 
 def test_a_receiver_that_no_route_has_and_a_queue_that_is_not_there_are_warned_of(

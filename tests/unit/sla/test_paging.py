@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -17,7 +18,14 @@ from schemas.sla import (
     TargetMet,
     TargetPaused,
 )
-from schemas.tickets import TicketOwnerForced, TicketPaged, TicketSolved, TicketStatusChanged
+from schemas.tickets import (
+    TicketMerged,
+    TicketOwnerForced,
+    TicketPaged,
+    TicketSolved,
+    TicketStatusChanged,
+    TicketUnmerged,
+)
 from services.sla.core import alerts, page_text, paging
 from services.sla.core.alerts import Alert, Change, End, Fire
 from services.sla.core.pages import Pages, PagesFile, PagesMistake, build, group_key
@@ -113,7 +121,70 @@ def test_a_pause_ends_a_risk_and_leaves_a_breach() -> None:
     assert not held.is_firing
     broken = paging.fold(None, breach, 1)
     assert paging.fold(broken, pause, 2) is broken
-    assert alerts.settled((breach, pause)) == (breach,)
+
+
+def folded(state: AlertState | None, changes: Iterable[Change]) -> tuple[Any, ...] | None:
+    for change in changes:
+        state = paging.fold(state, change, 1 if state is None else state.seq + 1)
+    return None if state is None else (state.alert, state.is_firing, state.note, state.ended_at)
+
+
+one_change = st.sampled_from(
+    (
+        *clock_facts(example(TargetBreached)),
+        *clock_facts(example(TargetAtRisk)),
+        *clock_facts(example(BreachRetracted)),
+        *clock_facts(example(TargetMet)),
+        *clock_facts(example(TargetPaused)),
+        alerts.Return(alert_key="t-1", at=NOON, ended_by="kept at 2026-11-24 08:12:00 UTC"),
+    )
+)
+
+
+@given(st.lists(one_change, max_size=4), st.lists(one_change, max_size=8))
+def test_what_is_left_of_a_batchs_changes_comes_to_the_same_as_all_of_them(
+    before: list[Change], batch: list[Change]
+) -> None:
+    state: AlertState | None = None
+    for number, change in enumerate(before):
+        state = paging.fold(state, change, number + 1)
+    assert folded(state, alerts.settled(batch)) == folded(state, batch)
+
+
+def test_a_call_for_a_ticket_comes_back_when_its_merge_or_its_spam_is_undone() -> None:
+    """And not if something else had ended it before."""
+    paged = example(TicketPaged)
+    ticket = {"ticket_id": paged.ticket_id}
+    spam = example(TicketStatusChanged, status="spam", before="assigned", **ticket)
+    no_spam = example(TicketStatusChanged, status="assigned", before="spam", **ticket)
+    merged, unmerged = example(TicketMerged, **ticket), example(TicketUnmerged, **ticket)
+    solved = example(TicketSolved, **ticket)
+
+    def is_firing(*events: Any) -> bool:
+        state: AlertState | None = None
+        number = 0
+        for event in events:
+            for change in ticket_facts(event):
+                number += 1
+                if change.alert_key == f"{paged.ticket_id}/paged":
+                    state = paging.fold(state, change, number)
+        assert state is not None
+        return state.is_firing
+
+    assert not is_firing(paged, spam)
+    assert is_firing(paged, spam, no_spam)
+    assert not is_firing(paged, merged)
+    assert is_firing(paged, merged, unmerged)
+    assert not is_firing(paged, solved, spam, no_spam)
+
+
+def test_a_risk_ends_when_its_breach_goes_to_no_route() -> None:
+    only_risks = rules(RISKS)
+    (risk,) = alerts.changes(only_risks, None, (example(TargetAtRisk),), None, NOON)
+    (end,) = alerts.changes(only_risks, None, (example(TargetBreached),), None, NOON)
+    state = paging.fold(paging.fold(None, risk, 1), end, 2)
+    assert state is not None
+    assert (state.is_firing, state.note) == (False, "broken by now; no route tells of that")
 
 
 @pytest.mark.parametrize(
@@ -149,7 +220,8 @@ def test_waiting_work_is_no_alarm_any_more_when_somebody_has_it() -> None:
 
 def test_what_no_route_takes_fires_nothing() -> None:
     silent = rules({**BREACHES, "when": {"event": "breached", "queue": ["billing"]}})
-    assert alerts.changes(silent, None, (example(TargetBreached),), None, NOON) == ()
+    told = alerts.changes(silent, None, (example(TargetBreached),), None, NOON)
+    assert not [one for one in told if isinstance(one, Fire)]
 
 
 # --------------------------------------------------------------------------------------- the file
@@ -193,6 +265,9 @@ class Desk:
         self.page: Page | None = None
         self.told: list[tuple[datetime, Saying, paging.Seen]] = []
         self.answers: list[str] = []
+        self.meanwhile: list[list[Change]] = []
+        """What is heard while the next messages are on their way, three seconds each."""
+        self.looks = 0
 
     def hear(self, *changes: Change) -> None:
         for change in changes:
@@ -204,17 +279,18 @@ class Desk:
             self.alerts[change.alert_key] = after
             known = {} if self.page is None else {(self.page.group_key, "desk"): self.page}
             (page,) = paging.pages_of(after.alert, known)
-            self.page = paging.touched(page, self.rule, self.now)
+            self.page = paging.touched(page, self.rule, self.now, after.alert.severity)
 
     def until(self, at: datetime) -> None:
         """Let time pass, and do what falls due."""
         while self.page is not None and self.page.due_at is not None and self.page.due_at <= at:
             self.now = max(self.now, self.page.due_at)
             self.look()
-        self.now = at
+        self.now = max(self.now, at)
 
     def look(self) -> None:
         assert self.page is not None
+        self.looks += 1
         seen = paging.seen_of(self.page, self.alerts.values())
         act = paging.look(self.page, seen, self.rule, self.now)
         if act.saying is None:
@@ -225,10 +301,12 @@ class Desk:
         answer = self.answers.pop(0) if self.answers else "delivered"
         if answer in ("delivered", "lost"):
             self.told.append((self.now, act.saying, seen))
+        if self.meanwhile:
+            self.now += SECOND
+            self.hear(*self.meanwhile.pop(0))
+            self.now += 2 * SECOND
         if answer == "delivered":
-            self.page = paging.delivered(
-                self.page, act.saying, seen, self.rule, self.now, self.now, "ref"
-            )
+            self.page = paging.delivered(self.page, act.saying, seen, self.rule, self.now, "ref")
         elif answer == "refused":
             self.page = paging.refused(self.page, act.saying, seen, self.rule, self.now, "no")
         elif answer != "crash":
@@ -317,6 +395,92 @@ def test_t16_the_end_tells_the_retraction_to_whoever_was_told_of_the_breach() ->
     assert "retracted: answered in time at 2026-11-24 11:58:00 UTC" in words.text
 
 
+@pytest.mark.parametrize("answer", ["delivered", "lost", "failed", "refused", "crash"])
+def test_a_breach_that_is_heard_of_while_a_message_is_on_its_way_is_told(answer: str) -> None:
+    desk = Desk()
+    desk.answers, desk.meanwhile = [answer], [[breach(2)]]
+    desk.hear(breach(1))
+    desk.until(NOON + timedelta(minutes=10))
+    assert desk.told[-1][2].firing == 2
+
+
+def test_a_breach_that_is_heard_of_while_an_end_is_on_its_way_begins_anew() -> None:
+    desk = Desk()
+    desk.hear(breach(1))
+    desk.until(NOON + timedelta(minutes=10))
+    desk.meanwhile = [[breach(2)]]
+    desk.hear(*clock_facts(example(TargetMet)))
+    desk.until(NOON + timedelta(minutes=20))
+    assert desk.said == ["trigger", "resolve", "trigger"]
+
+
+@pytest.mark.parametrize("refusals", [0, 1, 3])
+def test_an_alertmanager_hears_of_what_fires_before_it_takes_it_for_over(refusals: int) -> None:
+    """Also where group_interval is longer than an alert stands there without a word."""
+    hour = timedelta(hours=1)
+    desk = Desk(Rule(timedelta(minutes=2), hour, 12 * hour, keepalive=paging.KEEPALIVE))
+    desk.hear(breach(1))
+    desk.until(NOON + timedelta(minutes=20))
+    desk.answers = ["refused"] * refusals
+    desk.hear(breach(2))
+    desk.until(NOON + timedelta(minutes=40))
+    desk.hear(*clock_facts(example(TargetMet)))
+    desk.until(NOON + timedelta(minutes=40, seconds=1))
+    desk.hear(breach(1, NOON + timedelta(minutes=40)))
+    desk.until(NOON + 2 * hour)
+    times = [at for at, saying, _ in desk.told if saying is not Saying.RESOLVE]
+    gaps = [after - before for before, after in pairwise(times)]
+    assert max(gaps) < paging.LIFE
+    assert times[-1] > NOON + 2 * hour - paging.LIFE
+
+
+def test_a_storm_on_a_group_that_was_told_needs_few_looks_at_it() -> None:
+    desk = Desk()
+    desk.hear(breach(0))
+    desk.until(NOON + timedelta(minutes=1))
+    looks = desk.looks
+    for number in range(1, 200):
+        desk.hear(breach(number))
+        desk.until(desk.now + SECOND)
+    desk.until(NOON + timedelta(minutes=6))
+    assert desk.told[-1][2].firing == 200
+    assert desk.looks - looks <= 4
+
+
+SPLIT = rules(
+    {**BREACHES, "receivers": ["duty"]},
+    RISKS,
+    desk={"kind": "slack", "channel": "C0123", "token": "env:T"},
+    duty={"kind": "pagerduty", "routing_key": "env:K"},
+)
+
+
+def test_a_risk_that_becomes_somebody_elses_breach_is_not_told_as_resolved() -> None:
+    (risk,) = alerts.changes(SPLIT, None, (example(TargetAtRisk),), None, NOON)
+    (broken,) = alerts.changes(SPLIT, None, (example(TargetBreached),), None, NOON)
+    desk = Desk()
+    desk.hear(risk)
+    desk.until(NOON + timedelta(minutes=1))
+    assert desk.said == ["trigger"]
+    after = paging.fold(desk.alerts["t-1"], broken, 2)
+    assert after is not None
+    assert desk.page is not None
+    desk.alerts["t-1"] = after
+    desk.page = paging.touched(desk.page, RULE, desk.now, "critical")
+    desk.until(NOON + timedelta(minutes=10))
+    assert desk.said == ["trigger", "resolve"]
+    (_, saying, seen) = desk.told[-1]
+    assert desk.page is not None
+    words = page_text.message(
+        saying, desk.page, seen, desk.now, workspace="w", console_url="", runbook=""
+    ).notice
+    assert words.title.startswith("[MOVED]")
+    assert "now broken, told to duty" in words.text
+    assert "Nothing of it stands" not in words.text
+    desk.until(NOON + timedelta(days=1))
+    assert desk.said == ["trigger", "resolve"]
+
+
 def test_a_receiver_that_wants_no_ends_hears_of_none_and_of_the_next_breach_anew() -> None:
     desk = Desk(RULE._replace(send_resolved=False))
     desk.hear(breach(1))
@@ -355,10 +519,11 @@ def test_failures_are_retried_later_each_time_and_what_the_receiver_says_is_beli
         assert page.due_at is not None
         pauses.append((page.due_at - NOON).total_seconds())
     assert pauses == [5, 10, 20, 40, 80, 160, 300, 300]
-    told = paging.failed(
-        page, NOON, "429", is_unknown=False, was_begun=False, retry_after=timedelta(seconds=7)
-    )
-    assert told.due_at == NOON + 7 * SECOND
+    for seconds, pause in ((420, 420), (7, 300), (0, 300), (10_000, 3_600)):
+        told = paging.failed(
+            page, NOON, "429", is_unknown=False, was_begun=False, retry_after=seconds * SECOND
+        )
+        assert told.due_at == NOON + pause * SECOND
 
 
 def test_what_a_receiver_refuses_for_good_is_not_sent_again_before_the_reminder() -> None:
@@ -401,6 +566,7 @@ steps = st.lists(
         st.integers(0, 3),
         st.integers(0, 400),
         st.sampled_from(("delivered", "delivered", "delivered", "failed", "lost", "crash")),
+        st.booleans(),
     ),
     max_size=40,
 )
@@ -423,18 +589,26 @@ def change_of(what: str, number: int, now: datetime) -> Iterable[Change]:
 @settings(max_examples=300)
 @given(steps, st.booleans())
 def test_whatever_happens_each_episode_is_told_ends_once_and_nothing_is_said_twice(
-    story: list[tuple[str, int, int, str]], is_reliable: bool
+    story: list[tuple[str, int, int, str, bool]], is_reliable: bool
 ) -> None:
     """Every told group ends resolved exactly once; the same words come again only as a reminder; nothing is told too soon."""
     desk = Desk()
-    for what, number, seconds, answer in story:
+    for what, number, seconds, answer, is_meanwhile in story:
         if not is_reliable and answer != "delivered":
             desk.answers.append(answer)
-        desk.hear(*change_of(what, number, desk.now))
+        heard = list(change_of(what, number, desk.now))
+        if is_meanwhile:
+            desk.meanwhile.append(heard)
+        else:
+            desk.hear(*heard)
         desk.until(desk.now + timedelta(seconds=seconds))
+    desk.answers, desk.meanwhile = [], []
+    desk.until(desk.now + timedelta(minutes=20))
+    if desk.page is not None:
+        known = paging.seen_of(desk.page, desk.alerts.values())
+        assert not known.news, "what fires is told"
     for number in range(4):
         desk.hear(*change_of("end", number, desk.now))
-    desk.answers = []
     desk.until(desk.now + timedelta(days=1))
     assert desk.page is None or not (desk.page.is_told or desk.page.is_begun)
     assert desk.page is None or desk.page.due_at is None

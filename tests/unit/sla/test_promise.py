@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from hours.calendar import Calendar, due, is_open, next_closing, parse_calendar
 from services.sla.core.promise import MINUTES, promise, situation, worded
-from services.sla.core.promise_policy import PromisesModel, QueuePromises
+from services.sla.core.promise_policy import PromisesModel
 from services.sla.core.waits import Cell, Correction, Estimates
 
 SHOP = parse_calendar(
@@ -106,13 +106,13 @@ def cell(longest: float, ahead: int = 0) -> Cell:
 def estimates(longest: float, factor: float = 1.0, ahead: int = 0) -> Estimates:
     return Estimates(
         version="v1",
-        cells={("service",): cell(longest, ahead)},
+        cells={("service", "24/7"): cell(longest, ahead)},
         corrections={"service": Correction(factor, 0.95, 400)},
     )
 
 
 def promised(known: Estimates, policy: PromisesModel = POLICY, ahead: int = 0) -> float | None:
-    found = situation("service", "email", ALWAYS, at("2026-03-03T10:00:00+00:00"), ahead)
+    found = situation("service", "email", "24/7", ALWAYS, at("2026-03-03T10:00:00+00:00"), ahead)
     made = promise(found, ALWAYS, policy, known)
     return None if made is None else made.seconds / 60
 
@@ -125,7 +125,6 @@ def test_the_promise_is_the_measured_wait_rounded_up_and_never_instant() -> None
 
 def test_corrections_and_crowding_change_it() -> None:
     assert promised(estimates(17 * 60, factor=2.0)) == 45
-    assert promised(estimates(17 * 60, factor=0.5)) == 10
     assert promised(estimates(17 * 60, ahead=9), ahead=9) == 20
     assert promised(estimates(17 * 60, ahead=9), ahead=19) == 45
 
@@ -136,19 +135,17 @@ def test_without_an_estimate_nothing_is_told() -> None:
     assert promised(estimates(10**9)) is None
 
 
-def test_a_queue_can_be_measured_without_telling_anybody() -> None:
-    silent = PromisesModel(queues={"service": QueuePromises(is_told=False)})
-    assert promised(estimates(600), silent) is None
-
-
 def test_it_says_how_much_of_the_past_it_covers() -> None:
-    found = situation("service", "email", ALWAYS, at("2026-03-03T10:00:00+00:00"))
+    found = situation("service", "email", "24/7", ALWAYS, at("2026-03-03T10:00:00+00:00"))
     made = promise(found, ALWAYS, POLICY, estimates(1200))
     assert made is not None
     assert (made.share_within, made.samples, made.basis) == (0.9, 100, "queue")
 
 
 def test_after_hours_it_is_known_when_we_open() -> None:
-    night = situation("service", "email", SHOP, at("2026-03-03T22:00:00+01:00"))
+    night = situation("service", "email", "shop", SHOP, at("2026-03-03T22:00:00+01:00"))
     assert night.opens_at == at("2026-03-04T09:00:00+01:00")
-    assert situation("service", "email", SHOP, at("2026-03-03T10:00:00+01:00")).opens_at is None
+    assert (
+        situation("service", "email", "shop", SHOP, at("2026-03-03T10:00:00+01:00")).opens_at
+        is None
+    )

@@ -126,9 +126,14 @@ def test_T20_a_promise_that_was_kept_late_was_kept_in_time_by_the_right_hours() 
     story.recount(at("14:30:00"), policy=morning_off)
     assert BreachRetracted not in story.kinds()
     story.recount(at("14:31:00"), Recount(includes_breaches=True))
-    assert story.kinds() == [BreachRetracted]
+    retracted, attributed = story.told
+    assert isinstance(retracted, BreachRetracted)
     kept = story.target("first_response")
     assert (kept.status, kept.breach, kept.due_at) == ("met", None, at("15:00:00"))
+    # The time that it took is by the right hours too, and so is where it went.
+    assert kept.elapsed == timedelta(hours=3)
+    assert isinstance(attributed, TimeAttributed)
+    assert (attributed.was_breached, attributed.queue_ms) == (False, 3 * 3_600_000)
 
 
 def test_T20_a_promise_that_was_kept_was_broken_by_the_right_hours() -> None:
@@ -137,11 +142,13 @@ def test_T20_a_promise_that_was_kept_was_broken_by_the_right_hours() -> None:
     story.recount(at("12:00:00"), policy=longer)
     assert TargetBreached not in story.kinds()
     story.recount(at("12:01:00"), Recount(includes_breaches=True))
-    (broken,) = story.told
+    broken, attributed = story.told
     assert isinstance(broken, TargetBreached)
     assert (broken.breached_at, broken.detected_at) == (at("10:00:00"), at("12:01:00"))
     target = story.target("first_response")
     assert (target.status, target.due_at) == ("met", at("10:00:00"))
+    assert isinstance(attributed, TimeAttributed)
+    assert attributed.was_breached is True
     story.recount(at("12:02:00"), Recount(includes_breaches=True))
     assert story.told == ()
 

@@ -13,15 +13,37 @@ CELL = Cell(200, 45 * 60.0, tuple(n * 60.0 for n in range(1, 50)))
 BUSY = QueueState(answers=30, open_seconds=3600)
 
 
-@pytest.mark.parametrize("mean", [0.1, 3.0, 40.0, 900.0])
+@pytest.mark.parametrize("mean", [0.1, 3.0, 40.0, 900.0, 20_000.0])
 def test_the_poisson_sum_is_right(mean: float) -> None:
-    """Against the plain sum where that can be made, and the median where it cannot."""
-    if mean < 100:
-        for n in (0, 1, 5, 60):
-            plain = sum(math.exp(-mean) * mean**k / math.factorial(k) for k in range(n + 1))
-            assert poisson_at_most(n, mean) == pytest.approx(plain, abs=1e-9)
+    """Against a plain sum of every term in logarithms, about the mean and far from it."""
+    spread = math.ceil(math.sqrt(mean))
+    for n in sorted({0, 1, 5, max(0, round(mean) - 2 * spread), round(mean), round(mean) + spread}):
+        terms = (math.exp(k * math.log(mean) - mean - math.lgamma(k + 1)) for k in range(n + 1))
+        assert poisson_at_most(n, mean) == pytest.approx(math.fsum(terms), abs=1e-9)
     assert poisson_at_most(int(mean * 3) + 20, mean) == pytest.approx(1, abs=1e-3)
-    assert poisson_at_most(round(mean), mean) == pytest.approx(0.5, abs=0.5)
+
+
+@pytest.mark.parametrize("mean", [900.0, 20_000.0])
+def test_the_median_of_a_poisson_count_is_its_mean(mean: float) -> None:
+    assert poisson_at_most(round(mean), mean) == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_long_queue_costs_no_more_than_the_terms_that_can_be_seen(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Five thousand ahead where three answers are expected: certain, without a sum over all of them."""
+    terms: list[float] = []
+    lgamma = math.lgamma
+
+    def counted(x: float) -> float:
+        terms.append(x)
+        return lgamma(x)
+
+    monkeypatch.setattr(math, "lgamma", counted)
+    assert poisson_at_most(5_000, 3.0) == 1.0
+    assert terms == []
+    assert poisson_at_most(5_000, 5_000.0) == pytest.approx(0.5, abs=0.01)
+    assert len(terms) < 1_000
 
 
 def test_past_waits_speak_of_those_that_waited_as_long() -> None:

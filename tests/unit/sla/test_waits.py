@@ -45,6 +45,7 @@ def wait(
     *,
     queue: str = "service",
     channel: str = "email",
+    calendar: str = "office",
     hour: int = 10,
     is_after_hours: bool = False,
     days_ago: float = 1,
@@ -52,7 +53,9 @@ def wait(
     ahead: int = 0,
 ) -> Wait:
     opened_at = NOW - timedelta(days=days_ago)
-    return Wait(queue, channel, hour, is_after_hours, opened_at, seconds, is_answered, ahead)
+    return Wait(
+        queue, channel, calendar, hour, is_after_hours, opened_at, seconds, is_answered, ahead
+    )
 
 
 def cells(waits: list[Wait], share: float = 0.9) -> dict[tuple[str, ...], Cell]:
@@ -108,7 +111,7 @@ def test_a_ticket_that_still_waits_never_makes_the_promise_shorter(
 
 def test_a_queue_that_answers_only_the_easy_half_promises_nothing() -> None:
     waits = [wait(60) for _ in range(50)] + [wait(90_000, is_answered=False) for _ in range(50)]
-    assert cells(waits)["service",].longest == math.inf
+    assert cells(waits)["service", "office"].longest == math.inf
 
 
 def test_the_narrowest_cell_with_enough_waits_is_asked() -> None:
@@ -116,10 +119,10 @@ def test_the_narrowest_cell_with_enough_waits_is_asked() -> None:
     waits += [wait(1200, hour=11) for _ in range(29)]
     waits += [wait(60, channel="chat", hour=30) for _ in range(29)]
     found = Estimates(cells=cells(waits))
-    ten = found.cell(Place("service", "email", 10, False))
-    eleven = found.cell(Place("service", "email", 11, False))
-    evening = found.cell(Place("service", "email", 20, False))
-    chat = found.cell(Place("service", "chat", 30, False))
+    ten = found.cell(Place("service", "email", "office", 10, False))
+    eleven = found.cell(Place("service", "email", "office", 11, False))
+    evening = found.cell(Place("service", "email", "office", 20, False))
+    chat = found.cell(Place("service", "chat", "office", 30, False))
     assert ten is not None
     assert (ten[0], ten[1].longest, ten[1].samples) == ("hour", 600, 30)
     assert eleven is not None
@@ -128,13 +131,13 @@ def test_the_narrowest_cell_with_enough_waits_is_asked() -> None:
     assert evening[0] == "channel"
     assert chat is not None
     assert (chat[0], chat[1].samples) == ("queue", 88)
-    assert found.cell(Place("returns", "email", 10, False)) is None
+    assert found.cell(Place("returns", "email", "office", 10, False)) is None
 
 
 def test_recent_waits_count_more_than_old_ones() -> None:
     old = [wait(600, days_ago=50) for _ in range(60)]
     new = [wait(3600, days_ago=2) for _ in range(60)]
-    cell = cells([*old, *new])["service",]
+    cell = cells([*old, *new])["service", "office"]
     assert cell.longest == 3600
     assert cell.share_within(600) < 0.2
 
@@ -146,24 +149,40 @@ def test_waits_outside_the_window_and_of_the_future_do_not_count() -> None:
 
 def test_after_hours_tickets_are_compared_with_each_other() -> None:
     monday_three = datetime(2026, 3, 2, 2, 30, tzinfo=UTC)
-    place = place_of("service", "email", OFFICE, monday_three)
-    assert place == Place("service", "email", 3, True)
+    place = place_of("service", "email", "office", OFFICE, monday_three)
+    assert place == Place("service", "email", "office", 3, True)
     assert part_of_week(place) == "closed"
-    assert part_of_week(Place("service", "email", 10, False)) == "weekday-1"
-    assert part_of_week(Place("service", "email", 5 * 24 + 13, False)) == "weekend-2"
+    assert part_of_week(Place("service", "email", "office", 10, False)) == "weekday-1"
+    assert part_of_week(Place("service", "email", "office", 5 * 24 + 13, False)) == "weekend-2"
     assert [basis for basis, _ in keys(place)] == ["hour", "part", "channel", "queue"]
 
 
-def test_of_very_many_waits_the_newest_and_the_open_ones_are_taken() -> None:
+def test_waits_of_another_calendar_say_nothing() -> None:
+    """A quarter of an hour in opening hours is a night around the clock: what is promised there must not be better than true."""
+    waits = [wait(900) for _ in range(200)]
+    waits += [wait(50_000, calendar="24/7") for _ in range(40)]
+    found = Estimates(cells=cells(waits))
+    office = found.cell(Place("service", "email", "office", 10, False))
+    always = found.cell(Place("service", "email", "24/7", 10, False))
+    assert office is not None
+    assert (office[1].samples, office[1].longest) == (200, 900)
+    assert always is not None
+    assert (always[1].samples, always[1].longest) == (40, 50_000)
+    assert found.cell(Place("service", "email", "shop", 10, False)) is None
+
+
+def test_of_very_many_waits_the_newest_are_taken_answered_or_not() -> None:
+    """Many old tickets that nobody ever answered do not push out what was answered since."""
     waits = [wait(1, days_ago=40) for _ in range(CELL_MAX)]
+    waits += [wait(9, days_ago=55, is_answered=False) for _ in range(CELL_MAX)]
     waits += [wait(2, days_ago=1) for _ in range(CELL_MAX - 1)]
-    waits += [wait(9, days_ago=55, is_answered=False)]
-    cell = cells(waits)["service",]
-    assert cell.waits[0] == 2
+    waits += [wait(3, days_ago=0.5, is_answered=False)]
+    cell = cells(waits)["service", "office"]
+    assert set(cell.waits[:-1]) == {2}
 
 
 def test_more_tickets_ahead_than_usual_lengthen_the_promise_in_proportion() -> None:
-    cell = cells([wait(600, ahead=k % 10) for k in range(100)])["service",]
+    cell = cells([wait(600, ahead=k % 10) for k in range(100)])["service", "office"]
     assert cell.ahead == 8
     assert cell.crowding(8) == cell.crowding(0) == 1
     assert cell.crowding(17) == 2
@@ -193,6 +212,12 @@ def test_between_the_aims_nothing_is_corrected() -> None:
     assert corrected(outcomes, 0.9).factor == pytest.approx(1, abs=0.05)
 
 
+@given(st.lists(st.booleans(), max_size=600))
+def test_no_past_makes_a_promise_shorter_than_what_was_measured(outcomes: list[bool]) -> None:
+    """A factor below one would tell a wait that fewer than the promised share were within."""
+    assert corrected(outcomes, 0.9).factor >= 1
+
+
 def test_the_queue_serves_the_urgent_first_and_then_the_oldest() -> None:
     early, late = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
     state = QueueState(waiting=((1, late), (3, early), (3, late)))
@@ -206,11 +231,14 @@ def test_the_same_waits_make_the_same_snapshot_and_version() -> None:
     one = snapshot(NOW, cells(waits), {"service": corrected([True], 0.9)}, {})
     two = snapshot(NOW, cells(waits[::-1]), {"service": corrected([True], 0.9)}, {})
     other = snapshot(NOW, cells(waits), {"service": corrected([False], 0.9)}, {})
+    crowded = [one._replace(ahead=3) for one in waits]
+    crowd = snapshot(NOW, cells(crowded), {"service": corrected([True], 0.9)}, {})
     assert one == two
     assert len(one.version) == 12
+    assert one.version != crowd.version
     assert one.version != other.version
     assert pickle.loads(pickle.dumps(one)) == one
 
 
 def test_around_the_clock_nothing_is_after_hours() -> None:
-    assert not place_of("service", "chat", Calendar.always(), NOW).is_after_hours
+    assert not place_of("service", "chat", "24/7", Calendar.always(), NOW).is_after_hours

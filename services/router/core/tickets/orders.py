@@ -59,8 +59,11 @@ UNTIL_MAX: Final = timedelta(days=366)
 PROMISE_MAX: Final = timedelta(days=90)
 """How far ahead a customer may be promised something."""
 
+WINDOW_AGE_MAX: Final = timedelta(days=1)
+"""How long ago the time for a call may have begun: it may be told while it runs, and a mistyped year is none."""
+
 CALL_SKEW_MAX: Final = timedelta(minutes=5)
-"""How far the clock of whoever calls may be ahead of ours."""
+"""How far the clock of whoever calls may be off ours."""
 
 TAGS_MAX: Final = 100
 """How many tags a ticket may have by command."""
@@ -538,8 +541,11 @@ def _promise(story: Story, command: PromiseCustomer) -> str | None:
     refusal = _promise_refusal(command.by, story.now)
     if refusal is not None:
         return refusal
-    if command.not_before is not None and command.not_before >= command.by:
-        return "promise_window_empty"
+    if command.not_before is not None:
+        if command.not_before >= command.by:
+            return "promise_window_empty"
+        if command.not_before < story.now - WINDOW_AGE_MAX:
+            return "promise_window_past"
     story.tell(
         wire.TicketPromised,
         command_id=command.command_id,
@@ -556,6 +562,8 @@ def _called(story: Story, command: CallMade) -> str | None:
     """Anyone may say so: a call that was made is a fact like a note."""
     if command.occurred_at > story.now + CALL_SKEW_MAX:
         return "called_in_the_future"
+    if command.occurred_at < story.ticket.opened_at - CALL_SKEW_MAX:
+        return "called_before_ticket"
     story.tell(
         wire.TicketCalled,
         command_id=command.command_id,
