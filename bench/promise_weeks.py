@@ -186,9 +186,7 @@ def simulate(
         factor = estimates.correction(queue).factor
         by, seconds = (None, None) if told is None else (told.by, told.seconds)
         waited = one.waited(one.answered_at, one.done)
-        made.append(
-            Ticket(queue, one.calendar, now, one.answered_at, waited, by, seconds, factor)
-        )
+        made.append(Ticket(queue, one.calendar, now, one.answered_at, waited, by, seconds, factor))
         if by is not None:
             is_kept = one.answered_at <= by
             heappush(settling, (min(one.answered_at, by), n, queue, is_kept))

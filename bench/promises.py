@@ -133,7 +133,8 @@ def _lines(found: Sequence[Found], n_seeds: int) -> Iterator[str]:
         "For whoever doubts that what customers are told is true. Weeks of a support team are simulated"
         " (`bench/promise_weeks.py`): only arrivals, illness and handling times are drawn. At each opening the production code of"
         " `services/sla/core` makes the promise, from waits and promises that were over at that instant only; waits are read anew"
-        f" every night. {n_seeds} seeds from {SEED} on; shares are of the promises made from the third week on, as mean (lowest to"
+        " every night. Of queue service 15 % are counted around the clock, all others in opening hours."
+        f" {n_seeds} seeds from {SEED} on; shares are of the promises made from the third week on, as mean (lowest to"
         " highest seed)."
     )
     yield (

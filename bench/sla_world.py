@@ -147,13 +147,34 @@ class Mass:
         return (f"{self.name}-{n:07}" for n in range(self.count))
 
 
+_Piece = str | int
+"""Text that stays, or the place of a new name: 0 of the conversation, from 1 on of its targets."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """A row of a template: its values, and which of them hold names, cut into pieces around these."""
+
+    values: tuple[Any, ...]
+    named: tuple[tuple[int, tuple[_Piece, ...]], ...]
+
+    def renamed(self, names: Sequence[str]) -> list[Any]:
+        """Return the values with other names."""
+        values = list(self.values)
+        for column, pieces in self.named:
+            values[column] = "".join(
+                [names[piece] if isinstance(piece, int) else piece for piece in pieces]
+            )
+        return values
+
+
 @dataclass(frozen=True, slots=True)
 class _Template:
     """The rows of one conversation, by table, with its columns."""
 
     name: str
-    target_ids: tuple[str, ...]
-    tables: Mapping[str, tuple[tuple[str, ...], tuple[tuple[Any, ...], ...]]]
+    n_targets: int
+    tables: Mapping[str, tuple[tuple[str, ...], tuple[_Row, ...]]]
 
 
 async def seed(dsn: str, policy: Path, mass: Mass, say: Callable[[str], None]) -> None:
@@ -203,17 +224,45 @@ async def _template(
                 timer,
                 due_at,
             )
-    tables = {}
+    found = {}
     for table, column in TABLES:
         given = await connection.fetchval(GIVEN_COLUMNS, table)
         rows = await connection.fetch(
             f"SELECT {', '.join(given)} FROM {table} WHERE {column} = $1",  # noqa: S608 - names of the catalogue
             key,
         )
-        tables[table] = (tuple(given), tuple(tuple(row.values()) for row in rows))
-    columns, rows = tables["target"]
-    ids = tuple(row[columns.index("target_id")] for row in rows)
-    return _Template(name, ids, tables)
+        found[table] = (tuple(given), [tuple(row.values()) for row in rows])
+    columns, rows = found["target"]
+    names = [name, *(row[columns.index("target_id")] for row in rows)]
+    tables = {
+        table: (columns, tuple(_cut(row, names) for row in rows))
+        for table, (columns, rows) in found.items()
+    }
+    return _Template(name, len(names) - 1, tables)
+
+
+def _cut(values: tuple[Any, ...], names: Sequence[str]) -> _Row:
+    """Look up once where a row holds names: a mass has hundreds of thousands of copies of it."""
+    named = []
+    for column, value in enumerate(values):
+        pieces: list[_Piece] = [value] if isinstance(value, str) else []
+        for place, name in enumerate(names):
+            pieces = [
+                part
+                for piece in pieces
+                for part in ([piece] if isinstance(piece, int) else _around(piece, name, place))
+            ]
+        if any(isinstance(piece, int) for piece in pieces):
+            named.append((column, tuple(pieces)))
+    return _Row(values, tuple(named))
+
+
+def _around(text: str, name: str, place: int) -> list[_Piece]:
+    first, *others = text.split(name)
+    pieces: list[_Piece] = [first]
+    for other in others:
+        pieces += [place, other]
+    return pieces
 
 
 async def _forget(connection: Any, names: Iterable[str]) -> None:
@@ -235,22 +284,13 @@ async def _copy(
         for n, name in enumerate(names):
             template = templates[(start + n) % len(templates)]
             task = partition_of(f"conversation-{name}", PARTITIONS)
-            new = {old: f"{name}/{k}" for k, old in enumerate(template.target_ids)}
+            new = [name, *(f"{name}/{k}" for k in range(template.n_targets))]
             for row in template.tables[table][1]:
-                values = [_renamed(one, template.name, name, new) for one in row]
+                values = row.renamed(new)
                 if place is not None:
                     values[place] = task
-                records.append(tuple(values))
+                records.append(values)
         await connection.copy_records_to_table(table, columns=columns, records=records)
-
-
-def _renamed(value: Any, old: str, name: str, target_ids: Mapping[str, str]) -> Any:
-    if not isinstance(value, str):
-        return value
-    value = value.replace(old, name)
-    for before, after in target_ids.items():
-        value = value.replace(before, after)
-    return value
 
 
 class _Told(msgspec.Struct):

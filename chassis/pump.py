@@ -206,4 +206,5 @@ def _has_more(parcel: Parcel[Any], now: datetime) -> bool:
         else id(item) not in waiting
         for item in parcel.items
     )
-    return has_moved and bool(task.results or task.timers.is_due(now))
+    earliest = task.timers.earliest()
+    return has_moved and bool(task.results or (earliest is not None and earliest <= now))

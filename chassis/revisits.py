@@ -122,9 +122,7 @@ class Revisits(Generic[S]):
         if revision is not None:
             self._revision = revision
             self._strayed.update(
-                task.number
-                for task in self._assignment.owned()
-                if task.walk.revision != revision
+                task.number for task in self._assignment.owned() if task.walk.revision != revision
             )
         return revision
 

@@ -27,7 +27,7 @@ from chassis.batch import Batch, Reread, Task, TaskState, partition_of
 from chassis.deadletters import ParkedRecord, unpack_own_headers
 from chassis.decision import Deciding, Suspect
 from chassis.emission import Emission
-from chassis.ledger import Overlay, Position, past_the_gap
+from chassis.ledger import Overlay, Position, TimerMark, past_the_gap
 from chassis.settings import Settings
 from chassis.spool import GATEWAY
 from chassis.stage import Effect, EffectDone, EffectResult, Input, Stage, Tick
@@ -120,7 +120,7 @@ class _Runner(Generic[S]):
             Task(number, 1, (), TaskState.OWNED, epoch=1) for number in range(settings.partitions)
         ]
         for task in self.tasks:
-            task.timers.load((), _FOREVER)
+            task.timers.load((), TimerMark(_FOREVER))
 
     def load(self, batch: Batch[S], is_strict: bool) -> dict[str, S]:
         """Return the states that a batch needs; copies where a failed decision has to leave no trace."""

@@ -170,7 +170,8 @@ PROMISE_KEPT_SHARE = metrics.gauge(
 )
 PROMISE_FACTOR = metrics.gauge(
     "signalbox_sla_promise_factor",
-    "What measured waits are multiplied by before they are promised, as past promises have taught; 1 where they are right, and never less.",
+    "What measured waits are multiplied by before they are promised, as past promises have taught; 1 where they are right."
+    " Below 1 it takes back what tickets ahead add, and no more.",
     {"queue": ()},
 )
 ESTIMATES_AT = metrics.gauge(

@@ -65,7 +65,9 @@ class Scope:
         """Return the next keys of a task's walk to the present revision, as `Stage.revisit_keys` has to."""
         row = await connection.fetchrow(_WALK, self._stage, task)
         calendars = (
-            None if row is None else self._calendars(task, _Walk(row[0], row[1], None), row[2])
+            None
+            if row is None
+            else self._calendars(task, _Walk(row[0], row[1], None), row[2], is_new=not after)
         )
         if calendars is None:
             rows = await connection.fetch(REVISIT_KEYS, self._stage, task, after, limit)
@@ -77,12 +79,17 @@ class Scope:
             rows = []
         return [row["key"] for row in rows]
 
-    def _calendars(self, task: int, stored: _Walk, is_done: bool) -> frozenset[str] | None:
-        """The calendars that the walk is about; `stored` is the walk that the task did last, or is in the middle of."""
+    def _calendars(
+        self, task: int, stored: _Walk, is_done: bool, *, is_new: bool
+    ) -> frozenset[str] | None:
+        """The calendars that the walk is about; `stored` is the walk that the task did last, or is in the middle of.
+
+        A walk that begins may be towards the same revision as one left in the middle: another was in force between.
+        """
         revision = self._history[-1][0] if self._history else ""
         known = self._walks.get(task)
         mine = known if known is not None and known[:2] == stored[:2] else None
-        if not is_done and stored.revision == revision:
+        if not is_new:
             return None if mine is None else mine.calendars
         calendars = self._changed_since(stored.revision)
         if not is_done:

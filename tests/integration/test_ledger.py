@@ -23,13 +23,14 @@ from chassis.ledger import (
     TimerMark,
     TimerMissing,
     TimerRow,
+    Walk,
     Write,
     open_pool,
     resume,
 )
 from chassis.stage import Effect
 from chassis.testing import at
-from tests.faults.pipeline import Applied, Tally, TallyStore
+from tests.faults.pipeline import Applied, StageA, Tally, TallyStore
 from tests.integration.kit import Database, looking
 
 STAGE = "pipeline_a"
@@ -165,7 +166,47 @@ async def test_a_timer_that_is_not_there_ends_the_batch_whole(
         await ledger.commit(
             [Write(0, lease.epoch, overlay(first.position, 2, fired={("k1", "due"): ghost}))]
         )
+    anew = {("k1", "due"): TimerRow("k1", "due", 100, at("10:00"))}
+    with pytest.raises(TimerMissing):
+        await ledger.commit(
+            [
+                Write(
+                    0,
+                    lease.epoch,
+                    overlay(first.position, 2, fired={("k1", "due"): ghost}, timers=anew),
+                )
+            ]
+        )
     assert await everything(db) == before
+
+
+async def test_timers_are_read_a_page_at_a_time_though_all_are_due_at_one_instant(
+    ledger: Ledger[Tally], db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis.ledger, "TIMER_PAGE", 10)
+    await db.connection.execute(
+        "INSERT INTO timer SELECT 'pipeline_a', 0, 'k' || n, 'due', n, $1::timestamptz FROM generate_series(1, 35) AS n",
+        at("09:00"),
+    )
+    seen: list[TimerRow] = []
+    mark = None
+    while page := await ledger.load_timers(0, mark, at("09:01")):
+        assert len(page) <= 10
+        seen += page
+        mark = TimerMark(page[-1].due_at, page[-1].key, page[-1].name)
+    assert sorted(one.id for one in seen) == list(range(1, 36))
+
+
+async def test_who_does_not_hold_the_lease_stores_no_revision(
+    ledger: Ledger[Tally], db: Database
+) -> None:
+    stage = StageA()
+    stage.present_revision = "one"
+    old, new = await take(ledger), await take(ledger, owner="eva")
+    await ledger.load_walk(stage, 0, old.epoch)
+    assert await db.rows("SELECT * FROM revisit") == []
+    assert await ledger.load_walk(stage, 0, new.epoch) == Walk("one", is_done=True)
+    assert await db.value("SELECT revision FROM revisit") == "one"
 
 
 async def test_a_fired_timer_is_gone_with_its_batch_and_one_set_anew_stays(

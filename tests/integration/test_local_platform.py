@@ -15,6 +15,7 @@ import pytest
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 
+import chassis.local.processes
 from chassis.local import LocalPlatformError, Platform, default_data_dir, start_platform
 from chassis.local.errors import NotOurs
 from chassis.local.java import find_java
@@ -185,6 +186,21 @@ def test_what_a_killed_command_left_running_is_cleared_away(data_dir: Path) -> N
         assert not platform.is_reused
         assert not any(process.is_alive() for process in left if process is not None)
     assert not (data_dir / "platform.json").exists()
+
+
+def test_a_server_that_does_not_stand_still_in_time_is_let_go_on(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis.local.processes, "_FREEZE_SECONDS_MAX", 0.05)
+    monkeypatch.setattr(chassis.local.processes, "_stands", lambda _: False)
+    command = [sys.executable, "-c", "import signal; signal.pause()"]
+    server = ServerProcess.spawn(command, cwd=data_dir, output=data_dir / "log", env={})
+    try:
+        with pytest.raises(LocalPlatformError, match="runs on"):
+            server.freeze()
+        assert psutil.Process(server.pid).status() != psutil.STATUS_STOPPED
+    finally:
+        server.kill()
 
 
 def test_a_directory_that_another_command_uses_is_refused(data_dir: Path) -> None:

@@ -6,15 +6,19 @@ from typing import Any
 
 import pytest
 
+import chassis.ledger
+import chassis.pump
 import chassis.revisits
+import chassis.timers
 from chassis import metrics
 from chassis.batch import partition_of
 from chassis.clock import SystemClock
 from chassis.errors import Conflict
 from chassis.failpoints import Failpoints
+from chassis.relay import Relay
 from chassis.settings import Settings
-from chassis.stage import Connection, Input, Outcome, Revisit
-from tests.faults.pipeline import Counted, StageA, Tally, TallyStore, visit
+from chassis.stage import Connection, Input, Outcome, Received, Revisit, Tick
+from tests.faults.pipeline import Counted, Fired, StageA, Tally, TallyStore, visit
 from tests.integration.kit import (
     PARTITIONS,
     Database,
@@ -30,6 +34,8 @@ from tests.integration.kit import (
     until,
 )
 
+HOUR = timedelta(hours=1)
+
 
 class Revising(StageA):
     """Stage A with a revision that a test sets, a key that cannot be decided, and decisions that take their time."""
@@ -40,10 +46,18 @@ class Revising(StageA):
         self.poison = ""
         self.slices: list[int] = []
         self.fired_in: list[int] = []
+        self.heard_in: list[int] = []
+        """After how many slices timers fired, and records were heard."""
+
+        self.failures = 0
+        """How often the next keys cannot be told."""
 
     async def revisit_keys(
         self, connection: Connection, task: int, after: str, limit: int
     ) -> Sequence[str]:
+        if self.failures:
+            self.failures -= 1
+            raise RuntimeError("nobody knows the keys")
         keys = await super().revisit_keys(connection, task, after, limit)
         self.slices.append(len(keys))
         return keys
@@ -51,8 +65,10 @@ class Revising(StageA):
     def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
         if isinstance(item, Revisit) and item.key == self.poison:
             raise RuntimeError("this key cannot be decided")
-        if not isinstance(item, Revisit):
+        if isinstance(item, Tick):
             self.fired_in.append(len(self.slices))
+        if isinstance(item, Received):
+            self.heard_in.append(len(self.slices))
         return super().decide(state, item, now)
 
 
@@ -226,9 +242,15 @@ async def test_a_key_that_cannot_be_decided_is_set_aside_and_the_walk_goes_on(
     stage.poison = keys[17]
     async with running(stage, settings):
         await walked(db, "two")
-    assert await visits(db) == sorted(visit(key, "two", 1) for key in keys if key != keys[17])
-    (parked,) = await db.rows("SELECT topic, state_key, reason FROM parked")
-    assert tuple(parked) == ("revisit", keys[17], "handler_failed")
+        visited = [visit(key, "two", 1) for key in keys if key != keys[17]]
+        assert await visits(db) == sorted(visited)
+        (parked,) = await db.rows("SELECT topic, state_key, reason FROM parked")
+        assert tuple(parked) == ("revisit", keys[17], "handler_failed")
+        await db.connection.execute("UPDATE parked SET replay_requested_at = clock_timestamp()")
+        await until(
+            "a replay is refused by name",
+            lambda: db.value("SELECT error LIKE '%a revisit is no record%' FROM parked"),
+        )
 
 
 async def test_a_key_that_somebody_else_holds_is_waited_for_and_none_behind_it_is_left_out(
@@ -276,6 +298,108 @@ async def test_timers_that_fall_due_and_records_that_come_have_their_turn_betwee
         await walked(db, "two")
     visited = [name for name in await visits(db) if " k" in name]
     assert visited == sorted(visit(key, "two", 1) for key in keys)
-    assert len([n for n in stage.fired_in if 0 < n < len(stage.slices)]) > 20, (
-        "nothing else was decided while the walk was under way"
+    for turns in (stage.fired_in, stage.heard_in):
+        assert len([n for n in turns if 0 < n < len(stage.slices)]) >= 5, (
+            "nothing of a kind was decided while the walk was under way"
+        )
+    late = await db.rows(
+        "SELECT late_ms FROM history WHERE name LIKE 'timer %' AND applied_at - late_ms * interval '1 ms' >"
+        " (SELECT min(applied_at) FROM history WHERE name LIKE 'visit %') ORDER BY late_ms"
     )
+    assert late[len(late) // 2]["late_ms"] < 500
+    assert late[-1]["late_ms"] < 2_000
+
+
+def pending() -> list[float]:
+    """What the gauge says of every task."""
+    return [
+        metrics.REVISIT_PENDING.labels("pipeline_a", str(number))._value.get()
+        for number in range(PARTITIONS)
+    ]
+
+
+async def test_a_revision_that_comes_back_before_its_successors_first_slice_is_walked_through_again(
+    settings: Settings, driver: Driver, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was decided under the one between was decided under the wrong one."""
+    keys = await keep(db, 40)
+    stage = Revising("one")
+    async with running(stage, settings):
+        await walked(db, "one")
+        with monkeypatch.context() as held:
+            held.setattr(Relay, "is_long", property(lambda _: True))  # No slice is begun.
+            stage.present_revision = "two"
+            await until("the tasks are behind", lambda: pending() == [1] * PARTITIONS)
+            stage.present_revision = "one"
+        await until(
+            "all is walked a second time",
+            lambda: db.value("SELECT bool_and(walk = 2 AND done_at IS NOT NULL) FROM revisit"),
+        )
+        await until("nothing is left", lambda: pending() == [0] * PARTITIONS)
+        assert await db.rows("SELECT DISTINCT revision, walk FROM revisit") == [("one", 2)]
+    wanted = [visit(key, "one", walk) for key in keys for walk in (1, 2)]
+    assert await visits(db) == sorted(wanted)
+
+
+async def test_keys_that_cannot_be_told_put_the_walk_off_and_hold_up_nothing_else(
+    settings: Settings, driver: Driver, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(chassis.revisits, "FAILED_SECONDS", 0.05)
+    keys = await keep(db, 40)
+    stage = Revising(None)
+    async with running(stage, settings) as worker:
+        epochs = {number: task.epoch for number, task in worker.tasks.items()}
+        stage.failures = 1_000_000
+        stage.present_revision = "two"
+        await until("it fails", lambda: stage.failures < 999_998)
+        await driver.given(1, "new")
+        await until(
+            "it is counted", lambda: db.value("SELECT 1 FROM history WHERE name = 'input 1'")
+        )
+        assert pending() == [1] * PARTITIONS
+        stage.failures = 0
+        await walked(db, "two")
+        assert {number: task.epoch for number, task in worker.tasks.items()} == epochs
+    visited = [name for name in await visits(db) if " k" in name]
+    assert visited == sorted(visit(key, "two", 1) for key in keys)
+
+
+async def test_no_slice_is_begun_while_the_tasks_are_being_given_up(
+    settings: Settings, db: Database
+) -> None:
+    await keep(db, 40)
+    stage = Revising(None)
+    async with running(stage, settings) as worker:
+        worker.effects.is_closed = True
+        stage.present_revision = "two"
+        await until("it is known", lambda: pending() == [1] * PARTITIONS)
+        last_turn = worker.last_turn
+        await until("the pump came round", lambda: worker.last_turn > last_turn)
+        assert stage.slices == []
+        worker.effects.is_closed = False
+        await walked(db, "two")
+
+
+@pytest.mark.parametrize("is_in_pages", [False, True])
+async def test_a_burst_of_timers_over_two_tasks_with_ties_fires_each_once(
+    settings: Settings, db: Database, monkeypatch: pytest.MonkeyPatch, is_in_pages: bool
+) -> None:
+    if is_in_pages:
+        monkeypatch.setattr(chassis.ledger, "TIMER_PAGE", 10)
+        monkeypatch.setattr(chassis.timers, "TIMER_PAGE", 10)
+        monkeypatch.setattr(chassis.timers, "LOADED_MAX", 20)
+    monkeypatch.setattr(chassis.pump, "TURN_ITEMS", 14)
+    monkeypatch.setattr(chassis.pump, "TURN_ITEMS_MIN", 7)
+    ago = SystemClock().now() - timedelta(hours=1)
+    timers = [
+        ("pipeline_a", task, f"k{task}-{n}", f"fire-{100 * task + n}", n, ago + n // 12 * HOUR / 10)
+        for task in range(PARTITIONS)
+        for n in range(35)
+    ]
+    await db.connection.copy_records_to_table("timer", records=timers)
+    async with running(Revising(None), settings):
+        await until("all have fired", lambda: db.value("SELECT count(*) = 0 FROM timer"))
+    fired = [row["name"] for row in await db.rows("SELECT name FROM history")]
+    assert sorted(fired) == sorted(f"timer {100 * t + n}" for t in range(2) for n in range(35))
+    told = [e.n for _, e, _ in await read_topic(settings, "messages") if isinstance(e, Fired)]
+    assert sorted(told) == sorted(100 * t + n for t in range(2) for n in range(35))

@@ -9,6 +9,7 @@ A stay is a request for work; what is heard of an earlier one changes nothing. W
 nobody, no clock is left open: what is heard late ends when that began, and what is heard too early waits (`is_ahead`).
 """
 
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -24,9 +25,10 @@ from schemas.routing import (
     TicketRequeued,
     WorkReleased,
 )
+from schemas.sla import TargetKind
 from services.sla.core import targets
 from services.sla.core.book import Book, Ignored, Turn, cancelled, each, instant, started, then
-from services.sla.core.state import ROUTING_KINDS, Offer, Target, Ticket, Work
+from services.sla.core.state import ROUTING_KINDS, Cancelled, Offer, Target, Ticket, Work
 from services.sla.core.targets import Step
 
 WAITED_MAX: Final = timedelta(days=3650)
@@ -118,8 +120,11 @@ def _went_on(
 
 
 def unrouted(book: Book, at: datetime, reason: str) -> Turn:
-    """Nobody is sought for the ticket from `at` on."""
-    turn = cancelled(book, ROUTING_KINDS, at, reason)
+    """Nobody is sought for the ticket from `at` on; a stay that has begun since, and was heard of first, is another one's."""
+    work = book.ticket.work
+    if work is not None and work.began is not None and work.began > at:
+        return _over(book, ROUTING_KINDS, at, reason, since=work.began)
+    turn = _over(book, ROUTING_KINDS, at, reason)
     work = turn.ticket.work
     if work is not None:
         work = replace(work, offers=())
@@ -130,11 +135,12 @@ def _in_stay(book: Book, work_id: str, at: datetime) -> Turn:
     """The ticket in the stay of `work_id`, which is a new one where it is not the present one."""
     work = book.ticket.work
     if work is not None and work.work_id == work_id:
-        kept = replace(work, since=max(work.since, at))
+        began = None if work.began is None else min(work.began, at)
+        kept = replace(work, since=max(work.since, at), began=began)
         return Turn(replace(book.ticket, work=kept))
     past = () if work is None else (*work.past, work.work_id)[-STAYS_MAX:]
-    turn = cancelled(book, ROUTING_KINDS, at, "moved")
-    return turn._replace(ticket=replace(turn.ticket, work=Work(work_id, at, past=past)))
+    turn = _over(book, ROUTING_KINDS, at, "moved")
+    return turn._replace(ticket=replace(turn.ticket, work=Work(work_id, at, began=at, past=past)))
 
 
 def _waits(book: Book, at: datetime) -> Turn:
@@ -146,7 +152,7 @@ def _waits(book: Book, at: datetime) -> Turn:
 
 
 def _waits_again(book: Book, reason: str, at: datetime) -> Turn:
-    turn = cancelled(book, ("time_to_accept",), at, reason)
+    turn = _over(book, ("time_to_accept",), at, reason)
     ticket = _with(turn.ticket, has_waited=True, is_taken=False, offers=())
     turn = turn._replace(ticket=ticket)
     is_over = ticket.unrouted_at is not None and ticket.unrouted_at <= at
@@ -199,7 +205,7 @@ def _withdrawn(book: Book, agent_id: str, reason: str, at: datetime) -> Turn:
     if reason == "taken_by_other" or (offers and reason != "work_ended"):
         return turn  # The assignment meets it; or somebody is still asked.
     kinds = ROUTING_KINDS if reason == "work_ended" else ROUTING_KINDS[1:]
-    return cancelled(book._replace(ticket=turn.ticket), kinds, at, reason)
+    return _over(book._replace(ticket=turn.ticket), kinds, at, reason)
 
 
 def _met(book: Book, kind: str, at: datetime) -> Turn:
@@ -214,6 +220,31 @@ def _met(book: Book, kind: str, at: datetime) -> Turn:
         return targets.meet(book.subject, target, at, book.now, calendar)
 
     return each(book.ticket, meet)
+
+
+def _over(
+    book: Book,
+    kinds: Iterable[TargetKind],
+    at: datetime,
+    reason: str,
+    since: datetime | None = None,
+) -> Turn:
+    """End the open clocks of `kinds` at `at`, but those that were started at `since` or later.
+
+    One that has ended already did so by what happened later and was heard of first: if it was found broken by that, it was not.
+    """
+
+    def stop(target: Target) -> Step:
+        if since is not None and target.watch.started_at >= since:
+            return Step(target)
+        if target.is_open:
+            return targets.cancel(book.subject, target, at, book.now, reason)
+        if not isinstance(target.phase, Cancelled):
+            return Step(target)
+        calendar = book.policy.calendar(target.calendar)
+        return targets.reconsider(book.subject, target, at, book.now, calendar)
+
+    return each(book.ticket, stop, kinds)
 
 
 def _with(ticket: Ticket, **changes: object) -> Ticket:

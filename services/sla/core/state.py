@@ -207,12 +207,13 @@ class Offer(msgspec.Struct, frozen=True, array_like=True):
 class Work(msgspec.Struct, frozen=True, omit_defaults=True):
     """A ticket's present stay on its way to a person.
 
-    `since` is the latest instant that was told of it; `offers` are those that stand, by instant. `has_waited`: its time to the
+    `began` is the earliest instant that was told of it (None: that was not kept), `since` the latest; `offers` are those that stand, by instant. `has_waited`: its time to the
     first offer was counted, or is. `is_taken`: somebody has it. `past` names the stays before, whose stragglers change nothing.
     """
 
     work_id: str
     since: datetime
+    began: datetime | None = None
     has_waited: bool = False
     is_taken: bool = False
     offers: tuple[Offer, ...] = ()

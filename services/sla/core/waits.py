@@ -20,6 +20,7 @@ wait of the same kind is within with at least that probability, whatever the dis
 of equal samples that would know as much (Kish 1965), so that old waits give wide estimates, not sure ones.
 """
 
+import heapq
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
@@ -214,7 +215,6 @@ def cells_of(
     known: dict[tuple[str, str, str, int, bool], tuple[list[_Weighed], ...]] = {}
     half_life = window / HALF_LIVES / timedelta(seconds=1)
     newest = window / timedelta(seconds=1)
-    weighed: list[tuple[_Weighed, tuple[list[_Weighed], ...]]] = []
     for wait in waits:
         queue, channel, calendar, hour, is_after_hours, opened_at, seconds, is_answered, ahead = (
             wait
@@ -227,10 +227,7 @@ def cells_of(
         if found is None:
             found = known[place] = tuple(groups[key] for _, key in keys(Place(*place)))
         weight = math.exp2(-age / half_life)
-        weighed.append(((seconds, not is_answered, weight, ahead), found))
-    # Once for all cells: each then finds its own in order, which costs it next to nothing.
-    weighed.sort(key=itemgetter(0))
-    for one, found in weighed:
+        one = (seconds, not is_answered, weight, ahead)
         for group in found:
             group.append(one)
     made = {}
@@ -251,7 +248,8 @@ def _newest(waits: list[_Weighed]) -> list[_Weighed]:
     """
     if len(waits) <= CELL_MAX:
         return waits
-    return sorted(waits, key=itemgetter(2), reverse=True)[:CELL_MAX]
+    # Not sorted whole: one sort of very many would stop the process, whatever thread it is in.
+    return heapq.nlargest(CELL_MAX, waits, key=itemgetter(2, 0, 1))
 
 
 def quantiles(waits: Iterable[_Weighed], levels: Sequence[float]) -> tuple[float, ...]:

@@ -19,6 +19,8 @@ ALTER TABLE target
     ADD COLUMN seconds       double precision CHECK (seconds >= 0),
     ADD CONSTRAINT target_tier_is_named CHECK ((kind = 'tier') = (tier <> '')),
     ADD CONSTRAINT target_used_when_met CHECK (elapsed_us IS NULL OR status = 'met');
+CREATE INDEX target_ticket ON target (ticket_id);
+
 COMMENT ON COLUMN target.queue IS 'the ticket''s queue while the clock ran; empty where it was not told';
 COMMENT ON COLUMN target.priority IS 'the one whose rule the clock goes by';
 COMMENT ON COLUMN target.customer_tier IS 'the company''s own word for the customer; empty where there is none';

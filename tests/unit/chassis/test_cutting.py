@@ -26,7 +26,7 @@ from chassis.effects import Effects
 from chassis.emission import Emission
 from chassis.errors import Conflict, Refused
 from chassis.failpoints import Failpoints
-from chassis.ledger import Position, TimerRow, Write
+from chassis.ledger import Position, TimerMark, TimerRow, Write
 from chassis.settings import Settings
 from chassis.settling import GIVEN_UP_MAX, Settling
 from chassis.stage import Effect, EffectDone, EffectResult, Input, Outcome, Received, Tick
@@ -158,7 +158,7 @@ class Loop:
             known = Task(
                 number, 0, partitions, TaskState.OWNED, 1, Position(offsets={"inbound": 0})
             )
-            known.timers.load((), datetime.max.replace(tzinfo=UTC))
+            known.timers.load((), TimerMark(datetime.max.replace(tzinfo=UTC)))
             self.assignment.tasks[number] = known
         return known
 

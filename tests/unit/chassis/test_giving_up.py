@@ -254,6 +254,23 @@ async def test_giving_up_the_tasks_takes_half_a_session_at_most_whatever_hangs(
     await until(lambda: not relay.is_running)  # Behind our back, but to its end.
 
 
+async def test_whoever_waits_for_effects_waits_for_no_other_work_of_their_tasks(
+    worker: Worker[Tally],
+) -> None:
+    task, effects = own(worker), worker.effects
+    result = EffectDone(Effect("e1", "k1", {}), EffectResult("done"))
+    async with task.lock:  # A slice of a walk, or of a burst.
+        began = monotonic()
+        await effects.drain(began + 5.0)
+        assert monotonic() - began < 1.0
+        effects._performed["e1/1"] = chassis.effects._Performed(0, result.result, began)
+        draining = asyncio.create_task(effects.drain(monotonic() + 5.0))
+        await asyncio.sleep(0.05)
+        assert not draining.done(), "a result is being recorded"
+        effects.recorded(result)
+        await asyncio.wait_for(draining, 1.0)
+
+
 async def test_the_intake_is_closed_before_anything_is_waited_for(
     worker: Worker[Tally], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -3,7 +3,10 @@
 import random
 from datetime import datetime, timedelta
 
+from chassis.batch import Parcel, Task
 from chassis.ledger import TIMER_PAGE, TimerMark, TimerRow
+from chassis.pump import _has_more
+from chassis.stage import Effect, EffectDone, EffectResult
 from chassis.testing import at
 from chassis.timers import DUE_MAX, HORIZON, LOADED_MAX, RELOAD, TimerHeap, window_end
 
@@ -147,9 +150,32 @@ def test_after_an_outage_the_window_ends_where_the_page_did_and_grows_when_there
     assert timers.due(now)[0] == overdue[DUE_MAX]
 
 
-def test_a_timer_set_at_the_instant_between_two_pages_is_due_once_though_the_next_page_has_it_too() -> None:
+def test_a_timer_set_at_the_instant_between_two_pages_is_due_once_though_both_have_it() -> None:
     timers, instant = heap(row("a", at("08:59"))), at("09:00")
     timers.load([row("b", instant, 2)], TimerMark(instant, "b", "due"))
     set_timer(timers, row("c", instant, 3))
     timers.load([row("c", instant, 3), row("d", instant, 4)], TimerMark(at("09:01")))
     assert [one.key for one in timers.due(at("09:30"))] == ["a", "b", "c", "d"]
+
+
+def test_a_full_turn_is_followed_at_once_only_where_it_came_on_and_more_is_due() -> None:
+    """Timers that conflict rest in their places: the pump would turn without an end, and settle nothing."""
+    task: Task[None] = Task(0, 1, ())
+    rows = [row(f"k{n}", at("09:00"), n) for n in range(3)]
+    task.timers.load(rows, TimerMark(at("10:00")))
+    parcel = Parcel(task, rows[:2])
+    assert not _has_more(parcel, at("09:01")), "nothing of it was settled"
+    clear_timer(task.timers, "k0")
+    assert _has_more(parcel, at("09:01"))
+    clear_timer(task.timers, "k1")
+    clear_timer(task.timers, "k2")
+    assert not _has_more(parcel, at("09:01")), "nothing is left"
+
+
+def test_a_result_that_was_put_back_is_no_reason_to_turn_at_once() -> None:
+    task: Task[None] = Task(0, 1, ())
+    results = [EffectDone(Effect(f"e{n}", "k1", {}), EffectResult("done")) for n in range(2)]
+    task.results.extend(results)
+    assert not _has_more(Parcel(task, results), at("09:01"))
+    task.results.popleft()
+    assert _has_more(Parcel(task, results), at("09:01"))

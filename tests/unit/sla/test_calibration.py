@@ -4,7 +4,7 @@ from functools import cache
 
 import pytest
 
-from bench.promise_weeks import ABRUPT, BIG, ORDINARY, Story, Ticket, kept_share, simulate
+from bench.promise_weeks import ABRUPT, ALWAYS, BIG, ORDINARY, Story, Ticket, kept_share, simulate
 
 STORIES = {"ordinary": ORDINARY, "abrupt": ABRUPT}
 
@@ -31,3 +31,10 @@ def test_nearly_every_ticket_gets_a_promise_once_there_are_waits() -> None:
 def test_the_same_seed_gives_the_same_weeks() -> None:
     short = Story(weeks=1)
     assert simulate(3, short) == simulate(3, short)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("story", STORIES)
+def test_so_are_those_of_tickets_counted_around_the_clock_beside_others(story: str) -> None:
+    """In one queue, with the same people: their waits are nights long, and those of opening hours must not stand for them."""
+    assert 0.90 <= kept_share(weeks(story), calendar=ALWAYS) <= 0.97

@@ -1,5 +1,6 @@
 """Promises: rounded up to words people use, never better than the waits, never when nobody works."""
 
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 import pytest
@@ -9,7 +10,13 @@ from hypothesis import strategies as st
 from hours.calendar import Calendar, due, is_open, next_closing, parse_calendar
 from services.sla.core.promise import MINUTES, promise, situation, worded
 from services.sla.core.promise_policy import PromisesModel
-from services.sla.core.waits import Cell, Correction, Estimates
+from services.sla.core.waits import (
+    OUTCOMES_MAX,
+    Cell,
+    Correction,
+    Estimates,
+    corrected,
+)
 
 SHOP = parse_calendar(
     {
@@ -125,8 +132,22 @@ def test_the_promise_is_the_measured_wait_rounded_up_and_never_instant() -> None
 
 def test_corrections_and_crowding_change_it() -> None:
     assert promised(estimates(17 * 60, factor=2.0)) == 45
+    assert promised(estimates(17 * 60, factor=0.75, ahead=9), ahead=19) == 30
     assert promised(estimates(17 * 60, ahead=9), ahead=9) == 20
     assert promised(estimates(17 * 60, ahead=9), ahead=19) == 45
+
+
+@pytest.mark.parametrize("ahead", [0, 9, 12, 200])
+def test_no_correction_undercuts_the_wait_that_the_promised_share_was_within(ahead: int) -> None:
+    """However many promises were kept: shorter than measured, fewer than nine in ten such tickets would be in time."""
+    kept = corrected([True] * OUTCOMES_MAX, 0.9)
+    assert kept.factor < 0.7
+    known = replace(estimates(17 * 60, ahead=9), corrections={"service": kept})
+    found = situation("service", "email", "24/7", ALWAYS, at("2026-03-03T10:00:00+00:00"), ahead)
+    made = promise(found, ALWAYS, POLICY, known)
+    assert made is not None
+    assert made.seconds >= 17 * 60
+    assert made.share_within >= 0.9
 
 
 def test_without_an_estimate_nothing_is_told() -> None:

@@ -22,10 +22,10 @@ class Tables:
         return [{"key": "c1"}]
 
 
-async def visited(scope: Scope, tables: Tables) -> Any:
+async def visited(scope: Scope, tables: Tables, after: str = "") -> Any:
     """The calendars whose conversations are visited next, or everything; nothing where nothing is asked."""
     tables.asked.clear()
-    await scope.keys(cast(Connection, tables), 0, "", 500)
+    await scope.keys(cast(Connection, tables), 0, after, 500)
     return tables.asked[0] if tables.asked else []
 
 
@@ -45,14 +45,14 @@ async def test_after_a_change_of_a_calendar_only_its_conversations_are_visited()
 async def test_a_walk_goes_on_with_what_it_began_with() -> None:
     scope = scope_of(("A", "s1", "r"), ("B", "s2", "r"))
     assert await visited(scope, Tables("A", 4)) == ["shop"]
-    assert await visited(scope, Tables("B", 5, is_done=False)) == ["shop"]
+    assert await visited(scope, Tables("B", 5, is_done=False), "c1") == ["shop"]
 
 
 async def test_a_walk_that_another_process_began_goes_through_everything() -> None:
     scope = scope_of(("A", "s1", "r"), ("B", "s2", "r"))
-    assert await visited(scope, Tables("B", 5, is_done=False)) == "everything"
+    assert await visited(scope, Tables("B", 5, is_done=False), "c1") == "everything"
     assert await visited(scope, Tables("A", 4)) == ["shop"]
-    assert await visited(scope, Tables("B", 7, is_done=False)) == "everything"
+    assert await visited(scope, Tables("B", 7, is_done=False), "c1") == "everything"
 
 
 async def test_everything_is_visited_after_a_revision_that_was_in_force_before_this_process() -> (
@@ -88,6 +88,17 @@ async def test_hours_that_come_back_before_the_walk_was_done_are_visited_all_the
     assert await visited(scope, Tables("A", 1)) == ["shop"]
     scope.in_force("A", Parts({"shop": "s1", "night": "n1"}, "r"))
     assert await visited(scope, Tables("B", 2, is_done=False)) == ["shop"]
+
+
+async def test_a_walk_begun_again_for_a_revision_between_visits_what_that_one_changed_as_well() -> (
+    None
+):
+    scope = scope_of(("A", "s1", "r"), ("B", "s2", "r"))
+    assert await visited(scope, Tables("A", 1)) == ["shop"]
+    scope.in_force("C", Parts({"shop": "s2", "night": "n2"}, "r"))
+    scope.in_force("B", Parts({"shop": "s2", "night": "n1"}, "r"))
+    assert await visited(scope, Tables("B", 2, is_done=False)) == ["night", "shop"]
+    assert await visited(scope, Tables("B", 3, is_done=False), "c1") == ["night", "shop"]
 
 
 async def test_what_was_in_force_for_a_moment_between_two_walks_counts_as_changed() -> None:

@@ -63,7 +63,17 @@ def test_the_revision_is_that_of_the_content_and_of_the_last_order(folder: Path)
     second = stage.revision()
     assert second != first
     stage.take_orders(Orders(latest=3))
-    assert stage.revision() == (second or "").replace(".0", ".3")
+    assert stage.revision() == (second or "").replace(".0.0", ".3.0")
+
+
+def test_an_order_that_judges_breaches_counts_though_a_later_one_was_committed_before_it(
+    folder: Path,
+) -> None:
+    stage = SlaStage(PolicyHolder(folder, POLICY))
+    stage.take_orders(Orders(latest=6))
+    before = stage.revision()
+    stage.take_orders(Orders(6, 5, NINE))
+    assert stage.revision() != before
 
 
 def test_a_revisit_moves_the_deadline_the_timer_and_the_row(folder: Path) -> None:

@@ -212,12 +212,6 @@ def test_between_the_aims_nothing_is_corrected() -> None:
     assert corrected(outcomes, 0.9).factor == pytest.approx(1, abs=0.05)
 
 
-@given(st.lists(st.booleans(), max_size=600))
-def test_no_past_makes_a_promise_shorter_than_what_was_measured(outcomes: list[bool]) -> None:
-    """A factor below one would tell a wait that fewer than the promised share were within."""
-    assert corrected(outcomes, 0.9).factor >= 1
-
-
 def test_the_queue_serves_the_urgent_first_and_then_the_oldest() -> None:
     early, late = NOW - timedelta(hours=2), NOW - timedelta(hours=1)
     state = QueueState(waiting=((1, late), (3, early), (3, late)))
