@@ -206,7 +206,8 @@ def _turn(book: Book, event: TicketEvent) -> Turn:
         ):
             return _changed_terms(book, event, instant(event.at, now))
         case TicketSolved():
-            return _solved(book, instant(event.occurred_at, now), event.with_answer)
+            told_at = instant(event.at, now)
+            return _solved(book, instant(event.occurred_at, now), told_at, event.with_answer)
         case TicketReopened():
             return _reopened(book, event.queue, instant(event.occurred_at, now))
         case TicketClosed():
@@ -240,7 +241,7 @@ def _moved(
     now_unrouted = event.status in UNROUTED
     if now_unrouted:
         here = book._replace(ticket=turn.ticket)
-        turn = then(turn, offers.unrouted(here, at, event.status))
+        turn = then(turn, offers.unrouted(here, at, event.status, at))
     elif turn.ticket.unrouted_at is not None:
         turn = Turn(replace(turn.ticket, unrouted_at=None), turn.events)
     here = book._replace(ticket=turn.ticket)
@@ -254,7 +255,7 @@ def _moved(
 def _set_aside(book: Book, at: datetime, reason: str) -> Turn:
     """It owes nothing from now on."""
     here = aside(book._replace(ticket=tiers.with_spent(book, at)))
-    turn = offers.unrouted(here, at, reason)
+    turn = offers.unrouted(here, at, reason, at)
     return then(turn, cancelled(here._replace(ticket=turn.ticket), KINDS, at, reason))
 
 
@@ -357,7 +358,7 @@ def _answered(book: Book, event: TicketAnswered | TicketAnsweredElsewhere, at: d
     return then(turn, commitments.answered(here, at, channel, next_update_by))
 
 
-def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:
+def _solved(book: Book, at: datetime, told_at: datetime, with_answer: bool) -> Turn:
     """Ends every clock; the time that the ticket was held until now is not counted."""
     if with_answer:
         turn = answered(book._replace(ticket=still_owed(book.ticket, None)), at)
@@ -368,7 +369,7 @@ def _solved(book: Book, at: datetime, with_answer: bool) -> Turn:
     # What an answer has not met (the message came after it) is stopped all the same.
     stopped = (*RESPONSES, *PROMISES)
     turn = then(turn, cancelled(book._replace(ticket=turn.ticket), stopped, at, "solved"))
-    turn = then(turn, offers.unrouted(book._replace(ticket=turn.ticket), at, "solved"))
+    turn = then(turn, offers.unrouted(book._replace(ticket=turn.ticket), at, "solved", told_at))
     turn = then(turn, tiers.left(book._replace(ticket=turn.ticket), at))
     spent = turn.ticket.spent
     resolution = turn.ticket.open_target("resolution")

@@ -65,9 +65,7 @@ def let_go(ticket: Ticket, causes: Iterable[str], at: datetime) -> Ticket:
     """The ticket with an end to what `causes` held; its clocks are not touched."""
     gone = tuple(causes)
     held = tuple(
-        replace(one, until=max(at, one.since))
-        if one.until is None and one.cause in gone
-        else one
+        replace(one, until=max(at, one.since)) if one.until is None and one.cause in gone else one
         for one in ticket.held
     )
     return replace(ticket, held=held)

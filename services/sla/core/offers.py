@@ -119,10 +119,13 @@ def _went_on(
             return _withdrawn(book, event.agent_id, event.reason, at)
 
 
-def unrouted(book: Book, at: datetime, reason: str) -> Turn:
-    """Nobody is sought for the ticket from `at` on; a stay that has begun since, and was heard of first, is another one's."""
+def unrouted(book: Book, at: datetime, reason: str, told_at: datetime) -> Turn:
+    """Nobody is sought for the ticket from `at` on.
+
+    A stay that began after that was told, at `told_at`, and was heard of first, is a later one: it goes on.
+    """
     work = book.ticket.work
-    if work is not None and work.began is not None and work.began > at:
+    if work is not None and work.began is not None and work.began > told_at:
         return _over(book, ROUTING_KINDS, at, reason, since=work.began)
     turn = _over(book, ROUTING_KINDS, at, reason)
     work = turn.ticket.work

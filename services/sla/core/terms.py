@@ -37,7 +37,13 @@ from services.sla.core.state import (
 )
 from services.sla.core.targets import Step
 
-RETERMED: Final = ("priority_changed", "queue_changed", "customer_changed", "tags_changed", "policy_changed")
+RETERMED: Final = (
+    "priority_changed",
+    "queue_changed",
+    "customer_changed",
+    "tags_changed",
+    "policy_changed",
+)
 """Why a clock ends that is not promised to the ticket as it is now; it runs on if that comes back."""
 
 _OF_THE_CASE: Final[tuple[TargetKind, ...]] = (*RESPONSES, "resolution")
