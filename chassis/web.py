@@ -67,6 +67,7 @@ async def serve(
         raise ConfigurationError(
             f"port {port} on {host} {what}; choose another, or stop what holds it"
         ) from None
+    listener.listen(config.backlog)  # Whoever is told of the port may connect at once.
     if on_bound is not None:
         on_bound(listener.getsockname()[1])
     running = asyncio.create_task(server.serve(sockets=[listener]))
