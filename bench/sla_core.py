@@ -15,12 +15,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Final, cast
 
-from bench.sla_world import MOVED, SOURCE, STANDING, WITHIN, opened, write_policy
+from bench.sla_world import MOVED, STANDING, WITHIN, opening, write_policy
 from chassis.policy import PolicyHolder
-from chassis.stage import Change, Connection, Input, Received, Revisit, Tick
-from schemas.envelope import Envelope
-from schemas.tickets import TicketOpened
-from schemas.topics import TICKETS
+from chassis.stage import Change, Connection, Input, Revisit, Tick
 from services.sla.core.state import Conversation
 from services.sla.handlers import POLICY, TIMER, SlaStage
 from services.sla.recount_orders import Orders
@@ -74,8 +71,8 @@ def measure(count: int = 1_000, policy: str = STANDING) -> dict[str, float]:
 
 def _measured(stage: SlaStage, changed: SlaStage, count: int, policy: str) -> dict[str, float]:
     now = NOW
-    openings = [_opening(f"open-{n:06}", policy, now) for n in range(count)]
-    moved = [_opening(f"move-{n:06}", MOVED, now - timedelta(hours=1)) for n in range(count)]
+    openings = [opening(f"open-{n:06}", policy, now) for n in range(count)]
+    moved = [opening(f"move-{n:06}", MOVED, now - timedelta(hours=1)) for n in range(count)]
     opening, states = _least(stage, openings, dict, now)
     _, running = _run(stage, moved, {}, now - timedelta(hours=1))
     after = now + WITHIN + timedelta(hours=4)
@@ -90,20 +87,6 @@ def _measured(stage: SlaStage, changed: SlaStage, count: int, policy: str) -> di
         "cpu_us_recount": moving,
         "cpu_us_recount_unmoved": staying,
     }
-
-
-def _opening(name: str, policy: str, at: datetime) -> Received:
-    """A ticket's opening as the loop hands it over."""
-    event: TicketOpened = opened(name, policy, at)
-    envelope = Envelope(
-        type=event.TYPE,
-        source=f"{SOURCE}/0",
-        id=name,
-        time=event.at,
-        partitionkey=event.conversation_id,
-        sequence=1,
-    )
-    return Received(envelope, event, event.conversation_id, TICKETS.name, name)
 
 
 def _least(

@@ -118,6 +118,20 @@ def opened(name: str, policy: str, at: datetime) -> TicketOpened:
     )
 
 
+def opening(name: str, policy: str, at: datetime) -> Received:
+    """A ticket's opening as the loop hands it over."""
+    event = opened(name, policy, at)
+    envelope = Envelope(
+        type=event.TYPE,
+        source=f"{SOURCE}/0",
+        id=name,
+        time=event.at,
+        partitionkey=event.conversation_id,
+        sequence=1,
+    )
+    return Received(envelope, event, event.conversation_id, TICKETS.name, name)
+
+
 def prioritised(name: str, version: int, priority: int, at: datetime) -> TicketPrioritised:
     """Return another priority of a ticket, which moves both its targets."""
     return TicketPrioritised(
@@ -201,17 +215,8 @@ async def _template(
     connection: Any, stage: SlaStage, name: str, policy: str, due: datetime
 ) -> _Template:
     """Open one conversation by the stage and store it; return its rows as they then are."""
-    event = opened(name, policy, due - WITHIN)
-    envelope = Envelope(
-        type=event.TYPE,
-        source=f"{SOURCE}/0",
-        id=name,
-        time=event.at,
-        partitionkey=event.conversation_id,
-        sequence=1,
-    )
-    key = event.conversation_id
-    item = Received(envelope, event, key, TICKETS.name, name)
+    item = opening(name, policy, due - WITHIN)
+    key = item.key
     outcome = stage.decide(None, item, datetime.now(UTC))
     async with connection.transaction():
         await stage.store.save(

@@ -199,12 +199,11 @@ def _holidays(path: str, value: object) -> tuple[list[date], list[Origin]]:
         if is_country(one):
             country = parse_country(place, one)
             origins.extend(
-                Origin("holiday", day, day, "country", str(country), name)
-                for day, name in days_of(country)
+                Origin("holiday", day, day, str(country), name) for day, name in days_of(country)
             )
         elif isinstance(one, (str, date)):
             day = parse_date(place, one)
-            origins.append(Origin("holiday", day, day, "file", CALENDARS_FILE))
+            origins.append(Origin("holiday", day, day, CALENDARS_FILE))
         else:
             raise CalendarError(place, one, AN_ENTRY)
     return [origin.first for origin in origins], origins
@@ -213,7 +212,7 @@ def _holidays(path: str, value: object) -> tuple[list[date], list[Origin]]:
 def _closures(calendar: Calendar) -> Iterator[Origin]:
     """The closures that the file itself lists, as origins."""
     for begin, end in calendar.closures:
-        yield Origin("closure", _wall(begin), _wall(end), "file", CALENDARS_FILE)
+        yield Origin("closure", _wall(begin), _wall(end), CALENDARS_FILE)
 
 
 def _wall(at: LocalTime) -> datetime:
@@ -343,7 +342,7 @@ def _local(at: datetime) -> LocalTime:
 def _feed_origins(feed: Feed, content: FeedContent) -> Iterator[Origin]:
     source = f"feed {feed.name}"
     for one in content.days:
-        yield Origin("holiday", one.first, one.last, "feed", source, one.summary, one.uid)
+        yield Origin("holiday", one.first, one.last, source, one.summary, one.uid)
     if feed.closes == "all":
         for span in content.spans:
-            yield Origin("closure", span.begin, span.end, "feed", source, span.summary, span.uid)
+            yield Origin("closure", span.begin, span.end, source, span.summary, span.uid)

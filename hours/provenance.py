@@ -9,8 +9,6 @@ from datetime import UTC, date, datetime
 from typing import Literal
 from zoneinfo import ZoneInfo
 
-SourceKind = Literal["file", "country", "feed"]
-
 
 @dataclass(frozen=True, slots=True)
 class Origin:
@@ -24,7 +22,6 @@ class Origin:
     kind: Literal["holiday", "closure"]
     first: date
     last: date
-    source_kind: SourceKind
     source: str
     name: str = ""
     uid: str = ""

@@ -10,12 +10,10 @@ telling it once takes. One that lets several calls in a row run out of time is l
 """
 
 import asyncio
-import os
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
-from pathlib import Path
 from typing import Any, Final, NoReturn, TypeVar
 from urllib.parse import quote
 
@@ -24,6 +22,7 @@ import msgspec
 from pydantic import BaseModel
 
 from chassis.clock import monotonic, now_seconds
+from chassis.secrets import read_secret
 from services.router.core.elsewhere.calls import Assign, Call
 from services.router.core.elsewhere.decide import Done, NotDone, Unknown
 from services.router.core.elsewhere.policy import SECRET_REFERENCE, PlaceSettings
@@ -130,13 +129,7 @@ class Secrets:
 
     def get(self, reference: str) -> str | None:
         """Return a secret without surrounding space; None where it is missing, empty or no text."""
-        kind, _, name = reference.partition(":")
-        if kind == "env":
-            return os.environ.get(name, "").strip() or None
-        try:
-            return Path(name).read_text(encoding="utf-8").strip() or None
-        except (OSError, UnicodeDecodeError):
-            return None
+        return read_secret(reference)
 
 
 class PlaceApi:

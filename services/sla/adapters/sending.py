@@ -5,14 +5,14 @@ lost answer or a server's error nobody knows, after a refused connection or a 42
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Final
 
 import httpx
+
+from chassis.secrets import read_secret
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
 SECONDS: Final = 10.0
@@ -92,15 +92,8 @@ def secret(reference: str) -> str:
     Raises:
         SecretMissing: it is missing, empty, or not printable ASCII; names the reference, never the value.
     """
-    kind, _, name = reference.partition(":")
-    if kind == "env":
-        found = os.environ.get(name, "").strip()
-    else:
-        try:
-            found = Path(name).read_text(encoding="utf-8").strip()
-        except (OSError, UnicodeDecodeError):
-            found = ""
-    if not found or not (found.isascii() and found.isprintable()):
+    found = read_secret(reference)
+    if found is None or not (found.isascii() and found.isprintable()):
         raise SecretMissing(reference)
     return found
 

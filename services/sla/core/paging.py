@@ -13,7 +13,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 from msgspec.structs import replace
@@ -157,6 +157,19 @@ class Page(msgspec.Struct, frozen=True, kw_only=True):
     refused_at: datetime | None = None
     problem: str = ""
     due_at: datetime | None = None
+
+
+_UNTOLD: Final[dict[str, Any]] = {
+    "number": 0,
+    "is_told": False,
+    "is_begun": False,
+    "told_firing": 0,
+    "severity": None,
+    "content": "",
+    "ref": "",
+    "news_at": None,
+}
+"""The fields of a page whose receiver knows nothing that still stands."""
 
 
 class Rule(NamedTuple):
@@ -376,19 +389,8 @@ def refused(
 
 def _closed(page: Page, rule: Rule) -> Page:
     """A page that is over, ready for its group's next episode."""
-    return replace(
-        page,
-        episode=page.episode + 1,
-        number=0,
-        is_told=False,
-        is_begun=False,
-        told_firing=0,
-        severity=None,
-        content="",
-        ref="",
-        news_at=None,
-        due_at=None if page.changed_at is None else page.changed_at + rule.wait,
-    )
+    due_at = None if page.changed_at is None else page.changed_at + rule.wait
+    return replace(page, episode=page.episode + 1, due_at=due_at, **_UNTOLD)
 
 
 def _at_rest(page: Page, seen: Seen) -> Page:
@@ -397,20 +399,13 @@ def _at_rest(page: Page, seen: Seen) -> Page:
     return replace(
         page,
         changed_at=None,
-        news_at=None,
         told_seq=seen.seq,
         attempts=0,
         refused_at=None,
         problem="",
         episode=page.episode + 1 if was_there else page.episode,
-        number=0,
-        is_told=False,
-        is_begun=False,
-        told_firing=0,
-        severity=None,
-        content="",
-        ref="",
         due_at=None,
+        **_UNTOLD,
     )
 
 

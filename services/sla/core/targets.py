@@ -274,28 +274,41 @@ def retarget(
         after, retracted = _retract(subject, after, target.breach.breached_at, now, "split_off")
     if after.terms == target.terms and after.calendar == target.calendar:
         return Step(_timed(after, calendar), retracted)
+    fresh = _warned_anew(target, after, max(at, now), calendar)
+    told = _retargeted(subject, target, fresh, at, reason)
+    return Step(fresh, (*retracted, told))
+
+
+def _warned_anew(before: Target, after: Target, now: datetime, calendar: Calendar) -> Target:
+    """A target under other terms, worked out: one that was warned is warned again, if the instant of it is still to come."""
     fresh = _timed(replace(after, is_warned=False), calendar)
     assert isinstance(fresh.phase, Running | Paused)
     warn_at = fresh.phase.warn_at
-    if target.is_warned and warn_at is not None and warn_at <= max(at, now):
-        fresh = _timed(after, calendar)
-    assert isinstance(fresh.phase, Running | Paused)
-    told = _told(
+    if before.is_warned and warn_at is not None and warn_at <= now:
+        return _timed(after, calendar)
+    return fresh
+
+
+def _retargeted(
+    subject: Subject, before: Target, after: Target, at: datetime, reason: str
+) -> TargetRetargeted:
+    """Tell that a clock has another deadline: both, and what it went by before."""
+    assert isinstance(after.phase, Running | Paused)
+    return _told(
         TargetRetargeted,
         subject,
-        fresh,
+        after,
         at=at,
         reason=reason,
-        before_due_at=target.due_at,
-        before_seconds=target.allowed.total_seconds(),
-        before_policy=target.policy,
-        before_policy_version=target.policy_version,
-        due_at=fresh.phase.due_at,
-        warn_at=fresh.phase.warn_at,
-        started_at=terms.started_at,
-        seconds=terms.allowed.total_seconds(),
+        before_due_at=before.due_at,
+        before_seconds=before.allowed.total_seconds(),
+        before_policy=before.policy,
+        before_policy_version=before.policy_version,
+        due_at=after.phase.due_at,
+        warn_at=after.phase.warn_at,
+        started_at=after.watch.started_at,
+        seconds=after.allowed.total_seconds(),
     )
-    return Step(fresh, (*retracted, told))
 
 
 def drop(subject: Subject, target: Target, at: datetime, now: datetime, reason: str) -> Step:
@@ -332,26 +345,8 @@ def retime(subject: Subject, target: Target, now: datetime, calendar: Calendar) 
     kept = _timed(target, calendar)
     if kept.due_at == target.due_at:
         return Step(kept)
-    fresh = _timed(replace(target, is_warned=False), calendar) if target.is_warned else kept
-    assert isinstance(fresh.phase, Running | Paused)
-    if target.is_warned and fresh.phase.warn_at is not None and fresh.phase.warn_at <= now:
-        fresh = kept
-    assert isinstance(fresh.phase, Running | Paused)
-    told = _told(
-        TargetRetargeted,
-        subject,
-        fresh,
-        at=now,
-        reason="calendar_changed",
-        before_due_at=target.due_at,
-        before_seconds=target.allowed.total_seconds(),
-        before_policy=target.policy,
-        before_policy_version=target.policy_version,
-        due_at=fresh.phase.due_at,
-        warn_at=fresh.phase.warn_at,
-        started_at=fresh.watch.started_at,
-        seconds=fresh.allowed.total_seconds(),
-    )
+    fresh = _warned_anew(target, target, now, calendar) if target.is_warned else kept
+    told = _retargeted(subject, target, fresh, now, "calendar_changed")
     step = tell_due(subject, fresh, now)
     return Step(step.target, (told, *step.events))
 
