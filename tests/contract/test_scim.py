@@ -4,10 +4,12 @@ The requests are those that Okta and Microsoft Entra ID are documented to send, 
 """
 
 import asyncio
+import gc
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import asyncpg
@@ -16,7 +18,6 @@ import pytest
 from pydantic import SecretStr
 
 from chassis import policy
-from chassis.clock import monotonic
 from chassis.errors import Unavailable
 from chassis.ledger import open_pool
 from chassis.local import Platform
@@ -419,12 +420,18 @@ async def test_the_largest_change_that_is_taken_leaves_the_gateway_to_others(
         {"op": "replace", "path": f'{AGENT}:skills[value eq "skill-{n}"].level', "value": 5}
         for n in range(25)
     ]
-    began = last = monotonic()
-    longest = 0.0
-    changing = asyncio.create_task(gateway.patch(f"/Users/{made['id']}", *changes))
-    while not changing.done():
-        await asyncio.sleep(0.001)
-        longest, last = max(longest, monotonic() - last), monotonic()
+    gc.collect()
+    gc.freeze()  # As a service does when it starts: what other tests left is not looked through.
+    try:
+        # This process's own processor time: what others on the machine take is nobody's fault.
+        began = last = process_time()
+        longest = 0.0
+        changing = asyncio.create_task(gateway.patch(f"/Users/{made['id']}", *changes))
+        while not changing.done():
+            await asyncio.sleep(0.001)
+            longest, last = max(longest, process_time() - last), process_time()
+    finally:
+        gc.unfreeze()
     after = (await changing)[AGENT]["skills"]
     assert [one["level"] for one in after] == [5] * 25 + [3] * 175
     # Whatever the machine is worth: others had their turn all the time that it took.
