@@ -860,7 +860,7 @@ class DocumentStore(Generic[S]):
         if kept:
             await connection.execute(
                 "INSERT INTO state (stage, task, key, value)"
-                " SELECT $1, * FROM unnest($2::int[], $3::text[], $4::jsonb[])"
+                " SELECT $1, * FROM unnest($2::int[], $3::text[], $4::json[])"
                 " ON CONFLICT (stage, task, key) DO UPDATE SET value = excluded.value",
                 self._stage,
                 [c.task for c in kept],

@@ -51,7 +51,7 @@ def _alert_line(alert: "Alert") -> str:
         for name in ("target", "queue", "priority")
         if alert.labels.get(name)
     )
-    told = ", ".join(alert.receivers) or "nobody (no receivers in the route)"
+    told = ", ".join(alert.receivers)
     return f"  {alert.severity:8} {alert.event:11} {ticket}  {where}  since {utc(alert.since)}  route {alert.route}: {told}"
 
 

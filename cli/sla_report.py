@@ -33,12 +33,13 @@ FROM sla.ticket_case
 WHERE opened_at < $2 AND (ended_at IS NULL OR ended_at >= $1) AND ($3 = '' OR queue = $3 OR opened_queue = $3)
 ORDER BY opened_at, ticket_id
 """
+# What broke in the stretch ended after its beginning, or is open.
 _CLOCKS: Final = """
 SELECT t.kind, t.ticket_id, coalesce(c.reference, '') AS reference, t.queue, t.channel, t.priority, t.status,
        t.started_at, t.settled_at, t.breached_at, t.elapsed_us
 FROM sla.target AS t LEFT JOIN sla.ticket_case AS c USING (ticket_id)
 WHERE t.kind IN ('first_response', 'next_response', 'later_response', 'resolution') AND t.started_at < $2
-  AND (t.settled_at >= $1 OR t.breached_at >= $1 OR t.status IN ('running', 'paused', 'breached'))
+  AND (t.settled_at >= $1 OR t.status IN ('running', 'paused', 'breached'))
   AND ($3 = '' OR t.queue = $3)
 ORDER BY t.started_at, t.target_id
 """

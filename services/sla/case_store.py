@@ -69,7 +69,7 @@ RETURNING c.ticket_id, c.queue, c.channel
 
 _ADD_EVENTS: Final = """
 INSERT INTO clock_event (ticket_id, type, at, data)
-SELECT ticket_id, type, at, data::jsonb
+SELECT ticket_id, type, at, data::json
 FROM unnest($1::text[], $2::text[], $3::timestamptz[], $4::text[])
     WITH ORDINALITY AS given (ticket_id, type, at, data, place)
 ORDER BY place

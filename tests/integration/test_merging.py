@@ -87,7 +87,7 @@ async def test_a_merge_outlives_a_router_that_dies_between_its_steps(
         return bool(await tables.fetchval(found, conversation, kind.TYPE))
 
     async def has_asked() -> bool:
-        found = "SELECT count(*) FROM state WHERE value -> 'ticket' -> 'merging' <> 'null'"
+        found = "SELECT count(*) FROM state WHERE value::jsonb -> 'ticket' -> 'merging' <> 'null'"
         return bool(await tables.fetchval(found)) or await are(**{a: "merged"})
 
     try:

@@ -41,7 +41,7 @@ from schemas.tickets import (
     TicketUnmerged,
 )
 from services.sla.core.pages import Event, Pages, Severity, group_key
-from services.sla.core.state import Conversation, Running, Ticket
+from services.sla.core.state import Conversation, Running, Target, Ticket
 
 CLOCKS: Final = "sla"
 """The family of the alerts of clocks: breaches and risks of one group are told in one message."""
@@ -225,8 +225,7 @@ def _again(pages: Pages, event: SlaEvent, ticket: Ticket | None, now: datetime) 
 
     Its alert may have ended with what held the clock (a pause, spam, a merge); one that did not is told nothing new.
     """
-    targets = () if ticket is None else ticket.targets
-    target = next((one for one in targets if one.target_id == event.target_id), None)
+    target = _target_of(ticket, event.target_id)
     if target is None or not target.is_open:
         return
     if target.breach is not None:
@@ -234,6 +233,11 @@ def _again(pages: Pages, event: SlaEvent, ticket: Ticket | None, now: datetime) 
         yield from _clock_fires(pages, event, "breached", since, ticket, now)
     elif target.is_warned and isinstance(target.phase, Running):
         yield from _clock_fires(pages, event, "at_risk", now, ticket, now)
+
+
+def _target_of(ticket: Ticket | None, target_id: str) -> Target | None:
+    targets = () if ticket is None else ticket.targets
+    return next((one for one in targets if one.target_id == target_id), None)
 
 
 def _retracted(event: BreachRetracted) -> str:
@@ -250,24 +254,32 @@ def _clock_fires(
     ticket: Ticket | None,
     now: datetime,
 ) -> Iterator[Change]:
-    labels = {
-        **_about(ticket),
-        "event": what,
-        "target": event.target,
-        "policy": event.policy,
-        "tier": event.tier,
-        "ticket": event.ticket_id,
-    }
-    told = {"queue": event.queue, "channel": event.channel}
-    labels |= {name: value for name, value in told.items() if value}
-    if event.priority is not None:
-        labels["priority"] = str(event.priority)
-    fired = tuple(_fire(pages, event.target_id, what, labels, ticket, since, now))
+    fired: tuple[Fire, ...] = ()
+    if pages.calls(what):
+        labels = {
+            **_about(ticket),
+            "event": what,
+            "target": event.target,
+            "policy": event.policy,
+            "tier": event.tier,
+            "ticket": event.ticket_id,
+        }
+        told = {"queue": event.queue, "channel": event.channel}
+        labels |= {name: value for name, value in told.items() if value}
+        if event.priority is not None:
+            labels["priority"] = str(event.priority)
+        fired = tuple(_fire(pages, event.target_id, what, labels, ticket, since, now))
     yield from fired
-    if what == "breached" and not fired:
+    if what == "breached" and not fired and _may_be_warned(ticket, event.target_id):
         # Who was told of the risk must not be left with it.
         note = "broken by now; no route tells of that"
         yield End(alert_key=event.target_id, at=now, note=note, only="at_risk")
+
+
+def _may_be_warned(ticket: Ticket | None, target_id: str) -> bool:
+    """Whether somebody may have been called for the risk of a clock; of one that is not known, anybody may."""
+    target = _target_of(ticket, target_id)
+    return target is None or target.is_warned
 
 
 # ----------------------------------------------------------------------------------------- tickets
@@ -359,7 +371,7 @@ def _fire(
     now: datetime,
 ) -> Iterator[Fire]:
     route = pages.route(labels)
-    if route is None:
+    if route is None or not route.receivers:
         return
     group = {str(name): labels[name] for name in route.group_by}
     alert = Alert(

@@ -120,7 +120,7 @@ def _notice(saying: Saying, page: Page, seen: Seen, console_url: str, runbook: s
 
 
 def _moved(alert: Alert) -> str:
-    others = ", ".join(alert.receivers) or "nobody: its route names no receivers"
+    others = ", ".join(alert.receivers)
     return f"- {_ticket(alert)}: now {_SAID[alert.event]}, told to {others}"
 
 

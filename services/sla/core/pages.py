@@ -268,6 +268,13 @@ class Pages:
         """The first route that takes an alert with these labels."""
         return next((route for route in self.routes if route.when.fits(labels)), None)
 
+    def calls(self, event: Event) -> bool:
+        """Whether somebody may be called for such an event at all: asked before anything is put together for it."""
+        return any(
+            route.receivers and (not route.when.event or event in route.when.event)
+            for route in self.routes
+        )
+
     def named(self, name: str) -> Route | None:
         """The route of that name, while there is one."""
         return next((route for route in self.routes if route.name == name), None)

@@ -1,5 +1,6 @@
 """The stage and the terminal: calls go with the decision's rows, and a person can try a receiver."""
 
+import shutil
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,21 @@ NINE = datetime.fromisoformat("2026-11-24T09:00:00+00:00")
 
 
 @pytest.fixture(scope="module")
-def stage() -> SlaStage:
-    return SlaStage(PolicyHolder(REPOSITORY / "policy", POLICY))
+def calling(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The shipped policy, with somebody who is called by each of its routes."""
+    folder = tmp_path_factory.mktemp("stage") / "policy"
+    shutil.copytree(REPOSITORY / "policy", folder)
+    pages = yaml.safe_load((folder / "pages.yaml").read_text(encoding="utf-8"))
+    pages["receivers"] = {"on-call": {"kind": "alertmanager", "urls": ["http://localhost:9093"]}}
+    for route in pages["routes"]:
+        route["receivers"] = ["on-call"]
+    (folder / "pages.yaml").write_text(yaml.safe_dump(pages), encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def stage(calling: Path) -> SlaStage:
+    return SlaStage(PolicyHolder(calling, POLICY))
 
 
 def received(kind: type[Payload], when: datetime, **fields: Any) -> Received:
@@ -49,6 +63,21 @@ def opened(stage: SlaStage) -> Conversation:
 
 def test_the_stage_understands_all_that_fires_or_ends_an_alert(stage: SlaStage) -> None:
     assert stage.understands >= alerts.UNDERSTOOD
+
+
+def test_where_no_route_has_receivers_nothing_is_written_down_for_anybody() -> None:
+    stage = SlaStage(PolicyHolder(REPOSITORY / "policy", POLICY))
+    state, now, n_told = opened(stage), NINE, 0
+    while (due := stage.decide(state, Tick("c", TIMER, now), now).timers[TIMER]) is not None:
+        now = due
+        outcome = stage.decide(state, Tick("c", TIMER, now), now)
+        assert outcome.state is not None
+        state = outcome.state
+        n_told += len(outcome.events)
+        assert not [row for row in outcome.rows if isinstance(row, Fire)]
+    assert n_told
+    paged = stage.decide(state, received(TicketPaged, now), now)
+    assert not [row for row in paged.rows if isinstance(row, Fire)]
 
 
 def test_a_breach_is_written_as_a_call_in_the_batch_that_tells_it(stage: SlaStage) -> None:
@@ -109,7 +138,7 @@ def test_what_a_pause_or_spam_ended_is_called_for_again_when_the_clock_goes_on(
     assert what == "at_risk" or refired.alert.since == fired.alert.since
 
 
-def test_a_nearer_deadline_leaves_a_risk_that_was_told(stage: SlaStage) -> None:
+def test_a_nearer_deadline_leaves_a_risk_that_was_told(stage: SlaStage, calling: Path) -> None:
     state, now, fired = until_fired(stage, "at_risk", "resolution")
     ticket = state.tickets[0]
     target = next(one for one in ticket.targets if one.target_id == fired.alert.alert_key)
@@ -119,7 +148,7 @@ def test_a_nearer_deadline_leaves_a_risk_that_was_told(stage: SlaStage) -> None:
         | {"ticket_id": ticket.ticket_id, "target_id": target.target_id, "target": "resolution"}
         | {"policy": ticket.policy, "queue": ticket.queue, "priority": ticket.priority}
     )
-    pages = load(REPOSITORY / "policy", POLICY).pages
+    pages = load(calling, POLICY).pages
     (stays,) = alerts.changes(pages, None, (told,), state, now)
     assert isinstance(stays, Fire)
     risen = paging.fold(None, fired, 1)
