@@ -130,7 +130,8 @@ async def test_a_new_installation_remembers_its_revision_and_visits_nothing(
     async with running(stage, settings):
         await driver.given(2, "k1")
         await until(
-            "it is counted", lambda: db.value("SELECT 1 FROM state WHERE value::jsonb @> '{\"count\": 2}'")
+            "it is counted",
+            lambda: db.value("SELECT 1 FROM state WHERE value::jsonb @> '{\"count\": 2}'"),
         )
         assert await visits(db) == []
 
@@ -150,7 +151,8 @@ async def test_a_revision_that_is_known_only_after_the_start_is_held_against_the
         stage.present_revision = "one"
         await driver.given(2, "k1")
         await until(
-            "it is counted", lambda: db.value("SELECT 1 FROM state WHERE value::jsonb @> '{\"count\": 2}'")
+            "it is counted",
+            lambda: db.value("SELECT 1 FROM state WHERE value::jsonb @> '{\"count\": 2}'"),
         )
         assert await visits(db) == sorted(visit(key, "one", 1) for key in keys)
         stage.present_revision = "two"
