@@ -73,7 +73,7 @@ def _measured(stage: SlaStage, changed: SlaStage, count: int, policy: str) -> di
     now = NOW
     openings = [opening(f"open-{n:06}", policy, now) for n in range(count)]
     moved = [opening(f"move-{n:06}", MOVED, now - timedelta(hours=1)) for n in range(count)]
-    opening, states = _least(stage, openings, dict, now)
+    opened_in, states = _least(stage, openings, dict, now)
     _, running = _run(stage, moved, {}, now - timedelta(hours=1))
     after = now + WITHIN + timedelta(hours=4)
     ticks: list[Input] = [Tick(key, TIMER, after) for key in states]
@@ -82,7 +82,7 @@ def _measured(stage: SlaStage, changed: SlaStage, count: int, policy: str) -> di
     moving, _ = _least(changed, visits, lambda: dict(running), now)
     staying, _ = _least(stage, visits, lambda: dict(running), now)
     return {
-        "cpu_us_open": opening,
+        "cpu_us_open": opened_in,
         "cpu_us_fire": fire,
         "cpu_us_recount": moving,
         "cpu_us_recount_unmoved": staying,
