@@ -95,7 +95,7 @@ class SlaOptions:
     targets: int = 1_000_000
     burst: int = 100_000
     moved: int = 100_000
-    opened: int = 20_000
+    opened: int = 10_000
     seconds: float = 20.0
 
 

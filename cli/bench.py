@@ -130,7 +130,7 @@ def sla(
     moved: int = typer.Option(
         100_000, min=100, help="Targets, of those that stand, whose calendar changes."
     ),
-    opened: int = typer.Option(20_000, min=100, help="Tickets opened as fast as they go."),
+    opened: int = typer.Option(10_000, min=100, help="Tickets opened as fast as they go."),
     seconds: float = typer.Option(20.0, min=2, help="For how long deadlines pass one by one."),
 ) -> None:
     """A million open targets, durable: detection, a burst, a restart, a changed calendar. About 2 GB of disk."""
