@@ -23,6 +23,7 @@ from chassis.effects import Effects
 from chassis.errors import Fenced
 from chassis.failpoints import Failpoints
 from chassis.gauges import forget
+from chassis.lanes import EffectQueue
 from chassis.ledger import (
     DATABASE_ERRORS,
     Lease,
@@ -330,7 +331,13 @@ class Acquisition(Generic[S]):
         if self._assignment.is_current(task):
             self._assignment.pause(task)
             metrics.OWNED.labels(self._stage.name, str(task.number)).set(0)
-            self.begin(Task(task.number, task.generation, task.partitions), after_seconds=delay)
+            again: Task[S] = Task(
+                task.number,
+                task.generation,
+                task.partitions,
+                effects=EffectQueue(self._stage.lane),
+            )
+            self.begin(again, after_seconds=delay)
         task.state = TaskState.LOST
         relay, task.relay = task.relay, None
         if relay is not None:

@@ -15,6 +15,7 @@ from aiokafka import TopicPartition
 from chassis import logs
 from chassis.batch import Task, TaskState
 from chassis.bus import Bus, SafeConsumer
+from chassis.lanes import EffectQueue
 from chassis.settings import Settings
 from chassis.stage import Stage
 
@@ -60,7 +61,8 @@ class Assignment(Generic[S]):
                     topics=self.incomplete[number],
                 )
                 continue
-            tasks.append(Task(number, self.generation, tuple(sorted(mine))))
+            effects = EffectQueue(self._stage.lane)
+            tasks.append(Task(number, self.generation, tuple(sorted(mine)), effects=effects))
         return tasks
 
     def drop(self) -> list[Task[S]]:

@@ -14,6 +14,7 @@ from aiokafka.partitioner import murmur2
 from chassis.bus import Record
 from chassis.deadletters import ParkedRecord
 from chassis.errors import InvalidEvent
+from chassis.lanes import EffectQueue
 from chassis.ledger import Overlay, Position, TimerRow, Walk
 from chassis.relay import Relay
 from chassis.stage import Effect, EffectDone, Input, Revisit
@@ -62,7 +63,7 @@ class Task(Generic[S]):
     is_held: bool = False
     """Whether its partitions are paused for a reason that a shorter outbox does not end."""
     relay: Relay | None = None
-    effects: deque[Effect] = field(default_factory=deque)
+    effects: EffectQueue = field(default_factory=EffectQueue)
     effects_running: dict[str, str] = field(default_factory=dict)
     """Keys with an effect under way, and which one."""
     results: deque[EffectDone] = field(default_factory=deque)

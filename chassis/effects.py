@@ -1,11 +1,10 @@
 """Effects: what is done outside PostgreSQL, once it is recorded, and what came of it, brought back as an input.
 
-Several at once a task, those of one key in order. One that goes on while its task is lost and acquired again is not
+Several at once a task and lane, those of one key in order. One that goes on while its task is lost and acquired again is not
 begun a second time: its result is kept until it has been recorded.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from typing import Generic, TypeVar
@@ -18,7 +17,6 @@ from chassis.failpoints import Failpoints
 from chassis.stage import Effect, EffectDone, EffectResult, Stage
 
 S = TypeVar("S")
-EFFECTS_AT_ONCE = 8
 
 PERFORMED_SECONDS = 600.0
 """How long a result that nobody records is kept once its task is another process': it may come back."""
@@ -56,24 +54,11 @@ class Effects(Generic[S]):
 
     def has_room(self, task: Task[S]) -> bool:
         """Whether another effect of a task may be begun."""
-        return not self.is_closed and len(task.effects_running) < EFFECTS_AT_ONCE
+        return not self.is_closed and task.effects.has_any()
 
     def next_to_begin(self, task: Task[S]) -> list[Effect]:
         """Take those out of a task's queue that may be begun now; effects of one key keep their order."""
-        free = 0 if self.is_closed else EFFECTS_AT_ONCE - len(task.effects_running)
-        busy_keys = set(task.effects_running)
-        waiting: deque[Effect] = deque()
-        chosen: list[Effect] = []
-        while task.effects:
-            effect = task.effects.popleft()
-            if free > 0 and effect.key not in busy_keys:
-                chosen.append(effect)
-                free -= 1
-            else:
-                waiting.append(effect)
-            busy_keys.add(effect.key)
-        task.effects = waiting
-        return chosen
+        return [] if self.is_closed else task.effects.take(task.effects_running)
 
     def begin(self, task: Task[S], effects: Sequence[Effect]) -> None:
         """Do effects whose beginning is recorded."""
@@ -100,6 +85,7 @@ class Effects(Generic[S]):
         task = self._assignment.tasks.get(number)
         if task is not None and task.effects_running.get(effect.key) == effect.id:
             del task.effects_running[effect.key]
+            task.effects.release(effect.key)
             task.results.append(EffectDone(effect, result))
             self._wake.set()
 
@@ -110,6 +96,7 @@ class Effects(Generic[S]):
             task.results.append(EffectDone(effect, self._performed[name].result))
         elif name in self.performing:
             task.effects_running[effect.key] = effect.id
+            task.effects.hold(effect)
         elif was_begun and not self._stage.is_repeatable(effect):
             task.results.append(EffectDone(effect, EffectResult("unknown", "interrupted")))
         else:

@@ -48,6 +48,7 @@ class Health:
         self._workers: list[Worker[Any]] = []
         self._turns: dict[str, Callable[[], float]] = {}
         self._checks: dict[str, Check] = {}
+        self._notes: dict[str, Callable[[], str | None]] = {}
         self._progress: dict[str, _Progress] = {}
 
     def use_pool(self, pool: asyncpg.Pool) -> None:
@@ -74,6 +75,10 @@ class Health:
     def add_check(self, name: str, check: Check) -> None:
         """Make readiness depend on something more."""
         self._checks[name] = check
+
+    def add_note(self, name: str, note: Callable[[], str | None]) -> None:
+        """Have readiness say something that keeps nobody from being ready, while `note` returns it."""
+        self._notes[name] = note
 
     def dead(self) -> dict[str, str]:
         """Return the loops that have stopped turning."""
@@ -168,9 +173,12 @@ class Health:
             await respond(send, 404, b'{"title":"not found"}', "application/problem+json")
 
     async def _answer(self, send: Send, problems: dict[str, str]) -> None:
-        body = {
+        body: dict[str, Any] = {
             "service": self._service,
             "status": "failing" if problems else "ok",
             "problems": problems,
         }
+        notes = {name: said for name, note in self._notes.items() if (said := note())}
+        if notes:
+            body["notes"] = notes
         await respond(send, 503 if problems else 200, json.dumps(body).encode())

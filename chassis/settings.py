@@ -46,6 +46,13 @@ class Settings(BaseSettings):
         description="Key of the signed reply tokens, at least 32 characters. Required by "
         "ingest and notifier.",
     )
+    public_url: str = Field(
+        default="",
+        pattern=r"^(?:https?://[^/?#]+(?:/[^?#]*)?)?$",
+        description="Address under which vendors and customers reach the gateway, such as `https://in.example.com`. Twilio,"
+        " HubSpot and Trello sign the address they post to, so it must be exact; empty takes it from the request. Notices have"
+        " links (surveys, unsubscribing) only where it is set.",
+    )
     log_format: str = Field(
         default="json", pattern="^(json|console)$", description="`json` or `console`."
     )

@@ -76,12 +76,17 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class EffectResult:
-    """What came of an effect: `done`, `failed` (with `is_recoverable`) or `unknown` (begun, never heard of again)."""
+    """What came of an effect: `done`, `failed` (with `is_recoverable`) or `unknown` (begun, never heard of again).
+
+    `ref` is the other side's name for what was made, `trouble` the stage's word for what kind of failure it was.
+    """
 
     status: str
     detail: str = ""
     is_recoverable: bool = False
     retry_after: float | None = None
+    ref: str = ""
+    trouble: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -264,6 +269,15 @@ class Stage(Generic[S]):
     async def perform(self, effect: Effect) -> EffectResult:
         """Do an effect. Answer every way it can end as a result; raise only for bugs."""
         raise NotImplementedError
+
+    def lane(self, effect: Effect) -> str:
+        """Return the name of what an effect shares its fate with: the account it goes to, say.
+
+        A task has so many effects of a lane under way at once, and those of a lane that hangs hold up no others. By default all
+        are in one.
+        """
+        del effect
+        return ""
 
     def is_repeatable(self, effect: Effect) -> bool:
         """Whether an effect that was begun and never heard of may be done again (the provider drops repeats by id)."""

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from starlette.responses import Response
 
+from chassis.vendor_api import retry_after
 from services.router import metrics
 from services.router.adapters import (
     KINDS,
@@ -28,7 +29,6 @@ from services.router.adapters.api import (
     Problem,
     Secrets,
     Vendor,
-    retry_after,
 )
 from services.router.core.elsewhere.calls import Assign, Call, Card, Message
 from services.router.core.elsewhere.decide import Done, NotDone, Unknown
@@ -650,7 +650,7 @@ async def test_slack_a_post_whose_answer_makes_no_sense_may_have_been_made(body:
 async def test_slack_a_post_that_is_never_answered_may_have_been_made() -> None:
     fake, api = slack_place()
     await tell(api, "slack", message("something else", marker="item-0"))
-    api._seconds = 0.1
+    api.http.seconds = 0.1
     fake.hang(is_done=True)
     assert await tell(api, "slack", message()) == Unknown(Reason.TIMEOUT)
     assert isinstance(await tell(api, "slack", message(look_from=NOW)), Done)

@@ -5,14 +5,14 @@ credentials go to no other host. TLS is verified by httpx' defaults; the proxy v
 """
 
 from collections.abc import Callable, Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any, Final, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
-from chassis.clock import monotonic, now_seconds
+from chassis import vendor_api
+from chassis.clock import monotonic
 from services.ingest.adapters import json_body
 from services.ingest.adapters.channel import ChannelSettings, ParseError
 
@@ -199,15 +199,5 @@ def shaped(answer: object, kind: type[T]) -> T:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that an answer asks us to wait: `Retry-After`, or a vendor's header for the same, bounded."""
-    for name in ("retry-after", "x-ratelimit-retry-after"):
-        value = headers.get(name, "").strip()
-        if value.isascii() and value.isdigit() and len(value) < 8:
-            return min(float(value), RETRY_AFTER_MAX)
-        if value:
-            try:
-                seconds = parsedate_to_datetime(value).timestamp() - now_seconds()
-            except (ValueError, OverflowError):
-                continue
-            return min(max(0.0, seconds), RETRY_AFTER_MAX)
-    return None
+    """Return the seconds that an answer asks us to wait, an hour at most; None where it does not."""
+    return vendor_api.retry_after(headers, RETRY_AFTER_MAX)

@@ -12,10 +12,10 @@ from typing import Any, Final
 import msgspec
 from pydantic import Field
 
+from chassis.vendor_api import Answer
 from services.router.adapters.api import (
     CHANGED,
     UNCHANGED,
-    Answer,
     Login,
     PlaceApi,
     Vendor,

@@ -12,6 +12,7 @@ from typing import Any, Final
 
 import httpx
 
+from chassis import vendor_api
 from chassis.secrets import read_secret
 
 ANSWER_BYTES_MAX: Final = 64 * 1024
@@ -99,8 +100,10 @@ def secret(reference: str) -> str:
 
 
 def new_client() -> httpx.AsyncClient:
-    """Return a client that follows no redirect: a secret goes where it was meant to, or nowhere."""
-    return httpx.AsyncClient(timeout=httpx.Timeout(SECONDS), follow_redirects=False)
+    """Return a client that follows no redirect and no proxy of the environment: a secret goes where it was meant to, or nowhere."""
+    return httpx.AsyncClient(
+        timeout=httpx.Timeout(SECONDS), follow_redirects=False, trust_env=False
+    )
 
 
 async def request(
@@ -149,13 +152,9 @@ def trouble(answer: Answer) -> Failed | None:
 
 
 def retry_after(headers: Mapping[str, str]) -> timedelta | None:
-    """The seconds of a Retry-After header; None where there are none, or a date."""
-    value = headers.get("retry-after", "").strip()
-    return (
-        timedelta(seconds=int(value))
-        if value.isascii() and value.isdecimal() and len(value) < 7
-        else None
-    )
+    """How long an answer asks us to wait, by seconds or by a date; None where it does not."""
+    seconds = vendor_api.retry_after(headers)
+    return None if seconds is None else timedelta(seconds=seconds)
 
 
 def detail(text: object, *secrets: str) -> str:
