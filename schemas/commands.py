@@ -4,7 +4,9 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import StringConstraints
 
-from schemas.payload import Field, Id, Instant, Payload
+from schemas.notifications import Occasion
+from schemas.payload import Field, Id, Instant, Part, Payload
+from schemas.tickets import Contact
 from schemas.topics import COMMANDS
 
 Text = Annotated[str, StringConstraints(min_length=1, max_length=100_000)]
@@ -274,6 +276,88 @@ class PrioritiseTicket(Command):
 
     priority: int = Field(ge=1, le=4)
     reason: Text
+
+
+class HelpArticle(Part):
+    """An article that may help: its title, its address, and a sentence about it."""
+
+    title: Annotated[str, StringConstraints(min_length=1, max_length=300)]
+    url: Annotated[str, StringConstraints(pattern=r"^https://[^\s<>\"]+$", max_length=2_000)]
+    summary: Annotated[str, StringConstraints(max_length=1_000)] = ""
+
+
+class NotifyCustomer(Payload):
+    """Tell this conversation's customer something that no event of a ticket says: an outage, a security notice, and the like.
+
+    Somebody who never wrote is told by `contact`, under a conversation's id (a UUID) that the sender makes for them; where the
+    conversation has a contact already, that one counts. `about` names the outage: of each it is told once that it is known and
+    once that it is over. `title` and `text` are the sender's own words, in `language`; `since` and `until` frame an outage,
+    `call_from` and `call_until` a call. After `expires_at` it is not told any more. `is_urgent` lets it go out at night where
+    the policy allows that.
+    """
+
+    TYPE: ClassVar[str] = "command.notify.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "command_id": "c-2f5d",
+        "conversation_id": "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01",
+        "agent_id": "ada",
+        "occasion": "outage_known",
+        "about": "payments-2026-11-24",
+        "title": "Payments by card",
+        "text": "Cards are refused at the moment. Your order is kept.",
+        "since": "2026-11-24T07:40:00Z",
+    }
+
+    command_id: Id
+    conversation_id: Id
+    agent_id: Id
+    occasion: Literal[
+        "outage_known",
+        "outage_over",
+        "security",
+        "need_info",
+        "callback_booked",
+        "callback_missed",
+        "next_issue",
+        "recovery",
+        "check_in",
+    ]
+    ticket_id: Id | None = None
+    contact: Contact | None = None
+    about: Annotated[str, StringConstraints(max_length=200)] = ""
+    title: Annotated[str, StringConstraints(max_length=300)] = ""
+    text: Annotated[str, StringConstraints(max_length=10_000)] = ""
+    language: Annotated[str, StringConstraints(max_length=35)] | None = None
+    since: Instant | None = None
+    until: Instant | None = None
+    call_from: Instant | None = None
+    call_until: Instant | None = None
+    articles: tuple[HelpArticle, ...] = Field(default=(), max_length=5)
+    expires_at: Instant | None = None
+    is_urgent: bool = False
+
+
+class ResendNotice(Command):
+    """Send a notice again that failed, bounced, or of which nobody knows whether it arrived. Who asks answers for it.
+
+    `occasion` and `ticket_id` say which notice is meant, should the notifier know nothing of it any more. `text`, `language` and
+    `agent_name` are those of an agent's answer: the notifier does not keep what it has sent.
+    """
+
+    TYPE: ClassVar[str] = "command.resend_notice.v1"
+    TOPIC: ClassVar[str] = COMMANDS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_WHERE,
+        "notice_id": "n-1",
+        "occasion": "received",
+    }
+
+    notice_id: Id
+    occasion: Occasion
+    text: Annotated[str, StringConstraints(max_length=100_000)] = ""
+    language: Annotated[str, StringConstraints(max_length=35)] | None = None
+    agent_name: Annotated[str, StringConstraints(max_length=200)] = ""
 
 
 AnyCommand = (

@@ -29,6 +29,9 @@ Visibility = Literal["public", "private"]
 Change = Literal["new", "edited", "deleted"]
 CallOutcome = Literal["answered", "missed", "voicemail", "busy", "failed", "abandoned", "unknown"]
 
+DeliveryWord = Literal["delivered", "read", "bounced"]
+"""What became of a message of ours: it arrived, it was read, or it did not arrive."""
+
 
 class Sender(Part):
     """Who wrote: the name they gave, the address it came from, and what kind of address that is."""
@@ -191,3 +194,37 @@ class MessageRevised(Payload):
     content: MessageContent
     verified: bool = False
     received_at: Instant | None = None
+
+
+class MessageDeliveryReported(Payload):
+    """A vendor, or a mail server, says what became of a message of ours.
+
+    `vendor_message_id` is what the provider called the message when it took it (a Message-ID in its brackets, a message's
+    SID). `detail` is the reason's code where it bounced: an enhanced status code (RFC 3463) for mail, the vendor's own
+    otherwise. `is_permanent` says that the address itself is the reason, so that another message to it would fare alike.
+    `conversation_id` is missing where the report does not lead to one. `input_id` names the delivery it came with.
+    """
+
+    TYPE: ClassVar[str] = "message.delivery_reported.v1"
+    TOPIC: ClassVar[str] = MESSAGES.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        "vendor_message_id": "SM00000000000000000000000000000042",
+        "channel": "twilio_sms",
+        "account": "sms",
+        "what": "bounced",
+        "detail": "30005",
+        "is_permanent": True,
+        "occurred_at": "2026-11-24T08:00:09Z",
+        "conversation_id": "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01",
+        "input_id": "0f0c6f1e-6a0b-5c7e-9a59-0c2b8b6d9e57",
+    }
+
+    vendor_message_id: Id
+    channel: Id
+    account: Id
+    what: DeliveryWord
+    detail: str = ""
+    is_permanent: bool = False
+    occurred_at: Instant
+    conversation_id: Id | None = None
+    input_id: Id

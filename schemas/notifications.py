@@ -5,7 +5,32 @@ from typing import Any, ClassVar, Literal
 from schemas.payload import Id, Instant, Payload
 from schemas.topics import NOTIFICATIONS
 
-Occasion = Literal["received", "answered", "escalated", "solved"]
+Occasion = Literal[
+    "received",
+    "after_hours",
+    "voicemail",
+    "escalated",
+    "need_info",
+    "still_on_it",
+    "delayed",
+    "answered",
+    "solved",
+    "reopened",
+    "outage_known",
+    "outage_over",
+    "callback_booked",
+    "callback_missed",
+    "security",
+    "next_issue",
+    "recovery",
+    "check_in",
+    "survey",
+    "digest",
+]
+"""What a customer can be told of. All but `answered`, which an agent wrote, are automatic."""
+
+Category = Literal["service", "outage", "follow_up", "security"]
+"""What kind of notice it is, for opting out and for caps. `service`: about a case that the customer opened."""
 
 _NOTICE: dict[str, Any] = {
     "notice_id": "n-1",
@@ -17,7 +42,10 @@ _NOTICE: dict[str, Any] = {
 
 
 class NoticeEvent(Payload):
-    """A fact about one notice. `notice_id` is derived from its cause: the same cause never makes two."""
+    """A fact about one notice. `notice_id` is derived from its cause: the same cause never makes two.
+
+    One that is about no ticket (an outage told to somebody who has not written) has the conversation's id for `ticket_id`.
+    """
 
     notice_id: Id
     ticket_id: Id
@@ -29,7 +57,9 @@ class NoticeEvent(Payload):
 class NoticeRequested(NoticeEvent):
     """Someone shall be told: rendered, recorded, about to be handed to a provider.
 
-    `is_verified` says whether anybody had proved that the recipient's address is theirs.
+    `is_verified` says whether anybody had proved that the recipient's address is theirs. `provider` and `account` are the way
+    that it goes first; `recipient` is the address there. One that asks how it went says with which question, and the chance that
+    this case was drawn.
     """
 
     TYPE: ClassVar[str] = "notice.requested.v1"
@@ -48,6 +78,31 @@ class NoticeRequested(NoticeEvent):
     language: str
     subject: str
     is_verified: bool = False
+    provider: str = ""
+    account: str = ""
+    category: Category = "service"
+    survey_kind: Literal["csat", "ces", "nps"] | None = None
+    survey_probability: float | None = None
+
+
+class NoticeDeferred(NoticeEvent):
+    """Someone is told later: not before `until`, for `reason` (`quiet_hours`, `digest`, `account_trouble` and the like).
+
+    The words are made then, and only if there is still a reason to say them. `account` is the one whose trouble it is.
+    """
+
+    TYPE: ClassVar[str] = "notice.deferred.v1"
+    TOPIC: ClassVar[str] = NOTIFICATIONS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_NOTICE,
+        "until": "2026-11-25T05:00:00Z",
+        "reason": "quiet_hours",
+    }
+
+    until: Instant
+    reason: str
+    category: Category = "service"
+    account: str = ""
 
 
 class NoticeSent(NoticeEvent):
@@ -65,10 +120,15 @@ class NoticeSent(NoticeEvent):
     provider: Id
     provider_message_id: str
     attempts: int
+    account: str = ""
 
 
 class NoticeFailed(NoticeEvent):
-    """The provider refused it for good, or retries are used up."""
+    """The provider refused it for good, or retries are used up.
+
+    `trouble` says whose it is: `message`, `address` (nobody can be reached there), `account`, `provider`, `window`; empty where
+    it came to no attempt.
+    """
 
     TYPE: ClassVar[str] = "notice.failed.v1"
     TOPIC: ClassVar[str] = NOTIFICATIONS.name
@@ -82,6 +142,8 @@ class NoticeFailed(NoticeEvent):
     provider: Id
     reason: str
     attempts: int
+    trouble: str = ""
+    account: str = ""
 
 
 class NoticeUnknown(NoticeEvent):
@@ -99,6 +161,7 @@ class NoticeUnknown(NoticeEvent):
     provider: Id
     reason: str
     attempts: int
+    account: str = ""
 
 
 class NoticeSuppressed(NoticeEvent):
@@ -111,4 +174,58 @@ class NoticeSuppressed(NoticeEvent):
     reason: str
 
 
-AnyNoticeEvent = NoticeRequested | NoticeSent | NoticeFailed | NoticeUnknown | NoticeSuppressed
+class NoticeDeliveryReported(NoticeEvent):
+    """What became of a notice after it was sent, as far as anybody tells: `delivered`, `read`, or `bounced`.
+
+    `is_permanent`: it bounced for good, and nothing is sent to that address any more.
+    """
+
+    TYPE: ClassVar[str] = "notice.delivery_reported.v1"
+    TOPIC: ClassVar[str] = NOTIFICATIONS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_NOTICE,
+        "what": "bounced",
+        "detail": "5.1.1",
+        "is_permanent": True,
+    }
+
+    what: Literal["delivered", "read", "bounced"]
+    detail: str = ""
+    is_permanent: bool = False
+    provider: str = ""
+    account: str = ""
+
+
+class NoticeResendDecided(NoticeEvent):
+    """Somebody (`agent_id`) asked for a notice to be sent again, and it is (`resent`), or it is not (`refused`), for `reason`.
+
+    `is_anew`: its words are made anew, and a `notice.requested` follows; else the same message goes again under the same key.
+    What the earlier attempts may have done stays as it is: who asked answers for a second copy.
+    """
+
+    TYPE: ClassVar[str] = "notice.resend_decided.v1"
+    TOPIC: ClassVar[str] = NOTIFICATIONS.name
+    EXAMPLE: ClassVar[dict[str, Any]] = {
+        **_NOTICE,
+        "command_id": "c-2f5d",
+        "agent_id": "ada",
+        "outcome": "resent",
+    }
+
+    command_id: Id
+    agent_id: Id
+    outcome: Literal["resent", "refused"]
+    reason: str = ""
+    is_anew: bool = False
+
+
+AnyNoticeEvent = (
+    NoticeRequested
+    | NoticeDeferred
+    | NoticeSent
+    | NoticeFailed
+    | NoticeUnknown
+    | NoticeSuppressed
+    | NoticeDeliveryReported
+    | NoticeResendDecided
+)

@@ -21,6 +21,7 @@ TicketStatus = Literal[
     "closed",
 ]
 Desk = Literal["service", "technical"]
+OpenedBy = Literal["message", "feedback"]
 
 _TICKET: dict[str, Any] = {
     "ticket_id": "3c59dc04-8e88-5024-9be8-079a5c74d079",
@@ -60,6 +61,9 @@ class TicketOpened(TicketEvent):
 
     `matched` says which conditions of `rule` held, in the policy's words; `observed` how many tickets waited in the queues
     that a rule asked for, so that the same decision can be made again. `tags` are those that the rule gives.
+
+    `by` is what opened it: a customer's message, or `feedback`, a low answer to a survey about a case that was closed already; then
+    `message_id` names that answer, and nobody is owed an acknowledgement.
     """
 
     TYPE: ClassVar[str] = "ticket.opened.v1"
@@ -107,6 +111,7 @@ class TicketOpened(TicketEvent):
     matched: tuple[str, ...] = ()
     observed: dict[str, int] = Field(default_factory=dict)
     tags: tuple[str, ...] = ()
+    by: OpenedBy = "message"
 
 
 class TicketMessageAdded(TicketEvent):
@@ -139,7 +144,10 @@ class TicketMessageAdded(TicketEvent):
 
 
 class TicketReopened(TicketEvent):
-    """A customer wrote in a solved case within the reopen window. Follows the message that did it."""
+    """A customer wrote in a solved case within the reopen window. Follows the message that did it.
+
+    Or, `by` feedback, they gave a low answer to a survey about it: `message_id` names that, and the case waits for a person's look.
+    """
 
     TYPE: ClassVar[str] = "ticket.reopened.v1"
     TOPIC: ClassVar[str] = TICKETS.name
@@ -155,6 +163,7 @@ class TicketReopened(TicketEvent):
     queue: Id
     reopen_count: int
     occurred_at: Instant
+    by: OpenedBy = "message"
 
 
 class TicketAnswered(TicketEvent):

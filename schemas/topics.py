@@ -41,10 +41,18 @@ INBOUND = Topic(
     is_open=True,
 )
 MESSAGES = Topic(
-    "messages", "conversation id", "ingest.normaliser", ("router.tickets",), timedelta(days=14)
+    "messages",
+    "conversation id",
+    "ingest.normaliser",
+    ("router.tickets", "notifier"),
+    timedelta(days=14),
 )
 COMMANDS = Topic(
-    "commands", "conversation id", "ingest.gateway", ("router.tickets",), timedelta(days=14)
+    "commands",
+    "conversation id",
+    "ingest.gateway",
+    ("router.tickets", "notifier", "notifier.feedback"),
+    timedelta(days=14),
 )
 ROSTER = Topic(
     "roster", "routing domain", "ingest.gateway", ("router.assignment",), timedelta(days=14)
@@ -56,7 +64,14 @@ TICKETS = Topic(
     "tickets",
     "conversation id",
     "router.tickets",
-    ("sla", "notifier", "ingest.webchat", "ingest.tickets", "router.elsewhere"),
+    (
+        "sla",
+        "notifier",
+        "notifier.feedback",
+        "ingest.webchat",
+        "ingest.tickets",
+        "router.elsewhere",
+    ),
     timedelta(days=30),
 )
 ROUTING = Topic(
@@ -68,7 +83,11 @@ ROUTING = Topic(
 )
 SLA = Topic("sla", "conversation id", "sla", ("router.tickets", "notifier"), timedelta(days=30))
 NOTIFICATIONS = Topic(
-    "notifications", "conversation id", "notifier", ("router.tickets",), timedelta(days=30)
+    "notifications",
+    "conversation id",
+    "notifier",
+    ("router.tickets", "notifier.feedback"),
+    timedelta(days=30),
 )
 DEAD_LETTERS = Topic(
     "dead-letters", "origin's key", "all", ("signalbox deadletters",), timedelta(days=30)
