@@ -6,7 +6,6 @@
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,11 +14,12 @@ import pytest
 import yaml
 
 from chassis.policy import load
+from cli.template_page import sample
+from cli.templates import read
 from services.ingest.adapters import email, form
 from services.ingest.adapters.channel import Delivery, ParseError
 from services.ingest.core.state import Parsed
-from services.notifier.core.render import OCCASIONS, SAMPLE
-from services.notifier.handlers import POLICY as NOTIFIER_POLICY
+from services.notifier.core.render import OCCASIONS, compile_templates
 from services.router.core.policy.rules import facts, first_match
 from services.router.handlers import POLICY as ROUTER_POLICY
 
@@ -95,9 +95,12 @@ def test_each_sample_goes_to_the_queue_it_went_to_before() -> None:
 
 @pytest.mark.parametrize("language", ["en", "tr", "ru"])
 def test_each_notice_reads_as_before(language: str) -> None:
-    policy = load(ROOT / "policy", NOTIFIER_POLICY)
+    file, sources = read(ROOT / "policy")
+    templates = compile_templates(sources, tuple(file.languages))
     lines = []
     for occasion in OCCASIONS:
-        words = policy.templates.render(occasion, replace(SAMPLE, language=language))
+        words = templates.render(occasion, sample(language, file, occasion))
         lines += [f"=== {occasion}", f"Subject: {words.subject}", "", words.text.rstrip(), ""]
+        lines += [f"Short: {words.short}", ""]
+        lines += [f"Public: {words.public}", ""] if words.public else []
     agree(f"notices_{language}.txt", lines)
