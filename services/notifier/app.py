@@ -1,13 +1,25 @@
 """The notifier's composition root: settings in, running parts out."""
 
+import asyncio
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Final
 
 from chassis.lifecycle import Application, Runtime, run
 from chassis.policy import PolicyHolder
+from chassis.vendor_guard import Guard
+from services.notifier.adapters.api import AccountApi, client
+from services.notifier.adapters.sending import Sending
 from services.notifier.adapters.smtp import SmtpOptions, SmtpProvider
+from services.notifier.backlog import Backlog
+from services.notifier.feedback_stage import FeedbackStage
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
+from services.notifier.suggesting import SEARCH_SECONDS, Suggesting
+
+FOLLOW_SECONDS: Final = 5.0
+"""How long an account that has left the policy keeps its connections."""
 
 
 def application(settings: NotifierSettings) -> Application:
@@ -17,19 +29,34 @@ def application(settings: NotifierSettings) -> Application:
         PolicyError: the policy folder cannot be used.
     """
     policies = PolicyHolder(settings.policy, POLICY)
-    provider = SmtpProvider(smtp_options(settings))
+    guard = Guard(settings.inner_host_names)
+    sending = Sending(
+        SmtpProvider(smtp_options(settings)),
+        lambda: policies.current.accounts,
+        lambda: client(settings.provider_seconds, guard),
+        seconds=settings.provider_seconds,
+    )
 
-    async def say_goodbye(runtime: Runtime) -> None:
-        """Keep no connection to the mail server beyond the process' own end."""
-        await runtime.stopping.wait()
-        await provider.close()
+    suggesting = Suggesting(
+        lambda: policies.current.articles,
+        lambda given: AccountApi(given, client(SEARCH_SECONDS, guard), seconds=SEARCH_SECONDS),
+    )
+
+    async def follow(runtime: Runtime) -> None:
+        """Keep no connection for an account that has left the policy, and none at all beyond the process' own end."""
+        while not runtime.stopping.is_set():
+            await sending.follow_policy()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(FOLLOW_SECONDS):
+                    await runtime.stopping.wait()
+        await sending.close()
 
     return Application(
         service="notifier",
         sql=Path(__file__).with_name("sql"),
-        stages=(NotifierStage(policies, settings, provider),),
+        stages=(NotifierStage(policies, settings, sending, suggesting), FeedbackStage()),
         policies=policies,
-        background=(say_goodbye,),
+        background=(follow, suggesting.keep_shelf, Backlog(lambda: policies.current).watch),
     )
 
 

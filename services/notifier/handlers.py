@@ -1,15 +1,16 @@
-"""The notifier's stage: glue between its core, the loop and the SMTP provider. No rules."""
+"""The notifier's stage: glue between its core, the loop and the providers. No rules."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Final, Protocol
 from uuid import UUID
 
 import msgspec
 
 from chassis import logs
-from chassis.clock import monotonic
+from chassis.clock import Clock, SystemClock, monotonic
 from chassis.errors import InvalidEvent, PolicyError
 from chassis.policy import PolicyFiles, PolicyHolder
 from chassis.stage import (
@@ -23,71 +24,144 @@ from chassis.stage import (
     Stage,
     Tick,
 )
-from schemas import sla, tickets
+from schemas import commands, feedback, messages, sla, tickets
 from schemas.envelope import Envelope
 from schemas.notifications import NoticeRequested
 from schemas.registry import Payload
-from schemas.topics import ROUTING, SLA, TICKETS, Topic
-from services.notifier.core.audience import mail_address, recipient_key
+from schemas.topics import COMMANDS, MESSAGES, ROUTING, SLA, TICKETS, Topic
+from services.notifier.adapters import PROVIDERS
+from services.notifier.adapters.guides import GUIDES
+from services.notifier.consent_store import FoundDead, WishSaid, remember
+from services.notifier.core.articles import ArticlesFound, Search, Suggestion
 from services.notifier.core.decide import (
-    Context,
-    Decision,
+    DeferredDue,
     Event,
+    FollowUpDue,
     PromiseDue,
     RetryDue,
     decide,
+    deferred_due,
+    follow_up_due,
     next_due,
     promise_due,
 )
 from services.notifier.core.delivery import (
+    KEY_LIFE,
+    Absent,
     Attempted,
     Delivered,
+    Ended,
     Failed,
+    Rehearsed,
     SendNotice,
     SendSettled,
     Unknown,
+    Unsent,
 )
-from services.notifier.core.policy import FILE, NotifyFile, Policy, PolicyMistake, build
+from services.notifier.core.known import Known
+from services.notifier.core.links import Links
+from services.notifier.core.occasions import contact_of
+from services.notifier.core.plan import recipients
+from services.notifier.core.policy import (
+    FILE,
+    NotifyFile,
+    Policy,
+    PolicyMistake,
+    Providers,
+    build,
+)
+from services.notifier.core.post import Trouble
 from services.notifier.core.render import FOLDER
-from services.notifier.core.state import Contact, Conversation, Mail
-from services.notifier.core.throttle import UNVERIFIED, WINDOW, Recent
+from services.notifier.core.settle import good_until
+from services.notifier.core.state import Contact, Conversation, Mail, Message, Sending, Waiting
+from services.notifier.core.told import Context, Decision
 from services.notifier.metrics import PROMISES, SEND_SECONDS
 from services.notifier.settings import NotifierSettings
-from services.notifier.store import STAGE, Loaded, LoadedStore, NoticeStore, Recents
+from services.notifier.store import STAGE, Loaded, LoadedStore, NoticeStore, PutOff, Row
 
 TIMERS: Final[Mapping[str, tuple[Event, Callable[[Conversation], datetime | None]]]] = {
     "retry": (RetryDue(), next_due),
     "promise": (PromiseDue(), promise_due),
+    "deferred": (DeferredDue(), deferred_due),
+    "follow_up": (FollowUpDue(), follow_up_due),
 }
 """What each timer says when it fires, and when it is to."""
 
+ABSENT: Final = "absent"
+"""A lookup's word for a message that was surely not taken."""
+
+REHEARSED: Final = "rehearsed"
+"""The word for a message that a dry run did not hand over."""
+
+UNSENT: Final = "unsent"
+"""The word for a message whose turn came too late."""
+
+CLOCK: Final = SystemClock()
+"""Says how old an interrupted send is, and what is stale when its turn comes; facts take their instants from the loop."""
+
+WITHDRAWN_MAX: Final = 10_000
+"""Sends that are remembered as superseded until their turn comes. One that is forgotten goes out as it would have."""
+
 TEMPLATE_BYTES_MAX: Final = 256 * 1024
+
+ARTICLES: Final = "articles"
+"""The policy's folder of articles, the kind of the effects that look for some, and their lane."""
 
 UNDERSTOOD: Final[tuple[type[Payload], ...]] = (
     tickets.TicketOpened,
     tickets.TicketMessageAdded,
     tickets.TicketReopened,
     tickets.TicketAnswered,
+    tickets.TicketAnsweredElsewhere,
     tickets.TicketEscalated,
     tickets.TicketSolved,
+    tickets.TicketStatusChanged,
+    tickets.TicketPromised,
+    tickets.TicketCalled,
+    tickets.TicketTagged,
+    tickets.TicketPrioritised,
+    tickets.TicketMerged,
+    tickets.TicketUnmerged,
     tickets.TicketClosed,
     tickets.ConversationErased,
     sla.WaitPromised,
+    sla.TargetBreached,
+    sla.BreachRetracted,
+    commands.NotifyCustomer,
+    commands.ResendNotice,
+    feedback.FeedbackGiven,
+    feedback.ContactOptedOut,
+    feedback.ContactOptedIn,
+    messages.MessageReceived,
+    messages.MessageDeliveryReported,
 )
 
+_GUIDES: Final = MappingProxyType({name: one.settings for name, one in GUIDES.items()})
+
 log = logs.get("notifier")
+
+_PROVIDERS: Final[Providers] = MappingProxyType(
+    {name: (one.settings, one.traits) for name, one in PROVIDERS.items()}
+)
 
 
 def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
     file: NotifyFile = parsed[FILE]
     try:
-        return build(file, read_templates(folder / FOLDER), version)
+        return build(
+            file,
+            read_templates(folder / FOLDER),
+            version,
+            _PROVIDERS,
+            articles=_read(folder / ARTICLES, ARTICLES, "*/*.md"),
+            guides=_GUIDES,
+        )
     except PolicyMistake as mistake:
         raise PolicyError(mistake.file, mistake.path, mistake.value, mistake.allowed) from mistake
 
 
 POLICY: Final[PolicyFiles[Policy]] = PolicyFiles(
-    files={FILE: NotifyFile}, build=_build, folders=(FOLDER,)
+    files={FILE: NotifyFile}, build=_build, folders=(FOLDER, ARTICLES)
 )
 
 
@@ -101,12 +175,17 @@ def read_templates(folder: Path) -> dict[str, str]:
         raise PolicyError(
             FOLDER, "folder", str(folder), "does not exist; see `policy/templates/` for an example"
         )
+    return _read(folder, FOLDER, "**/*.j2")
+
+
+def _read(folder: Path, called: str, pattern: str) -> dict[str, str]:
+    """Return the texts below `folder` by their path in it; `called` is its name in the policy."""
     sources: dict[str, str] = {}
-    for path in sorted(folder.glob("**/*.j2")):
+    for path in sorted(folder.glob(pattern)):
         inside = path.relative_to(folder)
         if any(part.startswith("..") for part in inside.parts):
             continue  # The hidden folders a ConfigMap swaps.
-        name = f"{FOLDER}/{inside.as_posix()}"
+        name = f"{called}/{inside.as_posix()}"
         try:
             raw = path.read_bytes()
             if len(raw) > TEMPLATE_BYTES_MAX:
@@ -121,110 +200,239 @@ def read_templates(folder: Path) -> dict[str, str]:
     return sources
 
 
-class Provider(Protocol):
-    """Hands a mail over and says what came of it; never raises for what a server does."""
+class Sends(Protocol):
+    """Hands messages over and says what came of it; never raises for what a server does."""
 
-    async def send(self, mail: Mail) -> Attempted:
+    async def send(self, provider: str, account: str, message: Message) -> Attempted:
         """Try once."""
+        ...
+
+    async def find(self, provider: str, account: str, message: Message) -> Ended:
+        """Look an interrupted send up; `Delivered`: it was found."""
+        ...
+
+    def is_repeatable(self, provider: str) -> bool:
+        """Whether the provider drops a repeat that carries the same key."""
+        ...
+
+
+class Suggests(Protocol):
+    """Looks for articles; never raises for what a help centre or a database does."""
+
+    async def perform(self, question: str, language: str) -> EffectResult:
+        """Return what is worth naming, as JSON in the result's detail."""
         ...
 
 
 class NotifierStage(Stage[Loaded]):
     """One task of the notifier.
 
-    States are read for every batch: the counts per recipient come from rows that other tasks write too.
+    States are read for every batch: what is known of recipients comes from rows that other tasks write too.
     """
 
     name: ClassVar[str] = STAGE
-    topics: ClassVar[tuple[Topic, ...]] = (TICKETS, ROUTING, SLA)
+    topics: ClassVar[tuple[Topic, ...]] = (TICKETS, ROUTING, SLA, COMMANDS, MESSAGES)
     understands: ClassVar[frozenset[str]] = frozenset(kind.TYPE for kind in UNDERSTOOD)
     keeps_state: ClassVar[bool] = False
+    topology: ClassVar[int] = 2
 
     def __init__(
-        self, policies: PolicyHolder[Policy], settings: NotifierSettings, provider: Provider
+        self,
+        policies: PolicyHolder[Policy],
+        settings: NotifierSettings,
+        sending: Sends,
+        suggests: Suggests | None = None,
+        clock: Clock = CLOCK,
     ) -> None:
         self._policies = policies
         self._secret = settings.token_secret.get_secret_value().encode()
         self._workspace = settings.workspace
-        self._provider = provider
+        self._links = Links(self._secret, settings.workspace, settings.public_url)
+        self._sending = sending
+        self._suggests = suggests
+        self._clock = clock
+        self._withdrawn: dict[tuple[str, int], None] = {}
         self._notices = NoticeStore(settings.workspace)
-        self.store = LoadedStore(self._notices)
+        self.store = LoadedStore(self._notices, settings.workspace)
 
     def decode(self, envelope: Envelope, data: bytes) -> Payload:
         """Read an event, and check the ids that our own mail is going to carry."""
         event = super().decode(envelope, data)
-        conversation_id = str(getattr(event, "conversation_id", ""))
+        conversation_id = getattr(event, "conversation_id", None)
+        if conversation_id is None and isinstance(event, messages.MessageDeliveryReported):
+            return event  # It leads to its notice by the message's own id.
         try:
-            UUID(conversation_id)
+            UUID(str(conversation_id))
         except ValueError:
             raise InvalidEvent("invalid_payload", "conversation_id: is no UUID") from None
         if not str(getattr(event, "ticket_id", "")).isprintable():
             raise InvalidEvent("invalid_payload", "ticket_id: has a control character")
         return event
 
+    def key(self, envelope: Envelope, event: Payload) -> str:
+        """Return the conversation's id; a report that leads to none has its message's."""
+        if isinstance(event, messages.MessageDeliveryReported):
+            return event.conversation_id or event.vendor_message_id
+        return super().key(envelope, event)
+
     async def load(
         self, connection: Connection, task: int, inputs: Sequence[Input], missing: Sequence[str]
     ) -> dict[str, Loaded]:
-        """Return a state for each key, new ones included, all of them sharing the counts per recipient."""
+        """Return a state for each key, new ones included, all of them sharing what is known of recipients."""
         found = await self._notices.load(connection, task, missing)
-        contacts = [state.contact for state in found.values()] + [
-            _contact_in(item) for item in inputs
-        ]
-        recipients = sorted(
-            {
-                recipient_key(self._workspace, address)
-                for contact in contacts
-                if (address := mail_address(contact)) is not None
-            }
-        )
         policy = self._policies.current
-        limit = max(policy.unverified_recipient_per_hour, policy.verified_recipient_per_hour)
-        recents = await self._notices.recents(connection, recipients, limit)
-        if any(contact is not None and not contact.is_verified for contact in contacts):
-            total = policy.unverified_total_per_hour
-            recents[UNVERIFIED] = await self._notices.recent_unverified(connection, total)
-        return {key: Loaded(found.get(key, Conversation()), recents) for key in missing}
+        seen = [(one.contact, one.thread, one.answers) for one in found.values()]
+        seen += [_contact_in(item) for item in inputs]
+        known = await self._notices.consent.load(
+            connection,
+            policy,
+            {
+                name
+                for contact, thread, answers in seen
+                if contact is not None
+                for name in recipients(policy, contact, thread, answers)
+            },
+            with_unverified=any(
+                contact is not None and not contact.is_verified for contact, _, _ in seen
+            ),
+        )
+        reported = await self._notices.reported(connection, _unplaced(inputs))
+        return {key: Loaded(found.get(key, Conversation()), known, reported) for key in missing}
 
     def decide(self, state: Loaded | None, item: Input, now: datetime) -> Outcome[Loaded]:
         """Apply one input to its conversation."""
-        loaded = state or Loaded(Conversation(), {})
+        loaded = state or Loaded(Conversation(), Known(self._workspace))
         context = Context(
             policy=self._policies.current,
             secret=self._secret,
             workspace=self._workspace,
             now=now,
-            recent=Recent(now, loaded.recents),
+            known=loaded.known,
+            links=self._links,
         )
+        if isinstance(item, Received) and item.key in loaded.reported:
+            return self._report(loaded, item, context)
         before = loaded.conversation
         decision = decide(item.key, before, _event(item), context)
-        _remember(loaded.recents, decision, self._workspace)
+        learned = _learned(decision)
+        _remember(loaded.known, decision, learned)
         _count_promises(item, before, decision)
+        self._withdraw(item, before, decision.state)
         return Outcome(
-            state=Loaded(decision.state, loaded.recents),
+            state=Loaded(decision.state, loaded.known, loaded.reported),
             is_changed=decision.state != before,
             events=decision.events,
             timers=_timers(before, decision.state, item),
-            effects=[_effect(item.key, send) for send in decision.sends],
-            rows=(*decision.events, *_erasures(item)),
+            effects=[
+                *(_effect(item.key, send, _until(decision.state, send)) for send in decision.sends),
+                *(_search(item.key, search) for search in decision.searches),
+            ],
+            rows=(
+                *decision.events,
+                *learned,
+                *_put_off(before, decision.state),
+                *_erasures(item),
+            ),
             ignored=decision.ignored,
         )
 
+    def _report(self, loaded: Loaded, item: Received, context: Context) -> Outcome[Loaded]:
+        """Apply a report that named no conversation to the notice that its message's id led to."""
+        conversation_id, conversation = loaded.reported[item.key]
+        decision = decide(conversation_id, conversation, _event(item), context)
+        learned = _learned(decision)
+        _remember(loaded.known, decision, learned)
+        return Outcome(
+            state=loaded,
+            is_changed=False,
+            events=decision.events,
+            rows=(*decision.events, *learned),
+            ignored=decision.ignored,
+        )
+
+    def _withdraw(self, item: Input, before: Conversation, after: Conversation) -> None:
+        """Remember which sends are superseded: one that still waits for its turn is not begun.
+
+        Should the batch be rolled back, the answer that it was not handed over has it made anew.
+        """
+        if isinstance(item, EffectDone) and not _is_search(item.effect):
+            self._withdrawn.pop((_send_of(item.effect).notice_id, item.effect.attempt), None)
+        for notice_id, notice in after.notices.items():
+            if not isinstance(notice, Sending) or not notice.is_superseded:
+                continue
+            if before.notices.get(notice_id) != notice:
+                self._withdrawn[notice_id, notice.attempt] = None
+        while len(self._withdrawn) > WITHDRAWN_MAX:
+            del self._withdrawn[next(iter(self._withdrawn))]
+
+    def _is_too_late(self, effect: Effect, send: SendNotice) -> bool:
+        until = effect.payload.get("until")
+        if until is not None and datetime.fromisoformat(until) <= self._clock.now():
+            return True
+        return (send.notice_id, send.attempt) in self._withdrawn
+
     async def perform(self, effect: Effect) -> EffectResult:
-        """Hand one mail to the provider."""
-        mail = msgspec.convert(effect.payload["mail"], Mail)
+        """Hand one message to its provider, ask there what became of it, or look for articles.
+
+        What is stale or superseded by the time of its turn is not handed over.
+        """
+        if _is_search(effect):
+            return await self._look(effect)
+        send = _send_of(effect)
         began = monotonic()
-        result = _result(await self._provider.send(mail))
+        if send.is_lookup:
+            found = await self._sending.find(send.provider, send.account, send.message)
+            result = _result(found)
+        elif self._is_too_late(effect, send):
+            result = EffectResult("done", trouble=UNSENT)
+        elif self._policies.current.rehearses(send.provider, send.account):
+            result = EffectResult("done", trouble=REHEARSED)
+        else:
+            result = _result(await self._sending.send(send.provider, send.account, send.message))
         kind = _kind(result)
         SEND_SECONDS.labels(kind).observe(monotonic() - began)
-        log.info("notice_tried", notice_id=effect.id, attempt=effect.attempt, result=kind)
+        log.info(
+            "notice_looked_up" if send.is_lookup else "notice_tried",
+            notice_id=send.notice_id,
+            attempt=effect.attempt,
+            provider=send.provider,
+            result=kind,
+        )
         return result
+
+    async def _look(self, effect: Effect) -> EffectResult:
+        if self._suggests is None:
+            return EffectResult("failed", "nobody looks for articles here")
+        asked = effect.payload
+        return await self._suggests.perform(str(asked["question"]), str(asked["language"]))
+
+    def lane(self, effect: Effect) -> str:
+        """An account shares its fate with no other."""
+        if _is_search(effect):
+            return ARTICLES
+        return f"{effect.payload.get('provider', '')}/{effect.payload.get('account', '')}"
+
+    def is_repeatable(self, effect: Effect) -> bool:
+        """Whether it can be done again: looking always, a send where the provider still drops a repeat by its key."""
+        if _is_search(effect):
+            return True
+        send = _send_of(effect)
+        if send.is_lookup:
+            return True
+        is_fresh = send.asked_at is not None and self._clock.now() - send.asked_at < KEY_LIFE
+        return is_fresh and self._sending.is_repeatable(send.provider)
 
 
 def _count_promises(item: Input, before: Conversation, decision: Decision) -> None:
     """Count what acknowledgements say about time. A batch that is tried again counts again: rates, not books."""
     match item:
-        case Tick(name="promise"):
+        case Tick(name="promise") if not before.promises:
             PROMISES.labels("not_in_time").inc(len(decision.sends))
+        case Tick(name="promise") | EffectDone() if decision.sends and before.promises:
+            gone = before.promises.keys() - decision.state.promises.keys()
+            for ticket_id in sorted(gone):
+                is_known = before.promises[ticket_id].by is not None
+                PROMISES.labels("told" if is_known else "nothing_known").inc()
         case Received(event=sla.WaitPromised()) if decision.ignored == "promise_late":
             PROMISES.labels("late").inc()
         case Received(event=sla.WaitPromised(by=by)) if decision.sends:
@@ -247,35 +455,83 @@ def _timers(before: Conversation, after: Conversation, item: Input) -> dict[str,
     }
 
 
-def _contact_in(item: Input) -> Contact | None:
-    """The contact that an input brings, as far as an address is concerned."""
-    told = getattr(item.event, "contact", None) if isinstance(item, Received) else None
+def _contact_in(item: Input) -> tuple[Contact | None, str, str]:
+    """The contact that an input brings, with the vendor's thread and message: what one may be written to by."""
+    event = item.event if isinstance(item, Received) else None
+    if isinstance(event, messages.MessageReceived):
+        content = event.content
+        contact = Contact(
+            name="",
+            address=content.sender.address,
+            address_kind=content.sender.kind,
+            channel=content.channel,
+            account=content.account,
+            language=None,
+            is_verified=event.verified,
+        )
+        return contact, content.thread or "", content.vendor_message_id
+    told = getattr(event, "contact", None)
     if not isinstance(told, tickets.Contact):
-        return None
-    return Contact(
-        name="",
-        address=told.address,
-        address_kind=told.address_kind,
-        channel=told.channel,
-        account=told.account,
-        language=None,
-        is_verified=told.is_verified,
-    )
+        return None, "", ""
+    thread = str(getattr(event, "vendor_thread", ""))
+    return contact_of(told), thread, str(getattr(event, "vendor_message_id", ""))
 
 
-def _remember(recents: Recents, decision: Decision, workspace: str) -> None:
-    """Let later inputs of the batch count what this one has asked for."""
+def _unplaced(inputs: Sequence[Input]) -> list[str]:
+    """The ids of the messages of which reports came that name no conversation."""
+    return [
+        item.event.vendor_message_id
+        for item in inputs
+        if isinstance(item, Received)
+        and isinstance(item.event, messages.MessageDeliveryReported)
+        and item.event.conversation_id is None
+    ]
+
+
+def _learned(decision: Decision) -> list[WishSaid | FoundDead]:
+    """What was learned of recipients, as rows."""
+    wishes = [
+        WishSaid(one.recipient, one.category, one.is_out, one.at, one.source, one.is_name)
+        for one in decision.wished
+    ]
+    dead = [
+        FoundDead(one.recipient, one.reason, one.at, one.until, is_name=True)
+        for one in decision.dead
+    ]
+    return [*wishes, *dead]
+
+
+def _remember(known: Known, decision: Decision, learned: Sequence[WishSaid | FoundDead]) -> None:
+    """Let later inputs of the batch know what this one has asked for and learned."""
     for event in decision.events:
-        if isinstance(event, NoticeRequested) and event.occasion != "answered":
-            keys = [recipient_key(workspace, event.recipient)]
-            keys += [] if event.is_verified else [UNVERIFIED]
-            for key in keys:
-                told = recents.setdefault(key, [])
-                told.append(event.at)
-                told[:] = [at for at in told if at > event.at - WINDOW]
+        if isinstance(event, NoticeRequested):
+            known.remember(event.recipient, event.occasion, event.at, is_verified=event.is_verified)
+    for said in learned:
+        remember(known, said)
 
 
-def _erasures(item: Input) -> tuple[tickets.ConversationErased, ...]:
+def _until(state: Conversation, send: SendNotice) -> datetime | None:
+    """Until when a message may be handed over as it is; None where it has no end, and for a lookup."""
+    notice = state.notices.get(send.notice_id)
+    return good_until(notice) if isinstance(notice, Sending) else None
+
+
+def _put_off(before: Conversation, after: Conversation) -> list[PutOff]:
+    """When notices whose account has trouble are tried again; None where one has been handed over."""
+    found = []
+    for notice_id, notice in after.notices.items():
+        was = before.notices.get(notice_id)
+        match notice:
+            case Waiting(is_troubled=True) if notice != was:
+                found.append(PutOff(notice_id, notice.retry_at))
+            case Sending() if was is not None and not isinstance(was, Sending):
+                found.append(PutOff(notice_id, None))
+            case _:
+                pass
+    return found
+
+
+def _erasures(item: Input) -> tuple[Row, ...]:
     event = item.event if isinstance(item, Received) else None
     return (event,) if isinstance(event, tickets.ConversationErased) else ()
 
@@ -284,6 +540,8 @@ def _event(item: Input) -> Event:
     match item:
         case Tick(name=name):
             return TIMERS[name][0]
+        case EffectDone(effect=effect, result=result) if _is_search(effect):
+            return ArticlesFound(str(effect.payload["notice_id"]), _suggestions(result))
         case EffectDone():
             return _settled(item)
         case Received(event=event):
@@ -295,32 +553,94 @@ def _event(item: Input) -> Event:
             raise TypeError(f"the notifier asks for no revisits and got {type(item).__name__}")
 
 
-def _effect(conversation_id: str, send: SendNotice) -> Effect:
-    payload = {"provider": send.provider, "mail": msgspec.to_builtins(send.mail)}
-    return Effect(id=send.notice_id, key=conversation_id, payload=payload, attempt=send.attempt)
+def _effect(conversation_id: str, send: SendNotice, until: datetime | None = None) -> Effect:
+    """A lookup is an effect of its own: the send that it asks about has been settled. `until`: not handed over from then on.
+
+    It has the attempt's name: lookups count from 1 for each, and facts that come of them are named by the effect.
+    """
+    payload = {
+        "notice_id": send.notice_id,
+        "provider": send.provider,
+        "account": send.account,
+        "message": msgspec.to_builtins(send.message),
+        "is_lookup": send.is_lookup,
+        "about_attempt": send.about_attempt,
+        "asked_at": None if send.asked_at is None else send.asked_at.isoformat(),
+        "until": None if until is None else until.isoformat(),
+    }
+    name = f"{send.notice_id}/find/{send.about_attempt}" if send.is_lookup else send.notice_id
+    return Effect(id=name, key=conversation_id, payload=payload, attempt=send.attempt)
+
+
+def _search(conversation_id: str, search: Search) -> Effect:
+    payload = {
+        "kind": ARTICLES,
+        "notice_id": search.notice_id,
+        "question": search.question,
+        "language": search.language,
+    }
+    return Effect(id=f"{search.notice_id}/{ARTICLES}", key=conversation_id, payload=payload)
+
+
+def _is_search(effect: Effect) -> bool:
+    return effect.payload.get("kind") == ARTICLES
+
+
+def _suggestions(result: EffectResult) -> tuple[Suggestion, ...]:
+    """What a search found; nothing where it failed, which was logged and counted."""
+    if result.status != "done":
+        return ()
+    return msgspec.json.decode(result.detail, type=tuple[Suggestion, ...])
+
+
+def _send_of(effect: Effect) -> SendNotice:
+    payload = effect.payload
+    if "mail" in payload:  # Recorded before there was anything but mail.
+        mail = msgspec.convert({"type": "Mail", **payload["mail"]}, Mail)
+        return SendNotice(effect.id, effect.attempt, str(payload["provider"]), mail)
+    asked_at = payload.get("asked_at")
+    return SendNotice(
+        str(payload["notice_id"]),
+        effect.attempt,
+        str(payload["provider"]),
+        msgspec.convert(payload["message"], Message),
+        str(payload["account"]),
+        bool(payload["is_lookup"]),
+        None if asked_at is None else datetime.fromisoformat(asked_at),
+        int(payload.get("about_attempt", 0)),
+    )
 
 
 def _settled(item: EffectDone) -> SendSettled:
-    effect, result = item.effect, item.result
-    mail = msgspec.convert(effect.payload["mail"], Mail)
-    send = SendNotice(effect.id, effect.attempt, str(effect.payload["provider"]), mail)
+    result, send = item.result, _send_of(item.effect)
     match result.status:
+        case "done" if result.trouble == ABSENT:
+            return SendSettled(send, Absent())
+        case "done" if result.trouble == REHEARSED:
+            return SendSettled(send, Rehearsed())
+        case "done" if result.trouble == UNSENT:
+            return SendSettled(send, Unsent())
         case "done":
-            return SendSettled(send, Delivered(result.detail))
+            return SendSettled(send, Delivered(result.detail, result.ref))
         case "failed":
             wished = None if result.retry_after is None else timedelta(seconds=result.retry_after)
-            return SendSettled(send, Failed(result.detail, result.is_recoverable, wished))
+            trouble = Trouble(result.trouble) if result.trouble else Trouble.MESSAGE
+            return SendSettled(send, Failed(result.detail, result.is_recoverable, wished, trouble))
         case _:
             return SendSettled(send, Unknown(result.detail or "interrupted"))
 
 
-def _result(attempted: Attempted) -> EffectResult:
-    match attempted:
-        case Delivered(detail=detail):
-            return EffectResult("done", detail)
+def _result(ended: Ended) -> EffectResult:
+    match ended:
+        case Absent():
+            return EffectResult("done", trouble=ABSENT)
+        case Delivered(detail=detail, message_id=message_id):
+            return EffectResult("done", detail, ref=message_id)
         case Failed(reason=reason, is_recoverable=is_recoverable, retry_after=wait):
             seconds = None if wait is None else wait.total_seconds()
-            return EffectResult("failed", reason, is_recoverable, seconds)
+            return EffectResult(
+                "failed", reason, is_recoverable, seconds, trouble=ended.trouble.value
+            )
         case Unknown(reason=reason):
             return EffectResult("unknown", reason)
 
@@ -329,4 +649,8 @@ def _kind(result: EffectResult) -> str:
     """The result's name in metrics and logs."""
     if result.status == "failed":
         return "recoverable" if result.is_recoverable else "refused"
+    if result.trouble == REHEARSED:
+        return "rehearsed"
+    if result.trouble == UNSENT:
+        return UNSENT
     return "delivered" if result.status == "done" else "unknown"

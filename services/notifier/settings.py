@@ -59,6 +59,31 @@ class NotifierSettings(Settings):
         default=15.0, ge=0, description="Seconds an unused connection is kept for the next mail."
     )
 
+    public_url: str = Field(
+        default="",
+        pattern=r"^(https://[^\s/?#@]+(/[^\s?#]*)?|http://(127\.0\.0\.1|localhost)(:\d{1,5})?)?$",
+        description="Address of the gateway as customers reach it, such as https://in.example.com: the pages behind links in "
+        "notices (surveys, the way out) stand there. Empty: notices have no such links, and no surveys are sent.",
+    )
+    provider_seconds: float = Field(
+        default=20.0,
+        gt=0,
+        le=120,
+        description="Seconds a vendor's API may take for one answer; a whole send may take half as long again. What is "
+        "not answered in time and has no key is unknown, and shown to a person.",
+    )
+    inner_hosts: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9.,:\[\] _-]*$",
+        description="Hosts, commas between, that accounts of notify.yaml may be called at although they lead to addresses that "
+        "are not public. All others are refused, whatever their names lead to.",
+    )
+
+    @property
+    def inner_host_names(self) -> tuple[str, ...]:
+        """The hosts that may lead to inner addresses."""
+        return tuple(name.strip() for name in self.inner_hosts.split(",") if name.strip())
+
     @field_validator("token_secret")
     @classmethod
     def _is_given(cls, value: SecretStr) -> SecretStr:

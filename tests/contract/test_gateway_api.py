@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -31,6 +32,7 @@ WHSEC = "whsec_" + base64.b64encode(b"a secret of the shop's own").decode()
 SECRETS = {
     "env:AGENTS": b"agents-key",
     "env:ROSTER": b"roster-key",
+    "env:NOTICES": b"notices-key",
     "env:SYSTEMS": "schlüssel".encode(),
     "env:SHOP": WHSEC.encode(),
     "env:OLD": WHSEC.encode()[:-8] + b"AAAA",
@@ -46,6 +48,7 @@ api_keys:
   - {name: gone, secret: 'env:GONE', scopes: [agents]}
   - {name: console, secret: 'env:AGENTS', scopes: [agents]}
   - {name: admin, secret: 'env:ROSTER', scopes: [roster]}
+  - {name: status, secret: 'env:NOTICES', scopes: [notices]}
   - {name: systems, secret: 'env:SYSTEMS', scopes: [messages, events]}
 """
 EMPTY = Channels("v1", ChannelsFile())
@@ -60,6 +63,7 @@ MESSAGE = {
 TICKET = "/v1/conversations/c-1/tickets/t-1"
 AGENTS = {"Authorization": "Bearer agents-key"}
 ROSTER = {"Authorization": "Bearer roster-key"}
+NOTICES = {"Authorization": "Bearer notices-key"}
 SYSTEMS = {"Authorization": b"Bearer " + SECRETS["env:SYSTEMS"]}
 
 
@@ -485,6 +489,7 @@ ROUTES = [
     ),
     ("POST", "/v1/agents/ada/presence", AGENTS),
     ("POST", "/v1/agents/ada/heartbeat", AGENTS),
+    ("POST", "/v1/notices", NOTICES),
     ("PUT", "/v1/agents/ada", ROSTER),
     ("DELETE", "/v1/agents/ada", ROSTER),
     ("POST", "/v1/offers/r-1/accept", AGENTS),
@@ -504,7 +509,7 @@ async def test_every_route_but_forms_asks_for_a_key_with_its_scope(
         response = await http.request(method, path, json={}, headers=headers)
         assert_problem(response, 401, "Authorization")
         assert response.headers["www-authenticate"] == "Bearer"
-    for other in (AGENTS, ROSTER, SYSTEMS):
+    for other in (AGENTS, ROSTER, NOTICES, SYSTEMS):
         if other is not right:
             response = await http.request(method, path, json={}, headers=other)
             assert_problem(response, 403, "Authorization")
@@ -525,6 +530,7 @@ def test_every_route_is_known_to_the_test_of_keys(spool: MemorySpool, tmp_path: 
         ("POST", "/v1/events"),
         ("GET", "/v1/conversations/{conversation_id}/tickets/{ticket_id}"),
         ("POST", "/v1/conversations/{conversation_id}/tickets/{ticket_id}/{action}"),
+        ("POST", "/v1/notices"),
         ("POST", "/v1/agents/{agent_id}/presence"),
         ("POST", "/v1/agents/{agent_id}/heartbeat"),
         ("PUT", "/v1/agents/{agent_id}"),
@@ -965,6 +971,52 @@ async def test_a_command_under_one_key_is_one_command(
         "/v1/conversations/c-1/tickets/t-2/reply", json=body, headers=headers
     )
     assert elsewhere.json() != first.json()
+
+
+OUTAGE = {"agent_id": "status", "occasion": "outage_known", "about": "cards-1", "title": "Cards"}
+BO = {"customer_id": "c9", "address": "Bo@example.com", "channel": "email", "account": "support"}
+
+
+async def test_something_to_tell_a_customer_goes_to_their_conversation(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    place = "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01"
+    body = OUTAGE | {"conversation_id": place}
+    response = await http.post("/v1/notices", json=body, headers=NOTICES)
+    event = spool.event
+    assert response.json() == {"id": event.command_id}
+    assert (spool.only.topic.name, spool.only.key) == ("commands", place)
+    assert (event.TYPE, event.about) == ("command.notify.v1", "cards-1")
+
+
+async def test_all_that_somebody_without_a_conversation_is_told_stands_together(
+    http: httpx.AsyncClient, spool: MemorySpool
+) -> None:
+    for body in (OUTAGE | {"contact": BO}, OUTAGE | {"contact": BO, "occasion": "outage_over"}):
+        assert (await http.post("/v1/notices", json=body, headers=NOTICES)).status_code == 202
+    first, second = (item.key for item in spool.items)
+    assert first == second
+    assert UUID(first)
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({}, "conversation_id"),
+        ({"conversation_id": "c-1"}, "conversation_id"),
+        ({"contact": BO, "occasion": "answered"}, "occasion"),
+        ({"contact": BO, "since": "yesterday"}, "since"),
+        ({"contact": BO, "command_id": "mine"}, "command_id"),
+        ({"contact": BO, "articles": [{"title": "A", "url": "javascript:x"}]}, "articles"),
+    ],
+)
+async def test_a_wrong_notice_is_refused_by_its_field(
+    http: httpx.AsyncClient, spool: MemorySpool, changes: dict[str, Any], named: str
+) -> None:
+    response = await http.post("/v1/notices", json=OUTAGE | changes, headers=NOTICES)
+    assert response.status_code == 422
+    assert response.json()["field"].startswith(named)
+    assert spool.items == []
 
 
 async def test_the_roster_is_changed_in_its_domain(

@@ -20,7 +20,7 @@ from schemathesis.checks import load_all_checks, not_a_server_error
 from schemathesis.specs.openapi.checks import positive_data_acceptance
 
 from chassis import policy
-from services.ingest import api, openapi, ticket_view, webchat, webhooks
+from services.ingest import api, feedback, openapi, ticket_view, webchat, webhooks
 from services.ingest.adapters.accounts import PublishedKeys
 from services.ingest.core.pace import Pace
 from services.ingest.handlers import POLICY
@@ -37,7 +37,7 @@ channels:
   page: {channel: messenger, secret: 'env:SHOP'}
   shown: {channel: tidio, secret: 'env:SHOP'}
   site: {channel: webchat, demo: true}
-api_keys: [{name: all, secret: 'env:KEY', scopes: [agents, roster, messages, events]}]
+api_keys: [{name: all, secret: 'env:KEY', scopes: [agents, roster, messages, events, notices]}]
 """
 load_all_checks()
 BEYOND = [positive_data_acceptance]
@@ -89,6 +89,8 @@ def gateway(tmp_path_factory: pytest.TempPathFactory) -> Paths:
     openapi.mount(app)
     chat = webchat.Deps(**given, pool=Away(), hub=webchat.Hub(""), secret=b"s" * 40)  # type: ignore[arg-type]
     webchat.mount(app, webchat.Webchat(chat))
+    customers = feedback.Feedback(given["spool"], Away(), given["clock"], b"s" * 40)  # type: ignore[arg-type]
+    feedback.mount(app, customers)
     webhooks.mount(
         app,
         webhooks.Webhooks(

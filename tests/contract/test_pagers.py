@@ -2,9 +2,10 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from email import message_from_bytes
 from email.policy import default
+from email.utils import format_datetime
 from typing import Any
 
 import httpx
@@ -111,6 +112,16 @@ async def test_patience_is_asked_for_and_kept(vendor: tuple[Receiver, Any]) -> N
     fake.refuse_write(429, Retry_After="7")
     failed = await send(said(), to, fake.server())
     assert failed == Failed("asks for patience (429)", retry_after=timedelta(seconds=7))
+
+
+async def test_patience_may_be_asked_for_by_a_date(vendor: tuple[Receiver, Any]) -> None:
+    to, fake = vendor
+    at = datetime.now(UTC) + timedelta(seconds=100)
+    fake.refuse_write(429, Retry_After=format_datetime(at, usegmt=True))
+    failed = await send(said(), to, fake.server())
+    assert isinstance(failed, Failed)
+    assert failed.retry_after is not None
+    assert timedelta(seconds=90) < failed.retry_after <= timedelta(seconds=100)
 
 
 @pytest.mark.parametrize("status", [500, 502, 503])

@@ -439,7 +439,7 @@ def test_every_stage_sends_and_receives_what_the_topics_say() -> None:
     assert operations["signalbox-deadletters.receive.dead-letters"]["action"] == "receive"
     assert set(asyncapi.stages()) == {
         "ingest.gateway", "ingest.normaliser", "ingest.webchat", "ingest.tickets", "router.tickets", "router.assignment",
-        "router.elsewhere", "sla", "notifier",
+        "router.elsewhere", "sla", "notifier", "notifier.feedback",
     }  # fmt: skip
     told = operations["router.elsewhere.send.routing"]["messages"]
     assert [one["$ref"].rpartition("/")[2] for one in told] == [

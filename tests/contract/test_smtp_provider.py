@@ -18,6 +18,7 @@ from msgspec import structs
 
 from services.notifier.adapters.smtp import SmtpOptions, SmtpProvider
 from services.notifier.core.delivery import Attempted, Delivered, Failed, Unknown
+from services.notifier.core.post import Trouble
 from services.notifier.core.state import Mail
 
 MAIL = Mail(
@@ -168,7 +169,7 @@ def _is_recoverable(result: Attempted) -> bool:
 async def test_a_mail_arrives_as_it_was_meant(serve: Serve, connect: Connect) -> None:
     server = await serve()
     result = await connect(server).send(MAIL)
-    assert result == Delivered("2.0.0 queued as 4X")
+    assert result == Delivered("2.0.0 queued as 4X", MAIL.message_id)
     (envelope,) = server.mails
     assert envelope.mail_from == MAIL.envelope_from
     assert envelope.rcpt_tos == [MAIL.to_address]
@@ -195,7 +196,9 @@ async def test_a_greylisted_mail_is_accepted_the_second_time(
     server.script["RCPT"] = ["451 4.7.1 greylisted, try again later"]
     provider = connect(server)
     first = await provider.send(MAIL)
-    assert first == Failed("451 4.7.1 greylisted, try again later", is_recoverable=True)
+    assert first == Failed(
+        "451 4.7.1 greylisted, try again later", is_recoverable=True, trouble=Trouble.PROVIDER
+    )
     assert server.mails == []
     assert isinstance(await provider.send(MAIL), Delivered)
     assert len(server.mails) == 1
@@ -223,9 +226,7 @@ async def test_a_server_that_closes_asks_for_a_pause(serve: Serve, connect: Conn
     server = await serve()
     server.script["MAIL"] = ["421 4.3.2 closing"]
     result = await connect(server).send(MAIL)
-    assert result == Failed(
-        "421 4.3.2 closing", is_recoverable=True, retry_after=timedelta(minutes=1)
-    )
+    assert result == Failed("421 4.3.2 closing", True, timedelta(minutes=1), Trouble.PROVIDER)
 
 
 async def test_a_connection_lost_after_the_content_is_unknown(
@@ -264,7 +265,9 @@ async def test_a_server_that_hangs_before_the_content_may_be_tried_again(
     server = await serve()
     server.script["RCPT"] = [SILENCE]
     result = await connect(server, command_seconds=0.2).send(MAIL)
-    assert result == Failed("the mail server did not answer in time", is_recoverable=True)
+    assert result == Failed(
+        "the mail server did not answer in time", is_recoverable=True, trouble=Trouble.PROVIDER
+    )
     assert server.mails == []
 
 
@@ -380,7 +383,9 @@ async def test_a_login_that_fails_says_nothing_about_the_mail_and_shows_no_passw
         auth_required=True,
     )
     result = await connect(server, user="signalbox", password="hunter2").send(MAIL)
-    assert result == Failed("the mail server refused our login: 535", is_recoverable=True)
+    assert result == Failed(
+        "the mail server refused our login: 535", is_recoverable=True, trouble=Trouble.ACCOUNT
+    )
     assert server.mails == []
     assert "hunter2" not in repr(result)
     assert "hunter2" not in repr(SmtpOptions("h", 25, password="hunter2"))
@@ -416,3 +421,130 @@ async def test_a_cancelled_send_leaves_no_connection_behind(serve: Serve, connec
         await sending
     assert isinstance(await provider.send(MAIL), Delivered)
     assert server.connections == 2
+
+
+@pytest.mark.parametrize(
+    ("command", "answer", "trouble"),
+    [
+        ("RCPT", "550 5.1.1 no such user", Trouble.ADDRESS),
+        ("RCPT", "550 5.2.1 mailbox disabled", Trouble.ADDRESS),
+        ("RCPT", "550 no such user", Trouble.ADDRESS),
+        ("RCPT", "553 5.1.3 bad address syntax", Trouble.ADDRESS),
+        ("RCPT", "550 5.7.1 blocked by policy", Trouble.MESSAGE),
+        ("RCPT", "552 5.2.2 mailbox full", Trouble.MESSAGE),
+        ("RCPT", "554 5.7.1 relay denied", Trouble.MESSAGE),
+        ("DATA", "554 5.7.1 spam", Trouble.MESSAGE),
+        ("DATA", "550 5.1.1 too late for that", Trouble.MESSAGE),
+        ("MAIL", "530 5.7.0 authentication required", Trouble.ACCOUNT),
+    ],
+)
+async def test_a_refusal_says_whose_trouble_it_is(
+    serve: Serve, connect: Connect, command: str, answer: str, trouble: Trouble
+) -> None:
+    """Only what is surely wrong with the address itself leads to an address that is left alone."""
+    server = await serve()
+    server.script[command] = [answer]
+    result = await connect(server).send(MAIL)
+    assert isinstance(result, Failed)
+    assert (result.trouble, result.is_recoverable) == (trouble, trouble is Trouble.ACCOUNT)
+
+
+async def test_a_mail_that_waits_for_a_connection_when_the_process_stops_was_surely_not_sent(
+    serve: Serve, connect: Connect
+) -> None:
+    """Whoever waits is not told from whoever is under way when the process ends: it would be unknown for good."""
+    server = await serve()
+    server.script["DATA"] = [SILENCE]
+    provider = connect(server, connections=1)
+    under_way = asyncio.create_task(provider.send(MAIL))
+    await server.content_seen.wait()
+    waiting = [asyncio.create_task(provider.send(MAIL)) for _ in range(3)]
+    await asyncio.sleep(0)
+    await provider.close()
+    for one in waiting:
+        assert _is_recoverable(await asyncio.wait_for(one, 5))
+    assert _is_recoverable(await provider.send(MAIL)), "nor is one that comes later"
+    server.go_on.set()
+    assert isinstance(await under_way, Delivered)
+    assert len(server.mails) == 1
+    assert isinstance(await provider.send(MAIL), Delivered), "where there is room it goes"
+
+
+class Reporter:
+    """A mail server in a few lines that offers what `extensions` says, and keeps the commands."""
+
+    def __init__(self, *extensions: str) -> None:
+        self.extensions = extensions
+        self.commands: list[str] = []
+        self.port = 0
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"220 mx.example\r\n")
+        in_content = False
+        while raw := await reader.readline():
+            line = raw.decode().rstrip("\r\n")
+            if in_content:
+                in_content = line != "."
+                if not in_content:
+                    writer.write(b"250 2.0.0 queued\r\n")
+                continue
+            self.commands.append(line)
+            verb = line.partition(" ")[0]
+            in_content = verb == "DATA"
+            offered = ["250-mx.example", *(f"250-{one}" for one in self.extensions)]
+            said = {"EHLO": [*offered, "250 HELP"], "DATA": ["354 go on"], "QUIT": ["221 bye"]}
+            writer.write("".join(f"{one}\r\n" for one in said.get(verb, ["250 OK"])).encode())
+            if verb == "QUIT":
+                break
+        writer.close()
+
+
+Report = Callable[..., Awaitable[Reporter]]
+
+
+@pytest.fixture
+async def report() -> AsyncIterator[Report]:
+    listeners: list[asyncio.Server] = []
+
+    async def start(*extensions: str) -> Reporter:
+        made = Reporter(*extensions)
+        listener = await asyncio.start_server(made.serve, "127.0.0.1", 0)
+        made.port = listener.sockets[0].getsockname()[1]
+        listeners.append(listener)
+        return made
+
+    yield start
+    for listener in listeners:
+        listener.close()
+
+
+SHORT = structs.replace(MAIL, text="Hello.\n", html="<p>Hello.</p>\n")
+
+
+async def test_a_server_that_can_is_asked_to_report_failures_under_the_mails_id(
+    report: Report, connect: Connect
+) -> None:
+    server = await report("DSN", "SIZE 1000000")
+    to = structs.replace(SHORT, to_address="ada+lamps=1@example.com")
+    assert isinstance(await connect(server).send(to), Delivered)
+    assert (
+        f"MAIL FROM:<{MAIL.envelope_from}> RET=HDRS ENVID=sb.token.notice@lantern-oak.example"
+        in server.commands
+    )
+    assert (
+        "RCPT TO:<ada+lamps=1@example.com> NOTIFY=FAILURE ORCPT=rfc822;ada+2Blamps+3D1@example.com"
+        in server.commands
+    )
+
+
+@pytest.mark.parametrize(
+    ("extensions", "envelope_from"), [((), MAIL.envelope_from), (("DSN",), "")]
+)
+async def test_no_report_is_asked_for_where_nobody_could_send_it_or_hear_it(
+    report: Report, connect: Connect, extensions: tuple[str, ...], envelope_from: str
+) -> None:
+    server = await report(*extensions)
+    mail = structs.replace(SHORT, envelope_from=envelope_from)
+    assert isinstance(await connect(server).send(mail), Delivered)
+    assert f"MAIL FROM:<{envelope_from}>" in server.commands
+    assert f"RCPT TO:<{MAIL.to_address}>" in server.commands

@@ -20,6 +20,22 @@ BASE = "https://desk.invalid"
 
 Handler = Callable[[Request], Awaitable[Response]]
 
+JSON = "application/json"
+FORM = "application/x-www-form-urlencoded"
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A message that a fake vendor really took: where it went (a thread's or a person's id there), and its words.
+
+    `key` is the idempotency key it came with, where the vendor has one; `id` the vendor's id of the new message.
+    """
+
+    to: str
+    text: str
+    key: str = ""
+    id: str = ""
+
 
 @dataclass
 class Desk:
@@ -33,6 +49,10 @@ class Desk:
     hangs: bool | None = None
     hangs_always: bool = False
     hung: asyncio.Event = field(default_factory=asyncio.Event)
+    sent: list[Sent] = field(default_factory=list)
+    """Messages to people, of those fakes that take any."""
+    tried: int = 0
+    """Writes that came, refused ones too."""
 
     def misbehave(self, status: int, body: str = "", **headers: str) -> None:
         """Answer the next request for data with this."""
@@ -64,30 +84,41 @@ class Desk:
         *,
         post: dict[str, Handler] | None = None,
         write: dict[tuple[str, str], Handler] | None = None,
+        form: dict[tuple[str, str], Handler] | None = None,
+        upload: dict[tuple[str, str], Handler] | None = None,
     ) -> Any:
+        """Return the app. `write` are the writes in JSON, `form` those in a form's encoding, `upload` those in any other.
+
+        `post` are POSTs that write nothing (a token, a search).
+        """
         return Starlette(
             routes=[
                 *(Route(path, self._watched(one), methods=["GET"]) for path, one in routes.items()),
                 *(Route(path, one, methods=["POST"]) for path, one in (post or {}).items()),
                 *(
-                    Route(path, self._written(one), methods=[method])
-                    for (method, path), one in (write or {}).items()
+                    Route(path, self._written(one, kind), methods=[method])
+                    for kind, routes_of_kind in ((JSON, write), (FORM, form), ("", upload))
+                    for (method, path), one in (routes_of_kind or {}).items()
                 ),
             ]
         )
 
-    def _written(self, handler: Handler) -> Handler:
+    def _written(self, handler: Handler, kind: str = JSON) -> Handler:
         async def answer(request: Request) -> Response:
+            self.tried += 1
             if self.hangs is False or self.hangs_always:
                 await self._hang()
             if self.write_trouble:
                 return _or_raise(self.write_trouble.popleft())
-            if request.headers.get("content-type", "").partition(";")[0] != "application/json":
-                return refusal(415, "not JSON")
+            if kind and request.headers.get("content-type", "").partition(";")[0] != kind:
+                return refusal(415, "not JSON" if kind == JSON else f"not {kind}")
             said = await handler(request)
             if said.status_code < 300:
-                body = json.loads(await request.body())
-                self.wrote.append((request.method, request.url.path, body))
+                raw = await request.body()
+                body = dict(parse_qsl(raw.decode())) if kind == FORM else raw
+                self.wrote.append(
+                    (request.method, request.url.path, json.loads(raw) if kind == JSON else body)
+                )
                 if self.hangs:
                     await self._hang()
                 if self.after_write:

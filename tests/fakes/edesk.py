@@ -18,6 +18,11 @@ class EDesk(desk.Desk):
     tickets: dict[str, dict[str, Any]] = field(default_factory=dict)
     messages: dict[str, dict[str, Any]] = field(default_factory=dict)
     quota: int = 60
+    channel_text_max: int = 10_000
+    """Characters that the tickets' marketplace takes."""
+    sent_by: int | None = 4711
+    """The user that messages of the token are shown under."""
+    sent_at: str = "2026-11-24 08:00:05"
 
     def server(self) -> Any:
         return self.app(
@@ -25,7 +30,8 @@ class EDesk(desk.Desk):
                 "/v1/tickets": self._tickets,
                 "/v1/tickets/{ticket}": self._ticket,
                 "/v1/messages/{message}": self._message,
-            }
+            },
+            write={("POST", "/v1/messages"): self._make},
         )
 
     def _refusal(self, request: Request) -> Response | None:
@@ -74,9 +80,52 @@ class EDesk(desk.Desk):
     async def _ticket(self, request: Request) -> Response:
         return self._refusal(request) or _one(self.tickets, request.path_params["ticket"])
 
+    async def _make(self, request: Request) -> Response:
+        """Take a message; without `send` it is kept and goes nowhere."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        body = await desk.json_of(request)
+        known = {"ticket_id", "type", "body", "direction", "send", "full_response"}
+        if not isinstance(body, dict) or not set(body) <= known:
+            return _invalid("body", 4007)
+        missing = next((one for one in ("ticket_id", "type", "body") if not body.get(one)), None)
+        if missing is not None:
+            return _invalid(missing, 4001)
+        key = str(body["ticket_id"])
+        if not isinstance(body["ticket_id"], int):
+            return _invalid("ticket_id", 4005)
+        if key not in self.tickets:
+            return _invalid("ticket_id", 4002)
+        if body["type"] not in ("Message", "Note"):
+            return _invalid("type", 4007)
+        if body.get("direction") not in ("Incoming", "Outgoing"):
+            return _invalid("direction", 4007)
+        if len(body["body"]) > self.channel_text_max:
+            return _invalid("body", 4020)
+        number = 90_000 + len(self.messages)
+        made = {
+            "id": number, "ticket_id": body["ticket_id"], "type": body["type"],
+            "direction": body["direction"], "body": body["body"], "created_at": self.sent_at,
+            "from_user": None if self.sent_by is None else {"id": self.sent_by}, "attachments": [],
+            "subject": self.tickets[key].get("subject"), "from_consumer_id": None,
+        }  # fmt: skip
+        self.messages[str(number)] = made
+        self.tickets[key].setdefault("messages_ids", []).append(number)
+        if body.get("send") is True and body["direction"] == "Outgoing":
+            self.sent.append(desk.Sent(to=key, text=body["body"], id=f"{body['type']}:{number}"))
+        return JSONResponse({"data": made if body.get("full_response") else {"id": number}})
+
     async def _message(self, request: Request) -> Response:
         return self._refusal(request) or _one(self.messages, request.path_params["message"])
 
 
 def _one(things: dict[str, dict[str, Any]], key: str) -> Response:
     return JSONResponse({"data": things[key]}) if key in things else desk.refusal(404, "not found")
+
+
+def _invalid(field: str, code: int) -> Response:
+    error = {
+        "httpCode": 400, "message": "Validation error", "details": {field: {"errorCode": code}},
+    }  # fmt: skip
+    return JSONResponse({"error": error}, 400)

@@ -18,6 +18,9 @@ class Freshdesk(desk.Desk):
     conversations: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     agents: dict[int, str] = field(default_factory=dict)
     groups: tuple[int, ...] = ()
+    addresses: tuple[str, ...] = ("support@shop.example",)
+    """The account's support addresses."""
+    sent_at: str = "2026-11-24T08:00:05Z"
 
     def server(self) -> Any:
         return self.app(
@@ -27,7 +30,10 @@ class Freshdesk(desk.Desk):
                 "/api/v2/tickets/{ticket}/conversations": self._conversations,
                 "/api/v2/agents": self._agents,
             },
-            write={("PUT", "/api/v2/tickets/{ticket}"): self._update},
+            write={
+                ("PUT", "/api/v2/tickets/{ticket}"): self._update,
+                ("POST", "/api/v2/tickets/{ticket}/reply"): self._reply,
+            },
         )
 
     def _refusal(self, request: Request, *allowed: str) -> Response | None:
@@ -67,6 +73,35 @@ class Freshdesk(desk.Desk):
             return JSONResponse({"description": "Validation failed"}, 400)
         ticket |= body
         return JSONResponse(ticket)
+
+    async def _reply(self, request: Request) -> Response:
+        """Take a reply of an agent, from one of the support addresses."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        key, body = request.path_params["ticket"], await desk.json_of(request)
+        ticket = self.tickets[key]
+        if ticket.get("spam") or ticket.get("deleted"):
+            return Response("", 405)
+        known = {"body", "user_id", "from_email", "cc_emails", "bcc_emails"}
+        if not isinstance(body, dict) or set(body) - known:
+            return _invalid("body", "invalid_field")
+        if not isinstance(body.get("body"), str) or not body["body"].strip():
+            return _invalid("body", "missing_field")
+        if body.get("user_id") not in self.agents:
+            return _invalid("user_id", "invalid_value")
+        if body.get("from_email", self.addresses[0]) not in self.addresses:
+            return _invalid("from_email", "invalid_value")
+        made = {
+            "id": 90_000 + len(self.sent), "body": body["body"], "body_text": None,
+            "incoming": False, "private": False, "source": 0, "user_id": body["user_id"],
+            "from_email": body.get("from_email", self.addresses[0]), "ticket_id": int(key),
+            "to_emails": [ticket.get("requester", {}).get("email", "")], "attachments": [],
+            "created_at": self.sent_at,
+        }  # fmt: skip
+        self.conversations.setdefault(key, []).append(made)
+        self.sent.append(desk.Sent(to=key, text=body["body"], id=str(made["id"])))
+        return JSONResponse(made, 201)
 
     async def _agents(self, request: Request) -> Response:
         refusal = self._refusal(request, "email")
@@ -110,3 +145,8 @@ class Freshdesk(desk.Desk):
             return JSONResponse({"description": "Validation failed"}, 400)
         start = (number - 1) * size
         return JSONResponse(rows[start : start + size])
+
+
+def _invalid(field: str, code: str) -> Response:
+    error = {"field": field, "message": "It should be another value", "code": code}
+    return JSONResponse({"description": "Validation failed", "errors": [error]}, 400)

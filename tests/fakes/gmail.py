@@ -1,6 +1,8 @@
 """A Gmail mailbox in memory: Google's token endpoint, profile, history and mails, with history ids that grow too old."""
 
 import base64
+import email
+import email.policy
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -45,6 +47,10 @@ class Gmail(desk.Desk):
     """Pages are this short at most, whatever is asked for."""
     stale_pages: set[str] = field(default_factory=set)
     tokens_given: int = 0
+    now: int = 1_795_000_000
+    """When a mail is sent, in seconds since 1970."""
+    renames: bool = False
+    """Sent mails get a Message-ID of Gmail's own."""
 
     def add(self, mail: Mail) -> None:
         """Take a mail in; history ids rise with gaps."""
@@ -61,6 +67,7 @@ class Gmail(desk.Desk):
                 "/gmail/v1/users/me/messages/{id}": self._message,
             },
             post={"/token": self._token},
+            write={("POST", "/gmail/v1/users/me/messages/send"): self._send},
         )
 
     async def _token(self, request: Request) -> Response:
@@ -143,14 +150,18 @@ class Gmail(desk.Desk):
         if refused is not None:
             return refused
         query = request.query_params.get("q", "")
-        if query and not re.fullmatch(r"after:\d{1,10}", query):
+        if query and not re.fullmatch(r"after:\d{1,10}|rfc822msgid:[^<>\s]+", query):
             return desk.refusal(400, "q")
-        since = int(query.partition(":")[2] or 0)
+        kind, _, wanted = query.partition(":")
+        since = int(wanted) if kind == "after" else 0
+        name = f"<{wanted}>".encode() if kind == "rfc822msgid" else b""
         label = request.query_params.get("labelIds")
         listed = [
             {"id": mail.id, "threadId": mail.thread}
             for mail in sorted(self.mails.values(), key=lambda one: -one.at)
-            if mail.at > since and (label is None or label in mail.labels)
+            if mail.at > since
+            and (label is None or label in mail.labels)
+            and name in mail.raw.partition(b"\r\n\r\n")[0]
         ]
         page = self._page(request, listed)
         if page is None:
@@ -181,8 +192,36 @@ class Gmail(desk.Desk):
             raw = mail.raw + b"x" * (8 * 1024 * 1024) if mail.is_large else mail.raw
             return JSONResponse({**known, "raw": base64.urlsafe_b64encode(raw).decode()})
         if kind == "metadata":
-            header = mail.raw.partition(b"\r\n\r\n")[0].decode()
+            header = mail.raw.partition(b"\r\n\r\n")[0].decode().replace("\r\n ", " ")
             fields = [line.partition(": ") for line in header.split("\r\n")]
             payload = {"headers": [{"name": name, "value": value} for name, _, value in fields]}
             return JSONResponse({**known, "snippet": "Hello, see the pictures", "payload": payload})
         return desk.refusal(400, "format")
+
+    async def _send(self, request: Request) -> Response:
+        """Take a mail in base64url, and keep it with the label SENT under a Message-ID that it has, or one of Gmail's own."""
+        if desk.bearer(request) != self.access_token:
+            return desk.refusal(401, "UNAUTHENTICATED")
+        body = await desk.json_of(request)
+        if not isinstance(body, dict) or set(body) - {"raw", "threadId"} or request.query_params:
+            return desk.refusal(400, "invalid argument")
+        try:
+            raw = base64.b64decode(body["raw"], altchars=b"-_", validate=True)
+        except (KeyError, ValueError, TypeError):
+            return desk.refusal(400, "raw")
+        parsed = email.message_from_bytes(raw, policy=email.policy.default)
+        thread = body.get("threadId")
+        if not parsed["To"] or not parsed["From"] or b"\n" in raw.replace(b"\r\n", b""):
+            return desk.refusal(400, "Recipient address required")
+        if thread is not None and thread not in {one.thread for one in self.mails.values()}:
+            return desk.refusal(404, "notFound")
+        text = parsed.get_body(("plain",))
+        assert text is not None
+        number = f"sent-{len(self.sent) + 1}"
+        if self.renames:
+            raw = re.sub(rb"(?m)^Message-ID: \S+", b"Message-ID: <own@mail.gmail.com>", raw)
+        mail = Mail(number, raw, self.now, ("SENT",), thread or number)
+        self.add(mail)
+        said = text.get_content().replace("\r\n", "\n")
+        self.sent.append(desk.Sent(str(parsed["To"]), said, id=number))
+        return JSONResponse({"id": number, "threadId": mail.thread, "labelIds": ["SENT"]})

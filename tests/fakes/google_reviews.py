@@ -1,4 +1,4 @@
-"""Google Business Profile in memory: tokens for a refresh token, single reviews, and pages of 50 by their last change."""
+"""Google Business Profile in memory: tokens for a refresh token, reviews, pages of 50 by their last change, replies."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,11 +11,20 @@ from tests.fakes import desk
 
 @dataclass
 class GoogleReviews(desk.Desk):
-    """Reviews by resource name. `old_pages` are page tokens that Google has forgotten; `tokens` were given out."""
+    """Reviews by resource name. `old_pages` are page tokens that Google has forgotten; `tokens` were given out.
+
+    `unverified` are places whose reviews take no reply.
+    """
 
     reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
     tokens: int = 0
     old_pages: set[str] = field(default_factory=set)
+    unverified: set[str] = field(default_factory=set)
+    now: str = "2026-11-24T08:00:01Z"
+
+    @property
+    def tokens_given(self) -> int:
+        return self.tokens
 
     def server(self) -> Any:
         return self.app(
@@ -24,6 +33,12 @@ class GoogleReviews(desk.Desk):
                 "/v4/accounts/{account}/locations/{location}/reviews/{review}": self._get,
             },
             post={"/token": self._token},
+            write={
+                (
+                    "PUT",
+                    "/v4/accounts/{account}/locations/{location}/reviews/{review}/reply",
+                ): self._reply
+            },
         )
 
     def write(self, name: str, text: str, at: str, **more: Any) -> None:
@@ -77,3 +92,22 @@ class GoogleReviews(desk.Desk):
         if start + size < len(listed):
             answer["nextPageToken"] = f"from-{start + size}"
         return JSONResponse(answer)
+
+    async def _reply(self, request: Request) -> Response:
+        """Make the review's reply, or replace it."""
+        if not self._is_let_in(request):
+            return desk.refusal(401, "UNAUTHENTICATED")
+        name = request.url.path.removeprefix("/v4/").removesuffix("/reply")
+        if name not in self.reviews:
+            return desk.refusal(404, "NOT_FOUND")
+        if name.partition("/reviews/")[0] in self.unverified:
+            return desk.refusal(400, "FAILED_PRECONDITION")
+        body = await desk.json_of(request)
+        text = body.get("comment") if isinstance(body, dict) and set(body) == {"comment"} else None
+        if not isinstance(text, str) or not 0 < len(text) <= 4_096:
+            return desk.refusal(400, "INVALID_ARGUMENT")
+        reply = {"comment": text, "updateTime": self.now}
+        self.reviews[name]["reviewReply"] = reply
+        review = str(request.path_params["review"])
+        self.sent.append(desk.Sent(review, text, id=f"{review}/reply"))
+        return JSONResponse(reply)

@@ -9,6 +9,8 @@ from starlette.responses import JSONResponse, Response
 from tests.fakes import desk
 
 PAGE_SIZE = 25
+THREADS_MAX = 100
+STATUSES = ("active", "all", "closed", "open", "pending", "spam")
 
 
 @dataclass
@@ -23,6 +25,8 @@ class HelpScout(desk.Desk):
     tokens_given: int = 0
     users: dict[int, dict[str, Any]] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
+    locked: set[str] = field(default_factory=set)
+    sent_at: str = "2026-11-24T08:00:05Z"
 
     def server(self) -> Any:
         return self.app(
@@ -32,7 +36,10 @@ class HelpScout(desk.Desk):
                 "/v2/users": self._users,
             },
             post={"/v2/oauth2/token": self._token},
-            write={("PATCH", "/v2/conversations/{conversation}"): self._patch},
+            write={
+                ("PATCH", "/v2/conversations/{conversation}"): self._patch,
+                ("POST", "/v2/conversations/{conversation}/reply"): self._reply,
+            },
         )
 
     async def _token(self, request: Request) -> Response:
@@ -72,6 +79,42 @@ class HelpScout(desk.Desk):
             case _:
                 return desk.refusal(400, "bad patch")
         return Response("", 204)
+
+    async def _reply(self, request: Request) -> Response:
+        """Take a reply of a user to the conversation's own customer; without a status it makes the conversation active."""
+        if desk.bearer(request) != self.access_token:
+            return desk.refusal(401, "unauthorized")
+        key = request.path_params["conversation"]
+        if key in self.merged:
+            place = f"{desk.BASE}/v2/conversations/{self.merged[key]}"
+            return Response("", 301, {"location": place})
+        found = self.conversations.get(key)
+        if found is None:
+            return desk.refusal(404, "not found")
+        threads = self.threads.setdefault(key, [])
+        if key in self.locked or len(threads) >= THREADS_MAX:
+            return desk.refusal(412, "the conversation is locked")
+        body = await desk.json_of(request)
+        known = {"customer", "text", "user", "status", "draft", "imported", "assignTo", "cc", "bcc"}
+        if not isinstance(body, dict) or not {"customer", "text"} <= set(body) <= known:
+            return desk.refusal(400, "bad reply")
+        customer = found.get("primaryCustomer", {}).get("id")
+        if body["customer"] != {"id": customer} or not isinstance(body["text"], str):
+            return desk.refusal(400, "bad customer")
+        if not body["text"].strip() or body.get("status", "active") not in STATUSES:
+            return desk.refusal(400, "bad text or status")
+        if body.get("user") not in self.users:
+            return desk.refusal(400, "no such user")
+        number = 90_000 + len(self.sent)
+        writer = {"id": body["user"], "type": "user", "email": self.users[body["user"]]["email"]}
+        threads.append({
+            "id": number, "type": "message", "state": "published", "body": body["text"],
+            "customer": body["customer"], "createdBy": writer, "createdAt": self.sent_at,
+            "status": body.get("status", "active"),
+        })  # fmt: skip
+        found["status"] = body.get("status", "active")
+        self.sent.append(desk.Sent(to=key, text=body["text"], id=str(number)))
+        return Response("", 201, {"resource-id": str(number)})
 
     async def _users(self, request: Request) -> Response:
         if desk.bearer(request) != self.access_token:

@@ -12,6 +12,8 @@ from tests.fakes import desk
 THREAD = "/conversations/v3/conversations/threads/{thread}"
 TICKET = "/crm/v3/objects/tickets/{ticket}"
 THREADS = "/conversations/v3/conversations/threads/{thread}/messages/{message}"
+MESSAGES = "/conversations/v3/conversations/threads/{thread}/messages"
+WAYS = ("HS_EMAIL_ADDRESS", "HS_PHONE_NUMBER", "CHANNEL_SPECIFIC_OPAQUE_ID")
 
 
 @dataclass
@@ -27,18 +29,27 @@ class HubSpot(desk.Desk):
     ticket_of: dict[str, str] = field(default_factory=dict)
     tickets: dict[str, dict[str, str | None]] = field(default_factory=dict)
     owners: dict[str, str] = field(default_factory=dict)
+    actors: tuple[str, ...] = ()
+    """Agents in whose names messages may be written."""
+    channel_accounts: tuple[tuple[str, str], ...] = (("1002", "424242"),)
+    """The channels with their connected accounts."""
+    app_id: int = 2438486
+    cut_at: int = 5_000
+    """Characters of a text that is shown whole."""
+    sent_at: str = "2026-11-24T08:00:05.123Z"
 
     def server(self) -> Any:
         return self.app(
             {
                 THREADS: self._message,
                 f"{THREADS}/original-content": self._original,
+                MESSAGES: self._list,
                 THREAD: self._thread,
                 TICKET: self._ticket,
                 "/crm/v3/owners": self._owners,
             },
             post={"/oauth/v1/token": self._token},
-            write={("PATCH", TICKET): self._update},
+            write={("PATCH", TICKET): self._update, ("POST", MESSAGES): self._send},
         )
 
     async def _token(self, request: Request) -> Response:
@@ -63,6 +74,68 @@ class HubSpot(desk.Desk):
         if refusal is None and key not in self.messages:
             refusal = JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
         return refusal or JSONResponse(self.messages[key])
+
+    async def _list(self, request: Request) -> Response:
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        query = dict(request.query_params)
+        limit, start = int(query.get("limit", "100")), int(query.get("after", "0"))
+        if set(query) - {"limit", "after", "sort", "archived", "property"} or not 1 <= limit <= 500:
+            return _invalid("unknown parameter")
+        thread = request.path_params["thread"]
+        held = [one for (key, _), one in self.messages.items() if key == thread]
+        is_backwards = query.get("sort") == "-createdAt"
+        held.sort(key=lambda one: str(one.get("createdAt", "")), reverse=is_backwards)
+        told: dict[str, Any] = {"results": held[start : start + limit]}
+        if start + limit < len(held):
+            told["paging"] = {"next": {"after": str(start + limit)}}
+        return JSONResponse(told)
+
+    async def _send(self, request: Request) -> Response:
+        """Take an agent's message for somebody who can be reached by a connected channel."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        thread, body = request.path_params["thread"], await desk.json_of(request)
+        if not any(key == thread for key, _ in self.messages):
+            return JSONResponse({"status": "error", "category": "OBJECT_NOT_FOUND"}, 404)
+        needed = {
+            "type", "text", "richText", "senderActorId", "channelId", "channelAccountId", "recipients",
+        }  # fmt: skip
+        if not isinstance(body, dict) or not needed <= set(body) <= needed | {"subject"}:
+            return _invalid("a field is missing or unknown")
+        if body["type"] != "MESSAGE" or not body["text"].strip():
+            return _invalid("type or text is wrong")
+        if body["senderActorId"] not in self.actors:
+            return _invalid(f"senderActorId {body['senderActorId']} is not an agent")
+        if (body["channelId"], body["channelAccountId"]) not in self.channel_accounts:
+            return _invalid(f"channelAccountId {body['channelAccountId']} is not connected")
+        match body["recipients"]:
+            case [
+                {"recipientField": "TO", "deliveryIdentifiers": [{"type": way, "value": str(to)}]}
+            ]:
+                if way not in WAYS or not to:
+                    return _invalid("recipients is wrong")
+            case _:
+                return _invalid("recipients is wrong")
+        number = f"sent{len(self.sent)}"
+        is_long = len(body["text"]) > self.cut_at
+        made = {
+            "id": number, "type": "MESSAGE", "conversationsThreadId": thread,
+            "createdAt": self.sent_at, "createdBy": body["senderActorId"],
+            "client": {"clientType": "INTEGRATION", "integrationAppId": self.app_id},
+            "senders": [{"actorId": body["senderActorId"], "name": "Signalbox"}],
+            "recipients": [{"deliveryIdentifier": {"type": way, "value": to}}],
+            "text": body["text"][: self.cut_at], "richText": body["richText"][: self.cut_at],
+            "attachments": [], "subject": body.get("subject"), "direction": "OUTGOING",
+            "channelId": body["channelId"], "channelAccountId": body["channelAccountId"],
+            "truncationStatus": "TRUNCATED_TO_MOST_RECENT_REPLY" if is_long else "NOT_TRUNCATED",
+        }  # fmt: skip
+        self.messages[(thread, number)] = made
+        self.originals[number] = {"text": body["text"], "richText": body["richText"]}
+        self.sent.append(desk.Sent(to=thread, text=body["richText"], id=number))
+        return JSONResponse(made, 201)
 
     async def _original(self, request: Request) -> Response:
         key = request.path_params["message"]
@@ -113,3 +186,7 @@ class HubSpot(desk.Desk):
         wanted = request.query_params.get("email")
         found = [{"id": key, "email": one} for key, one in self.owners.items() if one == wanted]
         return refusal or JSONResponse({"results": found})
+
+
+def _invalid(said: str) -> Response:
+    return JSONResponse({"status": "error", "category": "VALIDATION_ERROR", "message": said}, 400)

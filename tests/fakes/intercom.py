@@ -1,6 +1,7 @@
 """An Intercom workspace in memory: conversations with all their parts."""
 
 from dataclasses import dataclass, field
+from html import escape
 from typing import Any
 
 from starlette.requests import Request
@@ -17,11 +18,15 @@ class Intercom(desk.Desk):
     conversations: dict[str, dict[str, Any]] = field(default_factory=dict)
     admins: dict[str, str] = field(default_factory=dict)
     teams: tuple[str, ...] = ()
+    sent_at: int = 1_795_507_205
 
     def server(self) -> Any:
         return self.app(
             {"/conversations/{conversation}": self._conversation, "/admins": self._admins},
-            write={("POST", "/conversations/{conversation}/parts"): self._part},
+            write={
+                ("POST", "/conversations/{conversation}/parts"): self._part,
+                ("POST", "/conversations/{conversation}/reply"): self._reply,
+            },
         )
 
     async def _conversation(self, request: Request) -> Response:
@@ -65,6 +70,41 @@ class Intercom(desk.Desk):
             case _:
                 return desk.refusal(422, "parameter_invalid")
 
+    async def _reply(self, request: Request) -> Response:
+        """Take an admin's comment; its text is shown as paragraphs."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        key, body = request.path_params["conversation"], await desk.json_of(request)
+        if key not in self.conversations:
+            return _problem(404, "not_found")
+        if not isinstance(body, dict) or set(body) != {"message_type", "type", "admin_id", "body"}:
+            return _problem(400, "parameter_invalid")
+        if (body["message_type"], body["type"]) != ("comment", "admin"):
+            return _problem(400, "parameter_invalid")
+        if not isinstance(body["body"], str) or not body["body"].strip():
+            return _problem(400, "parameter_not_found")
+        if body["admin_id"] not in self.admins:
+            return _problem(404, "admin_not_found")
+        number = f"9000{len(self.sent)}"
+        shown = "".join(f"<p>{escape(line)}</p>" for line in body["body"].split("\n"))
+        part = {
+            "type": "conversation_part", "id": number, "part_type": "comment", "body": shown,
+            "created_at": self.sent_at, "attachments": [], "redacted": False,
+            "author": {"type": "admin", "id": body["admin_id"], "name": "Signalbox"},
+        }  # fmt: skip
+        found = self.conversations[key]
+        held = found.setdefault("conversation_parts", {"conversation_parts": []})
+        held["conversation_parts"].append(part)
+        held["total_count"] = len(held["conversation_parts"])
+        self.sent.append(desk.Sent(to=key, text=body["body"], id=number))
+        return JSONResponse(found)
+
     async def _admins(self, request: Request) -> Response:
         admins = [{"type": "admin", "id": key, "email": one} for key, one in self.admins.items()]
         return self._refusal(request) or JSONResponse({"type": "admin.list", "admins": admins})
+
+
+def _problem(status: int, code: str) -> Response:
+    errors = [{"code": code, "message": "said in words"}]
+    return JSONResponse({"type": "error.list", "request_id": "r1", "errors": errors}, status)

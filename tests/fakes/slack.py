@@ -9,6 +9,15 @@ from starlette.responses import JSONResponse, Response
 from tests.fakes import desk
 
 NOW = 1_764_000_000
+TEXT_MAX = 40_000
+
+
+def unescaped(text: str) -> str:
+    """Return a text as people read it, where nothing in it is a mark of Slack's."""
+    assert "<" not in text and ">" not in text, "a mark of Slack's"  # noqa: PT018
+    shown = text.replace("&lt;", "<").replace("&gt;", ">")
+    assert "&" not in shown.replace("&amp;", ""), "an escape that is none"
+    return shown.replace("&amp;", "&")
 
 
 @dataclass
@@ -28,6 +37,7 @@ class Slack(desk.Desk):
             {
                 "/api/users.lookupByEmail": self._lookup,
                 "/api/conversations.history": self._history,
+                "/api/conversations.replies": self._replies,
             },
             write={
                 ("POST", "/api/conversations.open"): self._open,
@@ -65,13 +75,15 @@ class Slack(desk.Desk):
         refusal = self._refusal(request)
         body = await desk.json_of(request)
         known = {"channel", "text", "metadata", "unfurl_links", "unfurl_media"}
-        known |= {"thread_ts", "reply_broadcast"}
+        known |= {"thread_ts", "reply_broadcast", "mrkdwn"}
         if refusal is None and body["channel"] not in self.channels:
             refusal = JSONResponse({"ok": False, "error": "channel_not_found"})
         if refusal is None and body["channel"] in self.archived:
             refusal = JSONResponse({"ok": False, "error": "is_archived"})
         if refusal is None and (set(body) - known or not body["text"]):
             refusal = JSONResponse({"ok": False, "error": "invalid_arguments"})
+        if refusal is None and len(body["text"]) > TEXT_MAX:
+            refusal = JSONResponse({"ok": False, "error": "msg_too_long"})
         thread = body.get("thread_ts")
         threads = [m["ts"] for m in self.channels.get(body["channel"], []) if "thread_ts" not in m]
         is_reply = thread is not None or "reply_broadcast" in body
@@ -86,6 +98,10 @@ class Slack(desk.Desk):
         if thread is not None:
             message["thread_ts"] = thread
         self.channels[body["channel"]].append(message)
+        if body.get("metadata", {}).get("event_type") == "signalbox_notice":
+            where = body["channel"] if thread is None else f"{body['channel']}:{thread}"
+            shown = f"{body['channel']}:{stamp}"
+            self.sent.append(desk.Sent(where, unescaped(body["text"]), id=shown))
         return JSONResponse({"ok": True, "channel": body["channel"], "ts": stamp})
 
     async def _update(self, request: Request) -> Response:
@@ -110,6 +126,20 @@ class Slack(desk.Desk):
         return refusal or JSONResponse({"ok": True, "user": {"id": found[0]}})
 
     async def _history(self, request: Request) -> Response:
+        found = self.channels.get(request.query_params.get("channel", ""), [])
+        return self._listed(request, found[::-1])
+
+    async def _replies(self, request: Request) -> Response:
+        query = request.query_params
+        found = self.channels.get(query.get("channel", ""), [])
+        root = query.get("ts")
+        if not any(message["ts"] == root for message in found):
+            return JSONResponse({"ok": False, "error": "thread_not_found"})
+        return self._listed(
+            request, [one for one in found if root in (one["ts"], one.get("thread_ts"))]
+        )
+
+    def _listed(self, request: Request, messages: list[dict[str, Any]]) -> Response:
         refusal = self._refusal(request)
         query = request.query_params
         if refusal is None and query.get("channel") not in self.channels:
@@ -117,7 +147,7 @@ class Slack(desk.Desk):
         if refusal is not None:
             return refusal
         oldest = float(query.get("oldest", "0"))
-        newest = [m for m in self.channels[query["channel"]][::-1] if float(m["ts"]) >= oldest]
+        newest = [m for m in messages if float(m["ts"]) >= oldest]
         start, size = int(query.get("cursor", "0")), min(int(query["limit"]), self.page_max)
         page = [dict(message) for message in newest[start : start + size]]
         if query.get("include_all_metadata") != "true":

@@ -15,6 +15,10 @@ class Trustpilot(desk.Desk):
 
     reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
     product_reviews: dict[str, dict[str, Any]] = field(default_factory=dict)
+    business_users: set[str] = field(default_factory=set)
+    """Who may answer reviews."""
+    tokens_given: int = 0
+    now: str = "2026-11-24T08:00:01.000Z"
 
     def server(self) -> Any:
         token = "/v1/oauth/oauth-business-users-for-applications/accesstoken"
@@ -25,6 +29,7 @@ class Trustpilot(desk.Desk):
                 "/v1/private/product-reviews/{review}": self._get_product,
             },
             post={token: self._token},
+            write={("POST", "/v1/private/reviews/{review}/reply"): self._reply},
         )
 
     def write(self, review: str, text: str, at: str, **more: Any) -> None:
@@ -38,6 +43,7 @@ class Trustpilot(desk.Desk):
         is_right = desk.basic(request) == ("api-key", "api-secret")
         if not is_right or await desk.form_of(request) != {"grant_type": "client_credentials"}:
             return desk.refusal(401, "invalid_client")
+        self.tokens_given += 1
         return JSONResponse({"access_token": "trustpilot-access", "expires_in": "359999"})
 
     def _answer(self, request: Request, found: dict[str, dict[str, Any]]) -> Response:
@@ -62,3 +68,24 @@ class Trustpilot(desk.Desk):
             return desk.refusal(400, "bad parameter")
         listed = sorted(self.reviews.values(), key=lambda one: str(one["createdAt"]), reverse=True)
         return JSONResponse({"reviews": listed[(number - 1) * size : number * size]})
+
+    async def _reply(self, request: Request) -> Response:
+        """Make the company's reply, or replace it."""
+        if desk.bearer(request) != "trustpilot-access":
+            return desk.refusal(401, "unauthorized")
+        review = str(request.path_params["review"])
+        if review not in self.reviews:
+            return desk.refusal(404, "not found")
+        body = await desk.json_of(request)
+        if not isinstance(body, dict) or set(body) != {"message", "authorBusinessUserId"}:
+            return desk.refusal(400, "bad request")
+        text = body["message"]
+        if body["authorBusinessUserId"] not in self.business_users:
+            return desk.refusal(403, "forbidden")
+        if not isinstance(text, str) or not text.strip():
+            return desk.refusal(400, "bad request")
+        self.reviews[review]["companyReply"] = {
+            "text": text, "createdAt": self.now, "authorBusinessUserId": body["authorBusinessUserId"],
+        }  # fmt: skip
+        self.sent.append(desk.Sent(review, text, id=f"{review}/reply"))
+        return JSONResponse({"reply": {"message": text, "createdAt": self.now}}, 201)

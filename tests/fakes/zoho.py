@@ -9,7 +9,10 @@ from starlette.responses import JSONResponse, Response
 
 from tests.fakes import desk
 
-LISTED = ("id", "channel", "direction", "visibility", "summary", "createdTime", "author")
+LISTED = (
+    "id", "channel", "direction", "visibility", "summary", "createdTime", "author", "status",
+    "fromEmailAddress", "contentType", "responderId",
+)  # fmt: skip
 
 
 @dataclass
@@ -22,6 +25,12 @@ class Zoho(desk.Desk):
     access_token: str = "1000.access-token"
     tickets: dict[str, dict[str, Any]] = field(default_factory=dict)
     threads: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    addresses: tuple[str, ...] = ("support@shop.example",)
+    """The portal's addresses."""
+    sent_at: str = "2026-11-24T08:00:05.000Z"
+    sent_as: str = "SUCCESS"
+    """The status of a reply that was just taken."""
+    tokens_given: int = 0
 
     def server(self) -> Any:
         return self.app(
@@ -31,6 +40,7 @@ class Zoho(desk.Desk):
                 "/api/v1/tickets/{ticket}/threads/{thread}": self._thread,
             },
             post={"/oauth/v2/token": self._token},
+            write={("POST", "/api/v1/tickets/{ticket}/sendReply"): self._reply},
         )
 
     async def _token(self, request: Request) -> Response:
@@ -41,6 +51,7 @@ class Zoho(desk.Desk):
         }  # fmt: skip
         if form != wanted:
             return JSONResponse({"error": "invalid_code"})  # Zoho says so with a 200.
+        self.tokens_given += 1
         return JSONResponse({"access_token": self.access_token, "expires_in": 3600})
 
     def _refusal(self, request: Request) -> Response | None:
@@ -69,6 +80,35 @@ class Zoho(desk.Desk):
         listed = [{name: one[name] for name in LISTED if name in one} for one in held[::-1]]
         return JSONResponse({"data": listed[:limit]})
 
+    async def _reply(self, request: Request) -> Response:
+        """Take a reply by mail from one of the portal's addresses."""
+        refusal = self._refusal(request)
+        if refusal is not None:
+            return refusal
+        key, body = request.path_params["ticket"], await desk.json_of(request)
+        known = {"channel", "to", "fromEmailAddress", "contentType", "content"}
+        if not isinstance(body, dict) or set(body) != known or body["channel"] != "EMAIL":
+            return _invalid("channel")
+        if body["fromEmailAddress"] not in self.addresses:
+            return _invalid("fromEmailAddress")
+        if "@" not in body["to"]:
+            return _invalid("to")
+        if body["contentType"] != "html" or not body["content"].strip():
+            return _invalid("content")
+        number = f"2310570000{len(self.sent):05d}"
+        made = {
+            "id": number, "channel": "EMAIL", "direction": "out", "visibility": "public",
+            "status": self.sent_as, "content": body["content"], "contentType": "text/html",
+            "fromEmailAddress": f'"Lantern & Oak"<{body["fromEmailAddress"]}>', "to": body["to"],
+            "summary": body["content"][:20], "createdTime": self.sent_at, "attachments": [],
+            "author": {"type": "AGENT", "name": "Signalbox", "email": "bot@zoho.example"},
+            "responderId": "777",
+        }  # fmt: skip
+        self.threads.setdefault(key, []).append(made)
+        if self.sent_as != "FAILED":
+            self.sent.append(desk.Sent(to=key, text=body["content"], id=number))
+        return JSONResponse(made)
+
     async def _thread(self, request: Request) -> Response:
         refusal = self._refusal(request)
         if refusal is not None:
@@ -78,3 +118,9 @@ class Zoho(desk.Desk):
         if found is None:
             return JSONResponse({"errorCode": "RESOURCE_NOT_FOUND"}, 404)
         return JSONResponse(found)
+
+
+def _invalid(field: str) -> Response:
+    error = {"fieldName": f"/{field}", "errorType": "invalid", "errorMessage": ""}
+    problem = {"errorCode": "INVALID_DATA", "message": "The data is invalid", "errors": [error]}
+    return JSONResponse(problem, 422)

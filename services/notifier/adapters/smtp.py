@@ -1,8 +1,11 @@
-"""SMTP: RFC 5321 (the exchange), RFC 5322 (the mail), RFC 2045–2047 (its parts and words), RFC 8314 (TLS).
+"""SMTP: RFC 5321 (the exchange), RFC 5322 (the mail), RFC 2045–2047 (its parts and words), RFC 8314 (TLS), RFC 3461 (DSN).
 
 Owns the one function that turns a `Mail` into bytes, and the exchange with the mail server. What matters in it is the
 moment when the content goes out: before that, a lost connection means that nothing was sent and trying again is safe;
 after it and before the answer, nobody can know, and the answer is `Unknown`.
+
+A server that offers DSN is asked to report failures and nothing else, with the mail's headers and not its content, and under the
+mail's own id: the report comes back to the envelope's sender, whose token names the conversation.
 """
 
 import asyncio
@@ -33,6 +36,7 @@ from aiosmtplib import (
 
 from chassis.clock import monotonic
 from services.notifier.core.delivery import Attempted, Delivered, Failed, Unknown
+from services.notifier.core.post import Trouble
 from services.notifier.core.state import Mail
 from services.notifier.settings import TlsMode
 
@@ -49,6 +53,17 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
 START_INPUT = 354
 COMPLETED = 250
 UNAVAILABLE = 421
+AUTHENTICATION = frozenset({530, 534, 535, 538})
+"""RFC 4954, 6: what is wrong is how we log in."""
+NO_SUCH_MAILBOX = frozenset({550, 551, 553})
+"""RFC 5321, 4.2.3: to a recipient, unless an enhanced code says otherwise."""
+ENVID_MAX = 100
+"""RFC 3461, 4.4: characters of an envelope's id."""
+
+_ENHANCED = re.compile(r"([245])\.(\d{1,3})\.(\d{1,3})\b")
+"""RFC 3463: class, subject, detail."""
+_NOT_XTEXT = re.compile(rb"[^!-*,-<>-~]")
+"""RFC 3461, 4: what an xtext writes as `+` and two hexadecimal digits."""
 
 
 class UnsafeHeader(ValueError):
@@ -184,6 +199,8 @@ class SmtpProvider:
         self._options = options
         self._idle: list[_Connection] = []
         self._slots = asyncio.Semaphore(options.connections)
+        self._waiting = 0
+        """Mails that wait for a slot."""
         self._is_closed = False
 
     async def send(self, mail: Mail) -> Attempted:
@@ -195,17 +212,39 @@ class SmtpProvider:
             content = render(mail)
         except UnsafeHeader as error:
             return Failed(f"the mail cannot be built: {error}", is_recoverable=False)
-        async with self._slots:
+        if not await self._has_slot():
+            return _recoverable("this process stops, and others were before this mail")
+        try:
             result = await self._send_once(mail, content)
             if (
                 result is None
             ):  # The server had closed an idle connection, before it was told anything.
                 result = await self._send_once(mail, content)
-        return result or Failed("the mail server closed the connection", is_recoverable=True)
+        finally:
+            self._slots.release()
+        return result or _recoverable("the mail server closed the connection")
+
+    async def _has_slot(self) -> bool:
+        """Wait for a slot and take it. False where the process stops before: a mail that waits until it is killed is called
+        unknown, though it never went out.
+        """
+        if not self._slots.locked():
+            return await self._slots.acquire()
+        if self._is_closed:
+            return False
+        self._waiting += 1
+        try:
+            await self._slots.acquire()
+        finally:
+            self._waiting -= 1
+        # What `close` has released is not given back.
+        return not self._is_closed
 
     async def close(self) -> None:
-        """Say goodbye on idle connections, and keep none from now on."""
+        """Say goodbye on idle connections, and keep none from now on; mails that wait for one are not sent any more."""
         self._is_closed = True
+        for _ in range(self._waiting):
+            self._slots.release()
         await self._forget_idle()
 
     async def _send_once(self, mail: Mail, content: bytes) -> Attempted | None:
@@ -220,7 +259,7 @@ class SmtpProvider:
         except SMTPTimeoutError:
             return _recoverable("the mail server did not answer in time")
         except SMTPAuthenticationError as error:
-            return _recoverable(f"the mail server refused our login: {error.code}")
+            return _troubled(f"the mail server refused our login: {error.code}")
         except (SMTPSenderRefused, SMTPRecipientRefused) as error:
             return _refused(error)
         except SMTPResponseException as error:
@@ -230,7 +269,7 @@ class SmtpProvider:
             return _recoverable("the mail server cannot be reached")
         except SMTPException as error:
             # The library's own sentences: no STARTTLS, no AUTH, no method in common.
-            return _recoverable(f"the mail server does not offer what is set: {error.message}")
+            return _troubled(f"the mail server does not offer what is set: {error.message}")
         except TimeoutError:
             return _recoverable("the mail server did not answer in time")
         except ssl.SSLError as error:
@@ -241,21 +280,24 @@ class SmtpProvider:
     async def _exchange(self, connection: _Connection, mail: Mail, content: bytes) -> Attempted:
         """One mail transaction. Raises only while the content has not gone out."""
         client, seconds = connection.client, self._options.command_seconds
+        of_mail, of_recipient = _report_wishes(client, mail)
         sender = f"<{mail.envelope_from}>".encode("ascii")
-        answer = await client.execute_command(b"MAIL", b"FROM:" + sender, timeout=seconds)
+        answer = await client.execute_command(b"MAIL", b"FROM:" + sender, *of_mail, timeout=seconds)
         if answer.code != COMPLETED:
             raise SMTPSenderRefused(answer.code, answer.message, "")
         recipient = f"<{mail.to_address}>".encode("ascii")
-        answer = await client.execute_command(b"RCPT", b"TO:" + recipient, timeout=seconds)
+        answer = await client.execute_command(
+            b"RCPT", b"TO:" + recipient, *of_recipient, timeout=seconds
+        )
         if answer.code not in {COMPLETED, 251}:
             raise SMTPRecipientRefused(answer.code, answer.message, "")
         answer = await client.execute_command(b"DATA", timeout=seconds)
         if answer.code != START_INPUT:
             return _refused(SMTPResponseException(answer.code, answer.message))
         connection.mails += 1
-        return await self._hand_over(client, content)
+        return await self._hand_over(client, mail, content)
 
-    async def _hand_over(self, client: SMTP, content: bytes) -> Attempted:
+    async def _hand_over(self, client: SMTP, mail: Mail, content: bytes) -> Attempted:
         """Send the content and wait for the one answer that counts."""
         protocol = client.protocol
         if protocol is None:
@@ -271,7 +313,7 @@ class SmtpProvider:
             client.close()
             return Unknown("connection lost after the mail was handed over")
         if answer.code == COMPLETED:
-            return Delivered(answer.message)
+            return Delivered(answer.message, mail.message_id)
         if not 400 <= answer.code < 600:
             client.close()
             return Unknown(f"the mail server's answer makes no sense: {answer.code}")
@@ -363,15 +405,45 @@ async def _greet(client: SMTP) -> None:
         await client.helo()
 
 
+def _report_wishes(client: SMTP, mail: Mail) -> tuple[list[bytes], list[bytes]]:
+    """Return what to say with MAIL and with RCPT so that a failure is reported, where the server can and somebody would hear."""
+    if not mail.envelope_from or not client.supports_extension("dsn"):
+        return [], []
+    name = _xtext(mail.message_id.strip("<>"))
+    of_mail = [b"RET=HDRS", *([b"ENVID=" + name] if len(name) <= ENVID_MAX else [])]
+    return of_mail, [b"NOTIFY=FAILURE", b"ORCPT=rfc822;" + _xtext(mail.to_address)]
+
+
+def _xtext(value: str) -> bytes:
+    return _NOT_XTEXT.sub(lambda one: b"+%02X" % one.group()[0], value.encode("ascii"))
+
+
 def _recoverable(reason: str) -> Failed:
-    return Failed(reason, is_recoverable=True)
+    return Failed(reason, is_recoverable=True, trouble=Trouble.PROVIDER)
+
+
+def _troubled(reason: str) -> Failed:
+    return Failed(reason, is_recoverable=True, trouble=Trouble.ACCOUNT)
 
 
 def _refused(error: SMTPResponseException) -> Failed:
     """A refusal of this mail: 4xx says "not now" (RFC 5321 4.2.1), 5xx says "never"."""
-    is_recoverable = 400 <= error.code < 500
-    wait = timedelta(minutes=1) if error.code == UNAVAILABLE else None
-    return Failed(f"{error.code} {error.message}", is_recoverable, wait)
+    reason = f"{error.code} {error.message}"
+    if error.code in AUTHENTICATION:
+        return _troubled(reason)
+    if 400 <= error.code < 500:
+        wait = timedelta(minutes=1) if error.code == UNAVAILABLE else None
+        return Failed(reason, True, wait, Trouble.PROVIDER)
+    is_address = isinstance(error, SMTPRecipientRefused) and _is_of_address(error)
+    return Failed(reason, False, None, Trouble.ADDRESS if is_address else Trouble.MESSAGE)
+
+
+def _is_of_address(error: SMTPRecipientRefused) -> bool:
+    """Whether a recipient is refused because there is no such mailbox, and not for what we are or sent."""
+    enhanced = _ENHANCED.match(error.message)
+    if enhanced is None:
+        return error.code in NO_SUCH_MAILBOX
+    return enhanced[2] == "1" or (enhanced[2], enhanced[3]) == ("2", "1")
 
 
 __all__ = ["SmtpOptions", "SmtpProvider", "UnsafeHeader", "render"]

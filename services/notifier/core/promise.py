@@ -13,7 +13,7 @@ from babel import Locale
 from babel.dates import format_date, format_time, get_timezone_gmt, get_timezone_name
 
 from schemas.sla import WaitPromised
-from services.notifier.core.render import Moment, SlotFacts, Wait
+from services.notifier.core.facts import Moment, SlotFacts, Wait
 from services.notifier.core.state import Promise, Slot
 from services.notifier.core.text import clean_line
 
@@ -25,12 +25,16 @@ EARLY_MAX: Final = 20
 
 
 class TimesSaid(NamedTuple):
-    """What a notice says about time; nothing, where there is nothing true to say. `zone` is named where a clock time is."""
+    """What a notice says about time; nothing, where there is nothing true to say. `zone` is named where a clock time is.
+
+    From `stale_at` on some of it no longer holds.
+    """
 
     promise: Wait | None = None
     opens: Moment | None = None
     slots: tuple[SlotFacts, ...] = ()
     zone: str = ""
+    stale_at: datetime | None = None
 
 
 def promise_of(event: WaitPromised) -> Promise:
@@ -56,33 +60,37 @@ def said(promise: Promise | None, now: datetime, locale: Locale, zone: ZoneInfo)
         return TimesSaid()
     wait = None
     named: list[datetime] = []
+    ends: list[datetime] = []
     if promise.by is not None and promise.by - now >= (promise.by - promise.at) / 2:
         wait = _wait(promise.by, promise.minutes, now, locale, zone)
+        ends.append(promise.by - (promise.by - promise.at) / 2)
         if promise.minutes is None:
             named.append(promise.by)
     opens = None
     if promise.opens_at is not None and promise.opens_at > now:
-        opens = _moment(promise.opens_at, now, locale, zone)
+        opens = moment_of(promise.opens_at, now, locale, zone)
         named.append(promise.opens_at)
+        ends.append(promise.opens_at)
     ahead = [one for one in promise.slots if one.starts_at > now]
     slots = tuple(
         SlotFacts(
-            _moment(one.starts_at, now, locale, zone), _moment(one.ends_at, now, locale, zone)
+            moment_of(one.starts_at, now, locale, zone), moment_of(one.ends_at, now, locale, zone)
         )
         for one in ahead
     )
     named += [at for one in ahead for at in (one.starts_at, one.ends_at)]
-    return TimesSaid(wait, opens, slots, _zone_name(named, locale, zone) if named else "")
+    ends += [one.starts_at for one in ahead]
+    return TimesSaid(wait, opens, slots, zone_said(named, locale, zone), min(ends, default=None))
 
 
 def _wait(by: datetime, minutes: int | None, now: datetime, locale: Locale, zone: ZoneInfo) -> Wait:
     if minutes is None:
-        return Wait(until=_moment(by, now, locale, zone, is_end=True))
+        return Wait(until=moment_of(by, now, locale, zone, is_end=True))
     hours, rest = divmod(minutes, 60)
     return Wait(hours, rest, locale.plural_form(hours), locale.plural_form(rest))
 
 
-def _moment(
+def moment_of(
     at: datetime, now: datetime, locale: Locale, zone: ZoneInfo, *, is_end: bool = False
 ) -> Moment:
     """Return an instant as people say it. With `is_end` a midnight is the end of its day, not the start of the next."""
@@ -107,12 +115,14 @@ def _moment(
     )
 
 
-def _zone_name(moments: Sequence[datetime], locale: Locale, zone: ZoneInfo) -> str:
-    """Return the offset of the moments that are said, not today's: clocks may change in between.
+def zone_said(moments: Sequence[datetime], locale: Locale, zone: ZoneInfo) -> str:
+    """Return the offset of the moments that are said, not today's: clocks may change in between. Nothing, where none is.
 
     Where they change between two of the moments no offset is true of both, and the zone's own name is said.
     """
     local = [one.astimezone(zone) for one in moments]
+    if not local:
+        return ""
     if len({one.utcoffset() for one in local}) > 1:
         return clean_line(get_timezone_name(zone, locale=locale))
     first = local[0]

@@ -1,17 +1,38 @@
-"""Why now, and why not: which events are occasions to tell a customer something, and what stands against it."""
+"""Why now, and why not: what a notice was brought about by, what makes it stale, and the names of all refusals.
 
+Owns the table of what supersedes what. `plan.py` has the rules that refuse, `occasions.py` the events that are occasions.
+"""
+
+from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import timedelta
 from enum import StrEnum
+from types import MappingProxyType
+from typing import Final, Literal
 
 from schemas.ids import derive
-from schemas.notifications import Occasion
-from schemas.tickets import TicketAnswered, TicketEscalated, TicketOpened, TicketSolved
-from services.notifier.core.audience import is_machine, is_ours, mail_address, recipient_key
-from services.notifier.core.policy import Policy
-from services.notifier.core.state import Conversation
-from services.notifier.core.throttle import Recent, is_over_cap, is_over_total
+from schemas.notifications import Category, Occasion
+from schemas.tickets import (
+    TicketAnswered,
+    TicketCalled,
+    TicketEscalated,
+    TicketOpened,
+    TicketPromised,
+    TicketReopened,
+    TicketSolved,
+    TicketStatusChanged,
+)
 
-OCCASION_EVENTS = TicketOpened | TicketAnswered | TicketEscalated | TicketSolved
+OCCASION_EVENTS = (
+    TicketOpened
+    | TicketAnswered
+    | TicketEscalated
+    | TicketSolved
+    | TicketReopened
+    | TicketStatusChanged
+    | TicketPromised
+    | TicketCalled
+)
 
 
 class Suppression(StrEnum):
@@ -28,35 +49,163 @@ class Suppression(StrEnum):
     RECIPIENT_LIMIT = "recipient_limit"
     SUPERSEDED = "superseded"
     CUSTOMER_ERASED = "customer_erased"
+    EXPIRED = "expired"
+    """It came too late to be true or of use: what it says was over before it could go out."""
+    OPTED_OUT = "opted_out"
+    NO_CONSENT = "no_consent"
+    UNDELIVERABLE = "undeliverable"
+    """The address is known to be dead: a hard bounce, or a vendor that knows no such person."""
+    WINDOW_CLOSED = "window_closed"
+    """The vendor lets nobody write so long after the customer's last message, and no approved template stands for it."""
+    NOT_IN_PUBLIC = "not_in_public"
+    """Everybody would read it, and it has no words for that."""
+    ONLY_ANSWER = "only_answer"
+    """The customer's message gets one answer there, which is left to a person."""
+    CATEGORY_LIMIT = "category_limit"
+    ASKED_LATELY = "asked_lately"
+    """They were asked how it went not long ago, about this case or another."""
+    WORKSPACE_LIMIT = "workspace_limit"
+    DIGESTED = "digested"
+    """It was told in a digest, together with others."""
+    DRY_RUN = "dry_run"
+    """Notices are rehearsed: all is rendered and recorded, and nothing leaves."""
 
 
-SUPERSEDES: dict[str, frozenset[str]] = {
-    "received": frozenset(),
-    "escalated": frozenset({"received"}),
-    "answered": frozenset({"received", "escalated", "solved"}),
-    "solved": frozenset({"received", "escalated"}),
-    "reopened": frozenset({"solved"}),
-}
-"""Which notices of a ticket are stale, and dropped if they have not gone out, once this one is due."""
+OPENING: Final = frozenset({"received", "after_hours", "voicemail"})
+"""Ways to say that a case has arrived: one opening, one of them."""
+
+TELEPHONE: Final = frozenset({"aircall", "google_voice", "twilio_voice", "voip", "youmail"})
+"""Channels by which customers call; a case that opens there is a call that we owe."""
+
+_WAITING: Final = OPENING | {"reopened", "still_on_it", "delayed"}
+"""What says that an answer is still to come."""
+
+_AFTERWARDS: Final = frozenset({"next_issue", "check_in", "survey"})
+"""What follows a case that is over."""
+
+SUPERSEDES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
+    {
+        "received": frozenset(),
+        "after_hours": frozenset(),
+        "voicemail": frozenset(),
+        # It says that the case has arrived, or is open again, and more.
+        "escalated": OPENING | {"reopened"},
+        # It is for the customer to act now: that we are at it would be no longer so.
+        "need_info": _WAITING | {"escalated"},
+        "still_on_it": OPENING | {"reopened"},
+        "delayed": OPENING | {"reopened", "still_on_it"},
+        # A person has spoken; machines have nothing to add to what was before.
+        "answered": _WAITING | _AFTERWARDS | {"escalated", "need_info", "solved"},
+        "solved": _WAITING
+        | _AFTERWARDS
+        | {"escalated", "need_info", "callback_booked", "callback_missed"},
+        # It is not solved after all, so nothing that follows a solution is due.
+        "reopened": _AFTERWARDS | {"solved", "need_info"},
+        "outage_known": frozenset(),
+        "outage_over": frozenset({"outage_known"}),
+        # A later time takes the place of an earlier one.
+        "callback_booked": frozenset({"callback_booked", "callback_missed"}),
+        "callback_missed": frozenset({"callback_booked", "callback_missed"}),
+        "security": frozenset(),
+        "next_issue": frozenset(),
+        # Whoever was unhappy is not asked cheerfully how it went.
+        "recovery": _AFTERWARDS,
+        "check_in": frozenset(),
+        "survey": frozenset(),
+        "digest": frozenset(),
+        # What happens without a notice of its own:
+        # our side answered by the channel's own means, or reached the customer by telephone;
+        "answered_elsewhere": _WAITING | _AFTERWARDS | {"escalated", "need_info", "solved"},
+        "called": _WAITING | {"escalated", "need_info", "callback_booked", "callback_missed"},
+        # the answer had been there in time, and was only heard of late;
+        "in_time": frozenset({"delayed"}),
+        # the customer wrote, so the conversation is going on;
+        "wrote": frozenset({"next_issue", "check_in"}),
+        # the case goes on elsewhere, or was none.
+        "merged": _WAITING
+        | _AFTERWARDS
+        | {"escalated", "need_info", "solved", "callback_booked", "callback_missed"},
+        "spam": _WAITING
+        | _AFTERWARDS
+        | {"escalated", "need_info", "solved", "callback_booked", "callback_missed", "recovery"},
+    }
+)
+"""Which notices of a ticket are stale, and dropped if they have not gone out, once this one is due. An answer never is: a
+person wrote it. Nor is a security notice."""
+
+FRESH: Final[Mapping[str, timedelta]] = MappingProxyType(
+    {
+        "received": timedelta(days=1),
+        "after_hours": timedelta(days=1),
+        "voicemail": timedelta(days=1),
+        "escalated": timedelta(days=1),
+        "reopened": timedelta(days=1),
+        "need_info": timedelta(days=3),
+        "still_on_it": timedelta(hours=4),
+        "delayed": timedelta(days=1),
+        "solved": timedelta(days=3),
+        "outage_known": timedelta(hours=12),
+        "outage_over": timedelta(days=1),
+        "callback_booked": timedelta(days=1),
+        "callback_missed": timedelta(days=1),
+        "next_issue": timedelta(days=7),
+        "recovery": timedelta(days=3),
+        "check_in": timedelta(days=7),
+        "survey": timedelta(days=3),
+        "digest": timedelta(days=3),
+    }
+)
+"""How long after it came about a notice may still go out. What an agent wrote and security have no such end."""
+
+CATEGORIES: Final[Mapping[str, Category]] = MappingProxyType(
+    {
+        "outage_known": "outage",
+        "outage_over": "outage",
+        "next_issue": "follow_up",
+        "recovery": "follow_up",
+        "check_in": "follow_up",
+        "survey": "follow_up",
+        "security": "security",
+    }
+)
+
+
+def category_of(occasion: str) -> Category:
+    """Return what kind of notice it is, for opting out and for caps: what is about a case of the customer's is `service`."""
+    return CATEGORIES.get(occasion, "service")
 
 
 @dataclass(frozen=True, slots=True)
 class Cause:
-    """An occasion with what brought it about. The same cause names the same notice, over all retries and replays."""
+    """An occasion with what brought it about. The same cause names the same notice, over all retries and replays.
+
+    `tried` are the ways ("provider/account") that have failed for good; `urgency` is for `plan`: `normal`, or `high` where a
+    person said that it must not wait for the morning. `is_counted`: it was counted by the caps when it was asked for first, and is
+    not held by them again.
+    """
 
     ticket_id: str
     occasion: Occasion
     cause_id: str
+    tried: tuple[str, ...] = ()
+    urgency: Literal["normal", "high"] = "normal"
+    is_counted: bool = False
 
     @property
     def notice_id(self) -> str:
-        """The notice's id: one intent a cause."""
-        return derive("notice", self.ticket_id, self.occasion, self.cause_id)
+        """The notice's id: one intent a cause. However an opening is worded, it is one notice."""
+        kind = "received" if self.occasion in OPENING else self.occasion
+        return derive("notice", self.ticket_id, kind, self.cause_id)
 
     @property
     def is_automatic(self) -> bool:
         """Whether a machine speaks; an agent's answer is personal."""
         return self.occasion != "answered"
+
+    @property
+    def category(self) -> Category:
+        """What kind of notice it is."""
+        return category_of(self.occasion)
 
 
 def cause_of(event: OCCASION_EVENTS) -> Cause:
@@ -70,30 +219,11 @@ def cause_of(event: OCCASION_EVENTS) -> Cause:
             return Cause(event.ticket_id, "escalated", event.ticket_id)
         case TicketSolved():
             return Cause(event.ticket_id, "solved", event.command_id)
-
-
-def suppression(
-    policy: Policy, workspace: str, state: Conversation, cause: Cause, recent: Recent
-) -> Suppression | None:
-    """Return the first rule that stands against telling the customer, or None. An agent's answer knows no caps."""
-    contact = state.contact
-    if cause.occasion in policy.occasions_off:
-        return Suppression.OCCASION_OFF
-    if contact is not None and contact.channel not in policy.channels:
-        return Suppression.CHANNEL_UNSUPPORTED
-    address = mail_address(contact)
-    if contact is None or address is None:
-        return Suppression.NO_ADDRESS
-    if is_ours(policy, address):
-        return Suppression.OWN_ADDRESS
-    if not cause.is_automatic:
-        return None
-    if is_machine(address):
-        return Suppression.AUTOMATIC_MESSAGE
-    if state.automatic_since_human >= policy.automatic_between_human:
-        return Suppression.TOO_MANY_AUTOMATIC
-    if is_over_cap(policy, recent, recipient_key(workspace, address), contact.is_verified):
-        return Suppression.RECIPIENT_LIMIT if contact.is_verified else Suppression.UNVERIFIED_LIMIT
-    if not contact.is_verified and is_over_total(policy, recent):
-        return Suppression.UNVERIFIED_TOTAL
-    return None
+        case TicketReopened():
+            return Cause(event.ticket_id, "reopened", event.message_id)
+        case TicketStatusChanged():
+            return Cause(event.ticket_id, "need_info", event.command_id or str(event.version))
+        case TicketPromised():
+            return Cause(event.ticket_id, "callback_booked", event.command_id)
+        case TicketCalled():
+            return Cause(event.ticket_id, "callback_missed", event.command_id)

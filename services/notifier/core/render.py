@@ -1,16 +1,20 @@
-"""Words from templates: compiled once, checked once with a sample, and rendered with customers' text as data only.
+"""Words from templates: compiled once, checked once with samples, and rendered with customers' text as data only.
 
-Templates are Jinja2 in its sandbox, with what a template does not need taken away: no globals, a short list of
-filters, no arithmetic that makes long strings of short ones, an undefined name is an error, output is capped. HTML is
-escaped by default. What a customer wrote is a value in the context and is never compiled.
+A template is one file an occasion and language, `<language>/<occasion>.j2`, of blocks in the order in which a kind person
+writes: `subject`, `acknowledge`, `action`, `human`, `thanks`, then `short` (chat, SMS) and, where everybody may read it,
+`public`. The greeting, the signature and the reference stand round them in every notice alike (`frame.j2`). Templates write
+text; the HTML part is made of the same text by one layout, so the two cannot say different things.
+
+They are Jinja2 in its sandbox, with what a template does not need taken away: no globals but three of ours, a short list of
+filters, no arithmetic that makes long strings of short ones, an undefined name is an error, output is capped. What a customer
+wrote is a value in the context: it is never compiled, and only the layout, which escapes everything, writes HTML.
 """
 
-import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from typing import Any, Final, get_args
+from functools import lru_cache, partial
+from typing import Any, Final, TypeVar, get_args
 from zoneinfo import ZoneInfo
 
 from babel import Locale
@@ -28,10 +32,44 @@ from jinja2.exceptions import SecurityError
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from schemas.notifications import Occasion
+from services.notifier.core.blocks import (
+    as_text,
+    blocks_of,
+    button,
+    preheader_of,
+    quote,
+)
+from services.notifier.core.facts import BARE as BARE
+from services.notifier.core.facts import PUBLIC_VARIABLES, SAMPLES, VARIABLES
+from services.notifier.core.facts import SAMPLE as SAMPLE
+from services.notifier.core.facts import TOPICS as TOPICS
+from services.notifier.core.facts import ArticleFacts as ArticleFacts
+from services.notifier.core.facts import ChoiceFacts as ChoiceFacts
+from services.notifier.core.facts import DigestItem as DigestItem
+from services.notifier.core.facts import Facts as Facts
+from services.notifier.core.facts import Moment as Moment
+from services.notifier.core.facts import OutageFacts as OutageFacts
+from services.notifier.core.facts import SlotFacts as SlotFacts
+from services.notifier.core.facts import SurveyFacts as SurveyFacts
+from services.notifier.core.facts import Wait as Wait
 from services.notifier.core.text import clean_line, clean_text
 
 OCCASIONS: Final[tuple[str, ...]] = get_args(Occasion)
-PARTS: Final = ("subject.txt", "txt", "html")
+PARTS: Final = ("subject.txt", "txt", "html", "short.txt", "public.txt")
+"""What can be made of a template; `public.txt` only where its block is written."""
+
+SECTIONS: Final = ("acknowledge", "action", "human", "thanks")
+"""What a notice says, in this order: I have heard you, this is what happens, here is a person, thank you."""
+
+PERSONAL: Final = frozenset({"answered"})
+"""Occasions whose words a person wrote: they need no frame of ours round them, only a signature."""
+
+PUBLIC: Final = "public"
+"""The block that everybody may read. It knows the public variables and nothing else."""
+
+FRAME: Final = ("reference", "unsubscribe", "stop")
+"""The blocks of a language's `frame.j2`: the lines below a notice, and the one below a short one that a word ends."""
+
 OUTPUT_LENGTH_MAX: Final = 1_000_000
 """Characters of one rendered part: an answer of 100,000 characters, all of them escaped, fits."""
 
@@ -40,8 +78,21 @@ FILTERS: Final = frozenset(
 )
 FOLDER: Final = "templates"
 LAYOUT: Final = "layout.html.j2"
-_BLANK_LINES: Final = re.compile(r"\n{3,}")
-_PARAGRAPHS: Final = re.compile(r"\n[ \t]*\n+")
+_LAYOUT_VARIABLES: Final = frozenset(
+    {
+        "language",
+        "brand",
+        "title",
+        "preheader",
+        "greeting",
+        "blocks",
+        "signature",
+        "footer",
+        "unsubscribe",
+    }
+)
+T = TypeVar("T")
+_GLOBALS: Final = frozenset({"button", "quote", "plural"})
 
 
 class TemplateMistake(ValueError):
@@ -71,144 +122,16 @@ class _Environment(ImmutableSandboxedEnvironment):
 
 @dataclass(frozen=True, slots=True)
 class Words:
-    """A rendered notice: a subject of one line, a text, and the same as an HTML document."""
+    """A rendered notice: a subject of one line, a text, the same as an HTML document, `short` for chat and SMS.
+
+    `public` is what may stand where everybody reads it; empty where the occasion is not told in public.
+    """
 
     subject: str
     text: str
     html: str
-
-
-@dataclass(frozen=True, slots=True)
-class Moment:
-    """An instant in the parts that languages put together: on Friday at 09:00.
-
-    `day` is `today`, `tomorrow`, `weekday` (one of the six days from now on) or `date`; `weekday` counts from 0, Monday.
-    `date` and `time` are formatted for the reader; `hour` and `minute` are two digits each, for endings that follow how a
-    time is read aloud. `is_end_of_day`: the midnight that ends the day.
-    """
-
-    day: str
-    weekday: int
-    date: str
-    time: str
-    hour: str
-    minute: str
-    is_noon: bool = False
-    is_end_of_day: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Wait:
-    """How long a customer is going to wait: `until` a moment, else so many `hours` and `minutes`.
-
-    The forms are the plural forms of CLDR that the two numbers take in the language: `one`, `few`, `many`, `other`.
-    """
-
-    hours: int = 0
-    minutes: int = 0
-    hours_form: str = "other"
-    minutes_form: str = "other"
-    until: Moment | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SlotFacts:
-    """A time for a call, of one day."""
-
-    starts: Moment
-    ends: Moment
-
-
-@dataclass(frozen=True, slots=True)
-class Facts:
-    """All that a template may say. Each value is plain text, or made of it; templates know them by these names.
-
-    `name` may be empty (nobody to greet by name), `subject` is `Re: …` or empty, `received_at` is formatted for the
-    reader, `answer` is an agent's text with its `answer_paragraphs` as lines, `agent_name` may be empty. `promise` is how long
-    the customer is going to wait, `opens` when we open if we are closed, `slots` are times for a call: each only where it is
-    known. `zone` names the time zone where any of them says a clock time.
-    """
-
-    language: str
-    name: str
-    brand: str
-    signature: str
-    reference: str
-    subject: str
-    received_at: str
-    agent_name: str = ""
-    answer: str = ""
-    promise: Wait | None = None
-    opens: Moment | None = None
-    slots: tuple[SlotFacts, ...] = ()
-    zone: str = ""
-
-    def context(self) -> dict[str, object]:
-        """Return the template's variables."""
-        paragraphs = _PARAGRAPHS.split(self.answer) if self.answer else []
-        return {
-            "language": self.language,
-            "name": self.name,
-            "brand": self.brand,
-            "signature": self.signature,
-            "reference": self.reference,
-            "subject": self.subject,
-            "received_at": self.received_at,
-            "agent_name": self.agent_name,
-            "answer": self.answer,
-            "answer_paragraphs": tuple(tuple(part.split("\n")) for part in paragraphs),
-            "promise": self.promise,
-            "opens": self.opens,
-            "slots": self.slots,
-            "zone": self.zone,
-        }
-
-
-SAMPLE: Final = Facts(
-    language="en",
-    name="Ada Lovelace",
-    brand="Lantern & Oak",
-    signature="The team",
-    reference="SB-4K7TQ2M",
-    subject="Re: My lamp never arrived",
-    received_at="24 November 2026, 11:00 GMT+03:00",
-    agent_name="Deniz",
-    answer="Your lamp left our house this morning.\nIt should reach you on Friday.\n\nThank you.",
-)
-_BARE: Final = Facts(
-    "en", "", "Lantern & Oak", "The team", "SB-4K7TQ2M", "", "24 November 2026", "", "Sent."
-)
-_DAYS: Final = tuple(
-    Moment(day, 4, "27 November 2026", f"{hour}:{minute}", hour, minute, hour == "12", hour == "00")
-    for day, hour, minute in (
-        ("today", "09", "30"),
-        ("tomorrow", "12", "00"),
-        ("weekday", "16", "00"),
-        ("date", "00", "00"),
-    )
-)
-_PROMISING: Final = (
-    Wait(1, 0, "one", "other"),
-    Wait(2, 30),
-    Wait(0, 21, "other", "one"),
-    *(Wait(until=moment) for moment in _DAYS),
-)
-_SAMPLES: Final = (
-    SAMPLE,
-    _BARE,
-    *(
-        replace(
-            SAMPLE,
-            promise=wait,
-            opens=wait.until,
-            slots=tuple(SlotFacts(moment, moment) for moment in _DAYS),
-            zone="UTC",
-        )
-        for wait in _PROMISING
-    ),
-)
-"""What each template is tried with: every way in which a time is said."""
-_VARIABLES: Final = frozenset(SAMPLE.context())
+    short: str = ""
+    public: str = ""
 
 
 class Templates:
@@ -216,6 +139,16 @@ class Templates:
 
     def __init__(self, compiled: Mapping[str, Template]) -> None:
         self._compiled = dict(compiled)
+        public = {
+            path.partition("/")[2].removesuffix(".j2")
+            for path, template in compiled.items()
+            if "public" not in template.blocks
+        }
+        self._private = frozenset(public)
+
+    def has(self, occasion: str, part: str = "txt") -> bool:
+        """Whether the occasion has the part, in every language."""
+        return occasion in OCCASIONS and (part != "public.txt" or occasion not in self._private)
 
     def render(self, occasion: str, facts: Facts) -> Words:
         """Return the words of a notice.
@@ -223,51 +156,203 @@ class Templates:
         Raises:
             RenderError: the output passes its cap, or the template fails with these facts.
         """
+        name = path_of(facts.language, occasion)
+        template = self._compiled.get(name)
+        if template is None:
+            raise RenderError(f"{name}: there is no such template")
         context = facts.context()
-        subject, text, html = (
-            _render(self._compiled[path_of(facts.language, occasion, part)], context)
-            for part in PARTS
+        said = _say(template, context)
+        frame = _say(self._compiled[f"{facts.language}/frame.j2"], context)
+        subject = clean_line(as_text(said["subject"], OUTPUT_LENGTH_MAX))
+        footer = tuple(
+            line for line in as_text(frame["reference"], OUTPUT_LENGTH_MAX).split("\n") if line
+        )
+        body = "\n\n".join(said[section].strip() for section in SECTIONS if section in said)
+        greeting = "" if occasion in PERSONAL else str(context["salutation"])
+        signature = tuple(
+            one
+            for one in (context["agent_name"] if occasion in PERSONAL else "", context["signature"])
+            if one
+        )
+        blocks = blocks_of(body)
+        unsubscribe = as_text(frame["unsubscribe"], OUTPUT_LENGTH_MAX).strip()
+        leaving = (
+            f"{unsubscribe} {context['unsubscribe_url']}" if context["unsubscribe_url"] else ""
+        )
+        html = _guarded(
+            self._compiled[LAYOUT],
+            {
+                "language": facts.language,
+                "brand": context["brand"],
+                "title": subject,
+                "preheader": preheader_of(blocks_of(said["short"])),
+                "greeting": greeting,
+                "blocks": blocks,
+                "signature": signature,
+                "footer": footer,
+                "unsubscribe": (unsubscribe.rstrip(": "), context["unsubscribe_url"])
+                if leaving
+                else None,
+            },
+        )
+        short = as_text(said["short"], OUTPUT_LENGTH_MAX).strip()
+        stop = as_text(frame["stop"], OUTPUT_LENGTH_MAX).strip() if context["can_stop"] else ""
+        foot = "\n".join((*footer, leaving)).strip()
+        text = "\n\n".join(
+            part for part in (greeting, body.strip(), "\n".join(signature), foot) if part
         )
         return Words(
-            subject=clean_line(subject),
-            text=_BLANK_LINES.sub("\n\n", clean_text(text, OUTPUT_LENGTH_MAX)) + "\n",
+            subject=subject,
+            text=as_text(text, OUTPUT_LENGTH_MAX) + "\n",
             html=clean_text(html, OUTPUT_LENGTH_MAX) + "\n",
+            short="\n\n".join(one for one in (short, stop) if one),
+            public=as_text(said.get("public", ""), OUTPUT_LENGTH_MAX).strip(),
         )
 
+    def starter(self, topic: str, facts: Facts) -> str:
+        """Return the beginning of an answer about a topic, or `closing`, for a person to finish.
 
-def path_of(language: str, occasion: str, part: str) -> str:
+        Raises:
+            RenderError: the template fails with these facts.
+        """
+        template = self._compiled[f"{facts.language}/starters.j2"]
+        context = facts.context()
+        said = _guarded(template, {**context, "topic": topic})
+        return as_text(said, OUTPUT_LENGTH_MAX).strip()
+
+
+def path_of(language: str, occasion: str) -> str:
     """Return a template's path below `templates/`."""
-    return f"{language}/{occasion}.{part}.j2"
+    return f"{language}/{occasion}.j2"
+
+
+def blocks_wanted(occasion: str) -> tuple[str, ...]:
+    """Return the blocks that an occasion's template must have, in their order."""
+    sections = ("action",) if occasion in PERSONAL else SECTIONS
+    return ("subject", *sections, "short")
 
 
 def compile_templates(sources: Mapping[str, str], languages: tuple[str, ...]) -> Templates:
     """Compile and try the templates of all `languages`; `sources` is keyed by path below `templates/`.
 
     Raises:
-        TemplateMistake: one is missing, cannot be read, names what it may not, or fails with the sample.
+        TemplateMistake: one is missing, cannot be read, names what it may not, or fails with a sample.
     """
+    return _compile(tuple(sorted(sources.items())), languages)
+
+
+@lru_cache(maxsize=4)
+def _compile(items: tuple[tuple[str, str], ...], languages: tuple[str, ...]) -> Templates:
+    """Compile and try; the same files are the same templates, so a policy that is read again costs nothing."""
+    sources = dict(items)
     environment = _environment(sources)
-    wanted = [
-        path_of(language, occasion, part)
-        for language in languages
-        for occasion in OCCASIONS
-        for part in PARTS
-    ]
-    for path in wanted:
+    trees: dict[str, nodes.Template] = {}
+    occasions = {path_of(language, one): one for language in languages for one in OCCASIONS}
+    shared = [f"{language}/{name}.j2" for language in languages for name in ("frame", "starters")]
+    for path in (*occasions, *shared, LAYOUT):
         if path not in sources:
             raise TemplateMistake(
                 f"{FOLDER}/{path}", "file", None, "is required: every language has every occasion"
             )
     for path in sorted(sources):
-        _check_names(environment, path, sources[path])
-    compiled = {path: _attempt(path, partial(environment.get_template, path)) for path in wanted}
+        if path != LAYOUT and path.partition("/")[0] not in languages:
+            continue  # A language that nobody is written to in.
+        if path != LAYOUT and path.count(".") > 1:
+            raise TemplateMistake(
+                f"{FOLDER}/{path}",
+                "file",
+                None,
+                "is no longer read: an occasion is one file, <language>/<occasion>.j2, of the blocks"
+                f" {', '.join(blocks_wanted('received'))}",
+            )
+        parse = partial(environment.parse, sources[path], name=path, filename=path)
+        trees[path] = _attempt(path, parse)
+        _check_names(path, trees[path])
+    for path, occasion in occasions.items():
+        _check_blocks(path, trees[path], blocks_wanted(occasion))
+    for path in (one for one in shared if one.endswith("frame.j2")):
+        _check_blocks(path, trees[path], FRAME)
+    compiled = {
+        path: _attempt(path, partial(environment.get_template, path))
+        for path in (*occasions, *shared, LAYOUT)
+    }
     templates = Templates(compiled)
-    for path, template in compiled.items():
-        for sample in _SAMPLES:
-            rendered = _attempt(path, partial(_render_raw, template, sample.context()))
-            if not rendered.strip():
-                raise TemplateMistake(f"{FOLDER}/{path}", "file", "", "renders to nothing")
+    samples = {one: [replace(sample, language=one) for sample in SAMPLES] for one in languages}
+    contexts = {one: [facts.context() for facts in samples[one]] for one in languages}
+    for path, occasion in occasions.items():
+        language = path.partition("/")[0]
+        _try(compiled[path], path, contexts[language])
+        for facts in samples[language][:3]:
+            _attempt(path, partial(templates.render, occasion, facts))
+    for language in languages:
+        for topic in (*TOPICS, "closing"):
+            _attempt(
+                f"{language}/starters.j2",
+                partial(templates.starter, topic, replace(SAMPLE, language=language)),
+            )
     return templates
+
+
+def _try(template: Template, path: str, contexts: list[dict[str, Any]]) -> None:
+    """Say a template with every sample: what could fail at a customer, or say nothing, fails here."""
+    for context in contexts:
+        said = _attempt(path, partial(_say, template, context, is_guarded=False))
+        for name, words in said.items():
+            if not words.strip():
+                raise TemplateMistake(f"{FOLDER}/{path}", f"block {name}", "", "renders to nothing")
+
+
+def _check_blocks(path: str, tree: nodes.Template, wanted: tuple[str, ...]) -> None:
+    found = {block.name: block for block in tree.find_all(nodes.Block)}
+    for name in wanted:
+        if name not in found:
+            raise TemplateMistake(
+                f"{FOLDER}/{path}",
+                "file",
+                None,
+                f"lacks the block {name}; needed: {', '.join(wanted)}",
+            )
+    for name, block in found.items():
+        if name not in {*wanted, "public"}:
+            raise TemplateMistake(
+                f"{FOLDER}/{path}",
+                f"line {block.lineno}",
+                name,
+                f"no such block; known: {', '.join((*wanted, 'public'))}",
+            )
+    if "public" in found:
+        for node in found["public"].find_all(nodes.Name):
+            if node.ctx == "load" and node.name in VARIABLES - PUBLIC_VARIABLES:
+                raise TemplateMistake(
+                    f"{FOLDER}/{path}",
+                    f"line {node.lineno}",
+                    node.name,
+                    f"is private; in public may be said: {', '.join(sorted(PUBLIC_VARIABLES))}",
+                )
+            if node.name == "self":
+                raise TemplateMistake(
+                    f"{FOLDER}/{path}",
+                    f"line {node.lineno}",
+                    "self",
+                    "says another block, which is private; write the words in public itself",
+                )
+        for included in found["public"].find_all(nodes.Include):
+            raise TemplateMistake(
+                f"{FOLDER}/{path}",
+                f"line {included.lineno}",
+                "include",
+                "says another file, which may be private; write the words in public itself",
+            )
+    for top in tree.body:
+        stray = top.nodes if isinstance(top, nodes.Output) else []
+        for piece in stray:
+            if not isinstance(piece, nodes.TemplateData) or piece.data.strip():
+                raise TemplateMistake(
+                    f"{FOLDER}/{path}",
+                    f"line {piece.lineno}",
+                    None,
+                    "stands outside every block, so nobody would read it",
+                )
 
 
 def format_instant(at: datetime, locale: Locale, zone: ZoneInfo) -> str:
@@ -277,6 +362,16 @@ def format_instant(at: datetime, locale: Locale, zone: ZoneInfo) -> str:
     clock = format_time(local, format="short", tzinfo=zone, locale=locale)
     offset = "UTC" if not local.utcoffset() else get_timezone_gmt(local, locale=locale)
     return clean_line(f"{day}, {clock} {offset}")
+
+
+@lru_cache(maxsize=64)
+def _locale(language: str) -> Locale:
+    return Locale.parse(language)
+
+
+def plural(language: str, number: int) -> str:
+    """Return the plural form of CLDR that `number` takes in `language`: `one`, `few`, `many` or `other`."""
+    return str(_locale(language).plural_form(number))
 
 
 def _environment(sources: Mapping[str, str]) -> _Environment:
@@ -290,23 +385,40 @@ def _environment(sources: Mapping[str, str]) -> _Environment:
         cache_size=-1,
     )
     environment.globals.clear()
+    environment.globals.update(button=button, quote=quote, plural=plural)
     for name in set(environment.filters) - FILTERS:
         del environment.filters[name]
     return environment
 
 
-def _check_names(environment: _Environment, path: str, source: str) -> None:
-    tree = _attempt(path, lambda: environment.parse(source, name=path, filename=path))
-    unknown = _attempt(path, partial(meta.find_undeclared_variables, tree)) - _VARIABLES
+def _check_names(path: str, tree: nodes.Template) -> None:
+    known = _LAYOUT_VARIABLES if path == LAYOUT else VARIABLES
+    unknown = _attempt(path, partial(meta.find_undeclared_variables, tree)) - known - _GLOBALS
+    unknown -= set(_declared(tree))
     for node in tree.find_all(nodes.Name):
         if node.name in unknown:
-            known = ", ".join(sorted(_VARIABLES))
             raise TemplateMistake(
                 f"{FOLDER}/{path}",
                 f"line {node.lineno}",
                 node.name,
-                f"unknown variable; known: {known}",
+                f"unknown variable; known: {', '.join(sorted(known))}",
             )
+
+
+def _declared(tree: nodes.Template) -> Iterator[str]:
+    """Yield the names that the top of a file imports or sets; blocks know them too."""
+    for node in tree.body:
+        match node:
+            case nodes.FromImport():
+                yield from (name if isinstance(name, str) else name[1] for name in node.names)
+            case nodes.Import():
+                yield node.target
+            case nodes.Assign(target=nodes.Name() as target):
+                yield target.name
+            case nodes.Macro():
+                yield node.name
+            case _:
+                pass
 
 
 def _attempt(path: str, action: Callable[[], Any]) -> Any:
@@ -319,7 +431,7 @@ def _attempt(path: str, action: Callable[[], Any]) -> Any:
         raise TemplateMistake(
             f"{FOLDER}/{name}", f"line {error.lineno}", None, error.message or "cannot be read"
         ) from error
-    except (TemplateError, RenderError, TypeError, ValueError, RecursionError) as error:
+    except (TemplateError, RenderError, TypeError, ValueError, KeyError, RecursionError) as error:
         reason = error.message if isinstance(error, TemplateError) else str(error)
         raise TemplateMistake(
             f"{FOLDER}/{path}", _line(error, path), None, reason or "fails"
@@ -327,19 +439,59 @@ def _attempt(path: str, action: Callable[[], Any]) -> Any:
 
 
 def _line(error: BaseException, path: str) -> str:
-    """Return the line of the template where `error` arose: Jinja2 puts it into the traceback."""
+    """Return the line of the template where `error` arose.
+
+    A block that is run by itself shows the lines of the code that Jinja2 made of it, and its template maps them back; what was
+    run as a whole has its traceback rewritten already.
+    """
     found, trace = "file", error.__traceback__
     while trace is not None:
-        if trace.tb_frame.f_code.co_filename in {path, "<template>"}:
+        template = trace.tb_frame.f_globals.get("__jinja_template__")
+        if template is not None and template.name == path:
+            found = f"line {template.get_corresponding_lineno(trace.tb_lineno)}"
+        elif template is None and trace.tb_frame.f_code.co_filename in {path, "<template>"}:
             found = f"line {trace.tb_lineno}"
         trace = trace.tb_next
     return found
 
 
-def _render_raw(template: Template, context: Mapping[str, object]) -> str:
+def _say(
+    template: Template, context: Mapping[str, object], *, is_guarded: bool = True
+) -> dict[str, str]:
+    """Return what each block of a template says. Imports and settings at its top are done first, blocks on their own."""
+    if not is_guarded:
+        return _blocks(template, context)
+    return _guard(template, lambda: _blocks(template, context))
+
+
+def _guarded(template: Template, context: Mapping[str, object]) -> str:
+    return _guard(template, lambda: _capped(template, template.generate(context)))
+
+
+def _blocks(
+    template: Template, values: Mapping[str, object], *, is_public: bool = False
+) -> dict[str, str]:
+    context = template.new_context(dict(values))
+    # The top of the file runs with its blocks silent; after it, imported macros are known to them.
+    context.blocks = {name: [lambda _: iter(())] for name in template.blocks}
+    _capped(template, template.root_render_func(context))
+    context.blocks = {name: [block] for name, block in template.blocks.items()}
+    said = {
+        name: _capped(template, block(context)).strip()
+        for name, block in template.blocks.items()
+        if (name == PUBLIC) == is_public
+    }
+    if PUBLIC in template.blocks and not is_public:
+        # Said with what is public alone: whatever way a template goes to a private fact, it is not there.
+        known = {name: value for name, value in values.items() if name in PUBLIC_VARIABLES}
+        said |= _blocks(template, known, is_public=True)
+    return said
+
+
+def _capped(template: Template, produced: Iterator[str]) -> str:
     pieces: list[str] = []
     length = 0
-    for piece in template.generate(context):
+    for piece in produced:
         length += len(piece)
         if length > OUTPUT_LENGTH_MAX:
             raise RenderError(f"{template.name}: more than {OUTPUT_LENGTH_MAX} characters")
@@ -347,10 +499,11 @@ def _render_raw(template: Template, context: Mapping[str, object]) -> str:
     return "".join(pieces)
 
 
-def _render(template: Template, context: Mapping[str, object]) -> str:
+def _guard(template: Template, action: Callable[[], T]) -> T:
+    """Do `action`; of what fails say only which template and what kind, since a message may hold a customer's words."""
     try:
-        return _render_raw(template, context)
-    except (TemplateError, TypeError, ValueError, RecursionError) as error:
+        return action()
+    except (TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
         if isinstance(error, RenderError):
             raise
         raise RenderError(f"{template.name}: {type(error).__name__}") from error

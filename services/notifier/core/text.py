@@ -15,7 +15,7 @@ _LINE_BREAKS = re.compile("\r\n|[\n\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029]")
 _REPLY_PREFIX = re.compile(
     r"(?:(?:re|ynt|yan|отв|ответ|на|aw|sv)\s*(?:\[\d{1,3}\])?\s*:\s*)", re.IGNORECASE
 )
-_NOT_A_NAME = re.compile(r"[@/\\<>{}\[\]|#%$=*&_~^\d:;!?\"]|www\.|\.\S")
+_NOT_A_NAME = re.compile(r"[@/\\<>{}\[\]|#%$=*&_~^\d:;!?\"。．｡]|www\.|\.\w{2}")
 _CATEGORIES_REFUSED = frozenset({"Cc", "Cf", "Cs", "Co", "Zl", "Zp"})
 _JOINERS = frozenset("\u200c\u200d")
 """Zero-width (non-)joiner: formally `Cf`, and needed to spell names and draw emoji."""

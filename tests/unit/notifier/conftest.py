@@ -10,32 +10,51 @@ import msgspec
 import pytest
 
 from chassis.policy import load
-from schemas.notifications import NoticeRequested, NoticeSuppressed
-from schemas.sla import WaitPromised
+from schemas.commands import NotifyCustomer
+from schemas.feedback import FeedbackGiven
+from schemas.notifications import NoticeDeferred, NoticeRequested, NoticeSuppressed
+from schemas.sla import TargetBreached, WaitPromised
 from schemas.tickets import (
     Contact,
     TicketAnswered,
+    TicketAnsweredElsewhere,
+    TicketCalled,
     TicketClosed,
     TicketEscalated,
+    TicketMerged,
     TicketMessageAdded,
     TicketOpened,
+    TicketPromised,
     TicketReopened,
     TicketSolved,
+    TicketStatusChanged,
 )
-from services.notifier.core.audience import recipient_key
+from services.notifier.core.articles import NO_ARTICLES, ArticlesPolicy
 from services.notifier.core.decide import (
-    Context,
-    Decision,
+    DeferredDue,
+    FollowUpDue,
     PromiseDue,
     RetryDue,
     decide,
+    deferred_due,
+    follow_up_due,
     next_due,
     promise_due,
 )
-from services.notifier.core.delivery import Delivered, Failed, SendNotice, SendSettled, Unknown
+from services.notifier.core.delivery import (
+    Absent,
+    Delivered,
+    Failed,
+    SendNotice,
+    SendSettled,
+    Unknown,
+)
+from services.notifier.core.known import Known
+from services.notifier.core.links import Links
 from services.notifier.core.policy import Policy
+from services.notifier.core.post import Trouble
 from services.notifier.core.state import Conversation
-from services.notifier.core.throttle import UNVERIFIED, Recent
+from services.notifier.core.told import Context, Decision
 from services.notifier.handlers import POLICY
 
 CONVERSATION = "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01"
@@ -57,26 +76,54 @@ class Story:
     def __init__(self, policy: Policy) -> None:
         self.policy = policy
         self.state = Conversation()
-        self.told: dict[str, list[datetime]] = {}
+        self.known = Known("default")
+        self.links = Links(SECRET, "default", "https://in.lantern-oak.example")
         self.sends: list[SendNotice] = []
         self.last = Decision(self.state)
         self.version = 0
+        self.now = at("00:00")
+        self.kept: list[Any] | None = None
+        """Events are kept here instead of happening, where there is a list."""
+        self.searched = ""
 
     def when(self, event: Any, clock: str) -> "Story":
-        now = at(clock) + self.day_offset
-        context = Context(self.policy, SECRET, "default", now, Recent(now, self.told))
+        return self.when_at(event, at(clock) + self.day_offset)
+
+    def when_at(self, event: Any, now: datetime) -> "Story":
+        if self.kept is not None:
+            self.kept.append(event)
+            return self
+        self.now = now
+        context = Context(self.policy, SECRET, "default", now, self.known, self.links)
         self.last = decide(CONVERSATION, self.state, event, context)
         assert decide(CONVERSATION, self.state, event, context) == self.last
         stored = msgspec.json.encode(self.last.state)
         self.state = msgspec.json.decode(stored, type=Conversation)
         assert self.state == self.last.state
         for said in self.last.events:
-            if isinstance(said, NoticeRequested) and said.occasion != "answered":
-                self.told.setdefault(recipient_key("default", said.recipient), []).append(now)
-                if not said.is_verified:
-                    self.told.setdefault(UNVERIFIED, []).append(now)
+            if isinstance(said, NoticeRequested):
+                self.known.remember(
+                    said.recipient, said.occasion, said.at, is_verified=said.is_verified
+                )
         self.sends += self.last.sends
         return self
+
+    def when_at_due(self) -> "Story":
+        """The time of the earliest retry or lookup has come."""
+        due = self.due
+        assert due is not None, "nothing is tried again"
+        return self.when_at(RetryDue(), due)
+
+    def settled(self, result: Any) -> SendSettled:
+        """What came of the message handed over last."""
+        return SendSettled(self.sends[-1], result)
+
+    def looked_up_now(self, result: Any) -> "Story":
+        return self.when_at(self.settled(result), self.now)
+
+    @staticmethod
+    def deferred() -> DeferredDue:
+        return DeferredDue()
 
     # -- what is said in each step
 
@@ -94,8 +141,8 @@ class Story:
 
     @property
     def mail(self) -> Any:
-        """The mail handed over last."""
-        return self.sends[-1].mail
+        """The message handed over last."""
+        return self.sends[-1].message
 
     @property
     def due(self) -> datetime | None:
@@ -104,6 +151,14 @@ class Story:
     @property
     def held_until(self) -> datetime | None:
         return promise_due(self.state)
+
+    @property
+    def deferred_until(self) -> datetime | None:
+        return deferred_due(self.state)
+
+    @property
+    def planned_at(self) -> datetime | None:
+        return follow_up_due(self.state)
 
     # -- events
 
@@ -152,14 +207,81 @@ class Story:
     def closed(self, clock: str) -> "Story":
         return self.when(TicketClosed.model_validate(TicketClosed.EXAMPLE), clock)
 
-    def delivered(self, clock: str) -> "Story":
-        return self.when(SendSettled(self.sends[-1], Delivered("250 queued as 4X")), clock)
+    def answered_elsewhere(self, clock: str) -> "Story":
+        event = TicketAnsweredElsewhere.model_validate(TicketAnsweredElsewhere.EXAMPLE)
+        return self.when(event, clock)
+
+    def moved(self, clock: str, status: str, **changes: Any) -> "Story":
+        """The ticket's status changes, by a command of an agent's."""
+        facts = {
+            **TicketStatusChanged.EXAMPLE,
+            "before": "assigned",
+            "status": status,
+            "reason": "agent",
+            "command_id": f"s-{clock}",
+            **changes,
+        }
+        return self.when(TicketStatusChanged.model_validate(facts), clock)
+
+    def agreed(self, clock: str, **changes: Any) -> "Story":
+        """An agent notes what the customer was promised."""
+        facts = {**TicketPromised.EXAMPLE, "command_id": f"p-{clock}", **changes}
+        return self.when(TicketPromised.model_validate(facts), clock)
+
+    def called(self, clock: str, outcome: str) -> "Story":
+        facts = {
+            **TicketCalled.EXAMPLE,
+            "command_id": f"k-{clock}",
+            "outcome": outcome,
+            "occurred_at": at(clock) + self.day_offset,
+        }
+        return self.when(TicketCalled.model_validate(facts), clock)
+
+    def merged(self, clock: str) -> "Story":
+        return self.when(TicketMerged.model_validate(TicketMerged.EXAMPLE), clock)
+
+    def breached(self, clock: str, target: str = "first_response") -> "Story":
+        facts = {
+            **TargetBreached.EXAMPLE,
+            "target": target,
+            "breached_at": at(clock) + self.day_offset,
+            "detected_at": at(clock) + self.day_offset,
+        }
+        return self.when(TargetBreached.model_validate(facts), clock)
+
+    def told_to(self, clock: str, occasion: str, **changes: Any) -> "Story":
+        """Somebody asks us to tell the customer something."""
+        facts = {
+            "command_id": f"n-{clock}",
+            "conversation_id": CONVERSATION,
+            "agent_id": "ada",
+            "occasion": occasion,
+            **changes,
+        }
+        return self.when(NotifyCustomer.model_validate(facts), clock)
+
+    def rated(self, clock: str, score: int) -> "Story":
+        facts = {**FeedbackGiven.EXAMPLE, "score": score}
+        return self.when(FeedbackGiven.model_validate(facts), clock)
+
+    def delivered(self, clock: str, message_id: str = "") -> "Story":
+        result = Delivered("250 queued as 4X", message_id)
+        return self.when(SendSettled(self.sends[-1], result), clock)
 
     def refused(
-        self, clock: str, reason: str = "451 try later", wait: timedelta | None = None
+        self,
+        clock: str,
+        reason: str = "451 try later",
+        wait: timedelta | None = None,
+        trouble: Trouble = Trouble.PROVIDER,
     ) -> "Story":
-        failed = Failed(reason, is_recoverable=reason.startswith("4"), retry_after=wait)
+        is_recoverable = reason.startswith("4") or trouble is Trouble.ACCOUNT
+        failed = Failed(reason, is_recoverable, wait, trouble)
         return self.when(SendSettled(self.sends[-1], failed), clock)
+
+    def looked_up(self, clock: str, result: Any = None) -> "Story":
+        """The lookup's answer; by itself, that nothing was taken."""
+        return self.when(SendSettled(self.sends[-1], result or Absent()), clock)
 
     def lost(self, clock: str, reason: str = "interrupted") -> "Story":
         return self.when(SendSettled(self.sends[-1], Unknown(reason)), clock)
@@ -183,21 +305,37 @@ class Story:
     def waited(self, clock: str) -> "Story":
         return self.when(PromiseDue(), clock)
 
+    def resumed(self, clock: str) -> "Story":
+        """The time of what was put off."""
+        return self.when(DeferredDue(), clock)
+
+    def followed_up(self, clock: str) -> "Story":
+        """The time of what was planned."""
+        return self.when(FollowUpDue(), clock)
+
 
 def _reason(said: Any) -> tuple[str, ...]:
-    return (said.reason,) if isinstance(said, NoticeSuppressed) else ()
+    return (said.reason,) if isinstance(said, NoticeSuppressed | NoticeDeferred) else ()
 
 
 @pytest.fixture(scope="session")
 def policy() -> Policy:
-    """The example policy, but that no notice waits for what can be promised: `patient` is it with the wait."""
-    return replace(load(Path(__file__).parents[3] / "policy", POLICY), promise_wait=timedelta(0))
+    """The example policy, but that no notice waits for what can be promised, or for articles: `patient` and `reader` do."""
+    shipped = load(Path(__file__).parents[3] / "policy", POLICY)
+    return replace(shipped, promise_wait=timedelta(0), articles=NO_ARTICLES)
 
 
 @pytest.fixture
 def patient(policy: Policy) -> Story:
     """A story under the policy as operators get it: `received` waits for what can be promised."""
     return Story(replace(policy, promise_wait=timedelta(seconds=5)))
+
+
+@pytest.fixture
+def reader(policy: Policy) -> Story:
+    """A story under a policy by which `received` waits for what can be promised, and for articles in English."""
+    articles = ArticlesPolicy(source="folder", floor={"en": 0.5})
+    return Story(replace(policy, promise_wait=timedelta(seconds=5), articles=articles))
 
 
 @pytest.fixture(scope="session")

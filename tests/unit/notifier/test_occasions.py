@@ -130,9 +130,9 @@ def test_solved_without_an_answer_is_told_and_with_one_is_not(story: Any) -> Non
 
 def test_two_answers_are_two_mails(story: Any) -> None:
     story.opened("08:00").answered("08:12").answered("08:20", command_id="c-2")
-    assert [send.mail.headers for send in story.sends[1:]] == [(), ()]
+    assert [send.message.headers for send in story.sends[1:]] == [(), ()]
     assert story.sends[1].notice_id != story.sends[2].notice_id
-    assert story.sends[1].mail.message_id in story.sends[2].mail.references
+    assert story.sends[1].message.message_id in story.sends[2].message.references
 
 
 def test_an_answer_follows_the_customers_latest_mail(story: Any) -> None:
@@ -169,13 +169,13 @@ def test_a_stranger_cannot_have_us_carry_their_words_to_an_address_nobody_proved
         for part in (notice.subject, notice.text, notice.html):
             assert "spam" not in part
             assert "pills" not in part.lower()
-    assert story.sends[0].mail.text.startswith("Hello,\n\nThank you")
+    assert story.sends[0].message.text.startswith("Hello,\n\nThank you")
 
 
 def test_a_proved_address_is_greeted_by_name_under_its_own_subject(story: Any) -> None:
     story.opened("08:00", contact={"is_verified": True})
     assert story.mail.subject == "Re: My lamp never arrived"
-    assert story.mail.text.startswith("Hello Ada Lovelace,")
+    assert story.mail.text.startswith("Hello Ada,")
 
 
 def test_an_agents_answer_quotes_the_subject_whoever_gets_it(story: Any) -> None:
@@ -214,12 +214,12 @@ def test_a_follow_up_from_an_unproved_address_does_not_replace_a_proved_one(stor
 @pytest.mark.parametrize(
     ("language", "greeting"),
     [
-        ("en", "Hello Ada Lovelace,"),
-        ("tr", "Merhaba Ada Lovelace,"),
-        ("ru", "Здравствуйте, Ada Lovelace!"),
-        ("tr-TR", "Merhaba Ada Lovelace,"),
-        ("de", "Hello Ada Lovelace,"),
-        (None, "Hello Ada Lovelace,"),
+        ("en", "Hello Ada,"),
+        ("tr", "Merhaba Ada,"),
+        ("ru", "Здравствуйте, Ada!"),
+        ("tr-TR", "Merhaba Ada,"),
+        ("de", "Hello Ada,"),
+        (None, "Hello Ada,"),
     ],
 )
 def test_the_customers_language_is_spoken_where_we_speak_it(

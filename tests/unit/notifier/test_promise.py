@@ -11,6 +11,7 @@ import pytest
 from babel import Locale
 
 from schemas.tickets import ConversationErased
+from services.notifier.core.known import Told
 from services.notifier.core.promise import said
 from services.notifier.core.state import Promise, Slot
 from tests.unit.notifier.conftest import FOLLOW_UP, Story
@@ -120,7 +121,7 @@ def test_a_case_that_goes_up_as_it_is_opened_is_still_one_mail(patient: Story) -
 
 
 def test_whoever_is_not_told_anyway_is_not_waited_for(patient: Story) -> None:
-    patient.opened("08:00", contact={"channel": "chat"})
+    patient.opened("08:00", contact={"channel": "chat", "address_kind": "none"})
     patient.then(("received", "suppressed", "channel_unsupported"))
     assert patient.held_until is None
 
@@ -129,8 +130,8 @@ def test_caps_count_when_the_notice_is_written_not_when_it_was_held_back(
     patient: Story,
 ) -> None:
     patient.opened("08:00")
-    recipients = next(iter(Story(patient.policy).opened("08:00").waited("08:00:05").told))
-    patient.told[recipients] = [_at("08:00:01")] * 4
+    key = patient.known.key("ada@example.com")
+    patient.known.told[key] = [Told(_at("08:00:01"), "service")] * 4
     patient.waited("08:00:05").then(("received", "suppressed", "unverified_limit"))
 
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from datetime import datetime
+from itertools import cycle
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 
 from chassis.errors import PolicyError
 from chassis.policy import load
+from services.notifier.core.facts import SAMPLES, TOPICS, DigestItem
 from services.notifier.core.policy import NotifyFile, PolicyMistake, build
 from services.notifier.core.render import (
     OCCASIONS,
@@ -18,6 +20,8 @@ from services.notifier.core.render import (
     SAMPLE,
     Facts,
     RenderError,
+    TemplateMistake,
+    compile_templates,
     format_instant,
 )
 from services.notifier.core.text import clean_line, clean_text, greeting_name, reply_subject
@@ -40,6 +44,10 @@ HOSTILE = [
 ]
 
 
+OWN_SUBJECT = {"outage_known", "outage_over", "security", "digest"}
+"""Notices that belong to no thread of the customer's."""
+
+
 def _words(policy: Any, occasion: str, **facts: Any) -> Any:
     return policy.templates.render(occasion, replace(SAMPLE, **facts))
 
@@ -50,8 +58,9 @@ def test_every_language_has_every_occasion(policy: Any, language: str, occasion:
     words = _words(policy, occasion, language=language)
     assert "SB-4K7TQ2M" in words.text
     assert "SB-4K7TQ2M" in words.html
-    assert f'<html lang="{language}">' in words.html
-    assert words.subject == "Re: My lamp never arrived"
+    assert f'<html lang="{language}"' in words.html
+    assert words.short
+    assert (words.subject == "Re: My lamp never arrived") == (occasion not in OWN_SUBJECT)
     assert "instant" not in (words.text + words.html).lower()
     assert "\n\n\n" not in words.text
     without = _words(policy, occasion, language=language, subject="", name="")
@@ -61,14 +70,16 @@ def test_every_language_has_every_occasion(policy: Any, language: str, occasion:
 
 
 @pytest.mark.parametrize("language", ["en", "tr", "ru"])
-@pytest.mark.parametrize("occasion", ["received", "escalated", "solved"])
+@pytest.mark.parametrize("occasion", [one for one in OCCASIONS if one != "answered"])
 def test_every_automatic_notice_offers_a_person(policy: Any, language: str, occasion: str) -> None:
-    text = _words(policy, occasion, language=language).text
+    text = _words(policy, occasion, language=language).text.lower()
     assert any(
         word in text
-        for word in ("reply to this mail", "e-postayı yanıtla", "ответьте на это письмо")
+        for word in ("reply to this mail", "e-postayı", "просто ответьте на это письмо")
     )
-    assert any(word in text for word in ("person", "kişi", "человек", "сотрудник"))
+    assert any(
+        word in text for word in ("person", "people", "kişi", "человек", "сотрудник", "прочита")
+    )
 
 
 @pytest.mark.parametrize("text", HOSTILE)
@@ -83,7 +94,7 @@ def test_what_people_write_is_data(policy: Any, text: str, occasion: str) -> Non
     assert "49" not in words.subject + words.text + words.html
     assert "\u202e" not in words.subject + words.text + words.html
     if occasion == "answered":
-        assert clean in words.text
+        assert clean.strip() in words.text
     (words.subject + words.text + words.html).encode()
 
 
@@ -171,8 +182,18 @@ def test_times_are_written_as_readers_write_them(
 
 
 def test_output_is_capped(policy: Any) -> None:
+    """Ten times an answer of the greatest length, in an operator's own template, is too much for one mail."""
+    answer = "{% for _ in answer_paragraphs %}{{ answer }}{% endfor %}"
+    greedy = _sources()["en/answered.j2"].replace("{{ answer }}", answer)
+    templates = compile_templates(_sources(**{"en__answered.j2": greedy}), ("en",))
     with pytest.raises(RenderError, match="more than 1000000"):
-        policy.templates.render("answered", replace(SAMPLE, answer="&" * (OUTPUT_LENGTH_MAX // 4)))
+        templates.render("answered", replace(SAMPLE, answer="&&&&&&&\n\n" * 10_000))
+
+
+def test_the_longest_answer_fits(policy: Any) -> None:
+    words = policy.templates.render("answered", replace(SAMPLE, answer="&" * 200_000))
+    assert words.text.count("&") == 100_000
+    assert len(words.html) < OUTPUT_LENGTH_MAX
 
 
 def test_an_answer_that_cannot_be_rendered_is_a_failure_and_no_crash(
@@ -208,29 +229,126 @@ def _file(**changes: Any) -> NotifyFile:
     return NotifyFile.model_validate(content)
 
 
+def _with(block: str, words: str) -> str:
+    """The example's template of `received` with other words in one block."""
+    source = _sources()["en/received.j2"]
+    start = source.index("{% block " + block + " %}")
+    end = source.index("{% endblock %}", start)
+    return f"{source[:start]}{{% block {block} %}}{words}{source[end:]}"
+
+
 @pytest.mark.parametrize(
     ("source", "where", "allowed"),
     [
         (None, "file", "is required"),
-        ("Hello\n{{ nmae }}", "line 2", "unknown variable; known: agent_name"),
-        ("{% if name %}", "line 1", "Unexpected end of template"),
-        ("a\n{{ name|safe }}", "line 2", "No filter named 'safe'"),
-        ("{{ range(3) }}", "line 1", "unknown variable"),
-        ("{{ 'a' * 1000000000 }}", "line 1", "the operator * has no place in a template"),
-        ("{{ name.__class__ }}", "line 1", "access to attribute '__class__'"),
-        ("{% include 'received.txt.j2' %}", "line 1", "received.txt.j2"),
-        ("{% include 'en/received.txt.j2' %}", "line 1", "recursion"),
-        ("{% if false %}x{% endif %}", "file", "renders to nothing"),
+        (_with("subject", "Hello\n{{ nmae }}"), "line 4", "unknown variable; known: agent_name"),
+        (_with("subject", "{% if name %}"), "line 3", "endblock"),
+        (_with("subject", "a\n{{ name|safe }}"), "line 4", "No filter named 'safe'"),
+        (_with("short", "{{ range(3) }}"), "line 29", "unknown variable"),
+        (_with("thanks", "{{ 'a' * 1000000000 }}"), "line 26", "the operator * has no place"),
+        (_with("thanks", "{{ name.__class__ }}"), "line 26", "access to attribute '__class__'"),
+        (_with("thanks", "{% include 'solved.j2' %}"), "line 26", "solved.j2"),
+        (_with("thanks", "{% if false %}x{% endif %}"), "block thanks", "renders to nothing"),
+        (
+            _with("public", "{{ reference }}"),
+            "line 30",
+            "is private; in public may be said: answer",
+        ),
+        ("stray\n" + _with("thanks", "Thank you."), "line 1", "stands outside every block"),
+        (
+            _with("thanks", "x").replace("block human", "block humans"),
+            "file",
+            "lacks the block human",
+        ),
     ],
 )
 def test_a_template_that_cannot_work_is_refused_with_file_and_line(
     source: str | None, where: str, allowed: str
 ) -> None:
-    with pytest.raises(PolicyMistake) as raised:
-        build(_file(), _sources(**{"en__received.txt.j2": source}), "v")
-    assert raised.value.file == "templates/en/received.txt.j2"
-    assert raised.value.path == where
+    with pytest.raises(TemplateMistake) as raised:
+        compile_templates(_sources(**{"en__received.j2": source}), ("en",))
+    assert raised.value.file == "templates/en/received.j2"
+    assert raised.value.where == where
     assert allowed in raised.value.allowed
+
+
+_FROM = '{% from "en/extra.j2" import who with context %}'
+
+
+@pytest.mark.parametrize(
+    ("top", "words", "allowed"),
+    [
+        ("", "{{ self.subject() }}", "says another block"),
+        ("", "{{ self.acknowledge() }}", "says another block"),
+        ("", '{% include "en/frame.j2" %}', "says another file"),
+        (_FROM, "{{ who() }}", "'name' is undefined"),
+        ("{% set called = name %}", "{{ called }}", "'name' is undefined"),
+        ("{% macro called() %}{{ name }}{% endmacro %}", "{{ called() }}", "'name' is undefined"),
+    ],
+)
+def test_no_way_round_brings_a_private_fact_into_public(top: str, words: str, allowed: str) -> None:
+    changes: dict[str, str | None] = {
+        "en__received.j2": top + _with("public", words),
+        "en__extra.j2": "{% macro who() %}{{ name }}{{ note }}{% endmacro %}",
+    }
+    with pytest.raises(TemplateMistake) as raised:
+        compile_templates(_sources(**changes), ("en",))
+    assert raised.value.file == "templates/en/received.j2"
+    assert allowed in raised.value.allowed
+
+
+UNTRUE = {
+    "en": ("one click is enough", "is reading this", "still tracing", "still checking",
+           "more than one case", "opens again", "reopens the case", "will not ask again"),
+    "tr": ("tek tık yeterli", "bunu okuyor", "izini sürmeyi sürdürüyoruz",
+           "birden çok talebiniz", "yeniden açılır", "talebi yeniden açar", "yanıtınız: "),
+    "ru": ("достаточно одного нажатия", "уже читает", "мы продолжаем", "не одно ваше обращение",
+           "откроется снова", "больше мы спрашивать"),
+}  # fmt: skip
+"""What cannot be known to be so when it is said, or is not: nobody reads yet, a case may open as another one."""
+
+
+@pytest.mark.parametrize("language", ["en", "tr", "ru"])
+@pytest.mark.parametrize(
+    "occasion",
+    ["received", "still_on_it", "delayed", "survey", "digest", "check_in", "solved", "answered"],
+)
+def test_nothing_is_said_that_may_not_be_so(policy: Any, language: str, occasion: str) -> None:
+    for sample, topic in zip(cycle(SAMPLES), ("", *TOPICS), strict=False):
+        facts = replace(sample, language=language, topic=topic, subject="")
+        words = policy.templates.render(occasion, facts)
+        said = "\n".join((words.subject, words.text, words.short, words.public)).lower()
+        assert not [one for one in UNTRUE[language] if one in said]
+
+
+@pytest.mark.parametrize(
+    ("language", "more"), [("en", "and 2 more"), ("tr", "2 haber daha"), ("ru", "и ещё 2")]
+)
+def test_a_short_digest_says_how_much_it_leaves_out(policy: Any, language: str, more: str) -> None:
+    for number in (3, 5):
+        news = tuple(DigestItem(f"SB-{n}", "Your lamp is on its way.") for n in range(number))
+        words = _words(policy, "digest", language=language, digest=news)
+        assert (more in words.short.lower()) == (number == 5)
+
+
+def test_a_missing_language_is_refused() -> None:
+    with pytest.raises(
+        TemplateMistake, match=r"templates/de/received\.j2.*every language has every"
+    ):
+        compile_templates(_sources(), ("en", "de"))
+
+
+def test_a_template_of_the_old_form_is_refused_with_its_cure() -> None:
+    with pytest.raises(
+        TemplateMistake, match=r"en/received\.html\.j2.*is no longer read.*acknowledge"
+    ):
+        compile_templates(_sources(**{"en__received.html.j2": "<p>x</p>"}), ("en",))
+
+
+def test_a_mistake_in_a_template_is_a_mistake_of_the_policy() -> None:
+    with pytest.raises(PolicyMistake) as raised:
+        build(_file(), _sources(**{"en/solved.j2": "{{ nmae }}"}), "v")
+    assert (raised.value.file, raised.value.path) == ("templates/en/solved.j2", "line 1")
 
 
 @pytest.mark.parametrize(
@@ -290,6 +408,6 @@ def test_a_missing_templates_folder_is_refused(tmp_path: Path) -> None:
 
 def test_a_template_that_is_no_utf8_is_refused(tmp_path: Path) -> None:
     (tmp_path / "en").mkdir()
-    (tmp_path / "en" / "received.txt.j2").write_bytes(b"\xff\xfe")
+    (tmp_path / "en" / "received.j2").write_bytes(b"\xff\xfe")
     with pytest.raises(PolicyError, match="must be UTF-8"):
         read_templates(tmp_path)

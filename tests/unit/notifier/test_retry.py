@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.notifier.core.delivery import Failed, SendNotice, retry_at
+from services.notifier.core.delivery import Failed, retry_at
 from services.notifier.core.state import Settled, Waiting
 
 
@@ -25,7 +25,7 @@ def test_not_now_is_tried_again_when_its_time_has_come_and_not_before(story: Any
     (again,) = story.last.sends
     assert again.notice_id == first.notice_id
     assert again.attempt == 2
-    assert again.mail == first.mail
+    assert again.message == first.message
     assert story.due is None
     story.delivered("08:05").then(("received", "sent"))
     assert story.last.events[0].attempts == 2
@@ -87,8 +87,7 @@ def test_each_delay_is_stretched_by_at_most_the_jitter(
     policy: Any, notice_id: str, attempt: int
 ) -> None:
     now = datetime.fromisoformat("2026-11-24T08:00:00+00:00")
-    send = SendNotice(notice_id, attempt, "smtp", None)  # type: ignore[arg-type]
-    due = retry_at(policy, send, Failed("451", is_recoverable=True), now)
+    due = retry_at(policy, notice_id, attempt, Failed("451", is_recoverable=True), now)
     if attempt >= policy.attempts_max:
         assert due is None
     else:

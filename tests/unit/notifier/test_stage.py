@@ -8,19 +8,21 @@ from typing import Any
 
 import pytest
 
+from chassis.clock import Clock
 from chassis.errors import ConfigurationError, InvalidEvent
 from chassis.policy import PolicyHolder
 from chassis.settings import load_settings
 from chassis.stage import Effect, EffectDone, EffectResult, Received, Tick
 from schemas.envelope import Envelope
 from schemas.sla import WaitPromised
-from schemas.tickets import TicketOpened
-from services.notifier.core.delivery import Attempted, Delivered, Failed, Unknown
-from services.notifier.core.state import Conversation, Mail
-from services.notifier.core.throttle import UNVERIFIED
+from schemas.tickets import TicketAnswered, TicketOpened
+from services.notifier.core.articles import NO_ARTICLES
+from services.notifier.core.delivery import Attempted, Delivered, Ended, Failed, Unknown
+from services.notifier.core.known import UNVERIFIED, Known, Told
+from services.notifier.core.state import Conversation, Mail, Message
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
-from services.notifier.store import Loaded
+from services.notifier.store import Loaded, PutOff
 
 NOW = datetime(2026, 11, 24, 8, 0, 2, tzinfo=UTC)
 SECRET = "0123456789abcdef0123456789abcdef"
@@ -33,9 +35,17 @@ class ScriptedProvider:
         self.answer = answer
         self.mails: list[Mail] = []
 
-    async def send(self, mail: Mail) -> Attempted:
-        self.mails.append(mail)
+    async def send(self, provider: str, account: str, message: Message) -> Attempted:
+        assert (provider, account) == ("smtp", "support")
+        assert isinstance(message, Mail)
+        self.mails.append(message)
         return self.answer
+
+    async def find(self, provider: str, account: str, message: Message) -> Ended:
+        raise AssertionError(f"{provider} cannot be asked, nor can {account} for {message}")
+
+    def is_repeatable(self, provider: str) -> bool:
+        return provider != "smtp"
 
 
 def _settings(**changes: Any) -> NotifierSettings:
@@ -43,11 +53,20 @@ def _settings(**changes: Any) -> NotifierSettings:
     return load_settings(NotifierSettings, **given)
 
 
-def _stage(answer: Attempted, wait: float = 0) -> NotifierStage:
+def _stage(
+    answer: Attempted,
+    wait: float = 0,
+    provider: ScriptedProvider | None = None,
+    clock: Clock | None = None,
+) -> NotifierStage:
     """The stage under the example policy; `received` waits so many seconds for what can be promised."""
     holder = PolicyHolder(Path(__file__).parents[3] / "policy", POLICY)
-    holder.current = replace(holder.current, promise_wait=timedelta(seconds=wait))
-    return NotifierStage(holder, _settings(), ScriptedProvider(answer))
+    holder.current = replace(
+        holder.current, promise_wait=timedelta(seconds=wait), articles=NO_ARTICLES
+    )
+    sending = provider or ScriptedProvider(answer)
+    # By itself the day that the tests play on, whenever they run.
+    return NotifierStage(holder, _settings(), sending, clock=clock or Stopped(NOW))
 
 
 def _received() -> Received:
@@ -81,7 +100,7 @@ async def test_a_notice_goes_out_and_its_result_comes_back(
     answer: Attempted, status: str, event: str
 ) -> None:
     stage = _stage(answer)
-    first = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    first = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
     (effect,) = first.effects
     assert (effect.key, effect.attempt) == (_received().key, 1)
     assert list(first.rows) == list(first.events)
@@ -95,7 +114,7 @@ async def test_a_notice_goes_out_and_its_result_comes_back(
 
 async def test_not_now_sets_a_timer_and_the_timer_sends_the_same_mail() -> None:
     stage = _stage(Failed("451 later", is_recoverable=True))
-    first = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    first = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
     effect = _through_json(first.effects[0])
     waiting = stage.decide(first.state, EffectDone(effect, await stage.perform(effect)), NOW)
     due = waiting.timers["retry"]
@@ -104,12 +123,74 @@ async def test_not_now_sets_a_timer_and_the_timer_sends_the_same_mail() -> None:
     assert again.timers == {"retry": None}
     (retry,) = again.effects
     assert (retry.id, retry.attempt) == (effect.id, 2)
-    assert _through_json(retry).payload == effect.payload
+    assert _through_json(retry).payload["message"] == effect.payload["message"]
+
+
+class Stopped:
+    """A clock that stands."""
+
+    def __init__(self, instant: datetime) -> None:
+        self.instant = instant
+
+    def now(self) -> datetime:
+        return self.instant
+
+
+async def test_what_is_stale_when_its_turn_comes_is_not_handed_over() -> None:
+    clock = Stopped(NOW + timedelta(hours=23))
+    provider = ScriptedProvider(Delivered())
+    stage = _stage(Delivered(), provider=provider, clock=clock)
+    first = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
+    effect = _through_json(first.effects[0])
+    until = datetime.fromisoformat(effect.payload["until"])
+    assert NOW < until <= NOW + timedelta(days=1)
+    clock.instant = until
+    result = await stage.perform(effect)
+    assert (provider.mails, result.trouble) == ([], "unsent")
+    after = stage.decide(first.state, EffectDone(effect, result), until)
+    assert [said.reason for said in after.events] == ["expired"]  # type: ignore[attr-defined]
+    clock.instant = until - timedelta(seconds=1)
+    await stage.perform(effect)
+    assert len(provider.mails) == 1
+
+
+async def test_what_was_superseded_while_it_waited_for_its_turn_is_not_handed_over() -> None:
+    provider = ScriptedProvider(Delivered())
+    stage = _stage(Delivered(), provider=provider, clock=Stopped(NOW))
+    first = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
+    opened = _received()
+    answered = TicketAnswered.model_validate(TicketAnswered.EXAMPLE)
+    item = Received(opened.envelope, answered, opened.key, "tickets", "e2")
+    second = stage.decide(first.state, item, NOW)
+    late, answer = _through_json(first.effects[0]), _through_json(second.effects[0])
+    result = await stage.perform(late)
+    assert provider.mails == []
+    third = stage.decide(second.state, EffectDone(late, result), NOW)
+    assert [said.reason for said in third.events] == ["superseded"]  # type: ignore[attr-defined]
+    await stage.perform(answer)
+    assert len(provider.mails) == 1, "the answer goes out"
+
+
+def test_the_table_knows_when_a_troubled_account_is_tried_again_and_that_it_is() -> None:
+    stage = _stage(Delivered())
+    outcome = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
+    key, now, put_off = _received().key, NOW, []
+    for _ in range(2):
+        refused = EffectResult("failed", "535", is_recoverable=True, trouble="account")
+        waiting = stage.decide(outcome.state, EffectDone(outcome.effects[0], refused), now)
+        due = waiting.timers["retry"]
+        assert due is not None
+        outcome = stage.decide(waiting.state, Tick(key, "retry", due), due)
+        put_off += [(due, row.until) for row in waiting.rows if isinstance(row, PutOff)]
+        put_off += [(due, row.until) for row in outcome.rows if isinstance(row, PutOff)]
+        now = due
+    first, second = NOW + timedelta(minutes=15), NOW + timedelta(minutes=30)
+    assert put_off == [(first, first), (first, None), (second, second), (second, None)]
 
 
 def test_what_can_be_promised_is_waited_for_by_a_timer_of_its_own() -> None:
     stage = _stage(Delivered(), wait=5)
-    held = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    held = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
     due = NOW + timedelta(seconds=5)
     assert (held.timers, held.effects, tuple(held.events)) == ({"promise": due}, [], ())
     early = stage.decide(
@@ -122,19 +203,21 @@ def test_what_can_be_promised_is_waited_for_by_a_timer_of_its_own() -> None:
 
 def test_a_promise_is_understood_and_lets_the_notice_go_at_once() -> None:
     stage = _stage(Delivered(), wait=5)
-    held = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    held = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
     opened = _received()
     event = WaitPromised.model_validate(WaitPromised.EXAMPLE)
     assert WaitPromised.TYPE in stage.understands
     told = Received(opened.envelope, event, event.conversation_id, "sla", "e2")
     sent = stage.decide(held.state, told, NOW)
-    assert (sent.timers, len(sent.effects)) == ({"promise": None}, 1)
-    assert "within 45 minutes" in sent.effects[0].payload["mail"]["text"]
+    # That we are at it would be said half an hour before, when less than half of it is over: nothing is left but the end.
+    late = datetime(2026, 11, 24, 8, 45, 5, tzinfo=UTC)
+    assert (sent.timers, len(sent.effects)) == ({"promise": None, "follow_up": late}, 1)
+    assert "within 45 minutes" in sent.effects[0].payload["message"]["text"]
 
 
 def test_an_interrupted_send_is_unknown_and_not_repeated() -> None:
     stage = _stage(Delivered())
-    first = stage.decide(Loaded(Conversation(), {}), _received(), NOW)
+    first = stage.decide(Loaded(Conversation(), Known("default")), _received(), NOW)
     effect = first.effects[0]
     assert not stage.is_repeatable(effect)
     done = EffectDone(effect, EffectResult("unknown", "interrupted"))
@@ -148,7 +231,7 @@ def test_an_interrupted_send_is_unknown_and_not_repeated() -> None:
 
 def test_a_flood_within_one_batch_is_counted() -> None:
     stage = _stage(Delivered())
-    recents: dict[str, list[datetime]] = {}
+    known = Known("default")
     requested = 0
     for number in range(10):
         item = _received()
@@ -156,13 +239,13 @@ def test_a_flood_within_one_batch_is_counted() -> None:
         item = Received(
             item.envelope, event, f"b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f{number:02}", "tickets", "e"
         )
-        requested += len(stage.decide(Loaded(Conversation(), recents), item, NOW).effects)
+        requested += len(stage.decide(Loaded(Conversation(), known), item, NOW).effects)
     assert requested == 4
 
 
 def test_a_flood_to_many_addresses_within_one_batch_is_counted() -> None:
     stage = _stage(Delivered())
-    recents: dict[str, list[datetime]] = {UNVERIFIED: [NOW] * 497}
+    known = Known("default", {UNVERIFIED: [Told(NOW, "service")] * 497})
     requested = 0
     for number in range(10):
         item = _received()
@@ -172,7 +255,7 @@ def test_a_flood_to_many_addresses_within_one_batch_is_counted() -> None:
         item = Received(
             item.envelope, event, f"b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f{number:02}", "tickets", "e"
         )
-        requested += len(stage.decide(Loaded(Conversation(), recents), item, NOW).effects)
+        requested += len(stage.decide(Loaded(Conversation(), known), item, NOW).effects)
     assert requested == 3
 
 

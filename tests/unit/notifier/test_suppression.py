@@ -102,7 +102,8 @@ def test_no_more_than_three_automatic_notices_between_two_human_messages(story: 
 def test_a_human_message_lets_the_count_begin_anew(
     story_with: Callable[..., Any], who: str
 ) -> None:
-    story = story_with(automatic_between_human=1).opened("08:00").delivered("08:00:01")
+    story = story_with(automatic_between_human=1, occasions_off=frozenset({"reopened"}))
+    story.opened("08:00").delivered("08:00:01")
     story.escalated("08:01").then(("escalated", "suppressed", "too_many_automatic"))
     if who == "customer":
         story.wrote("08:02")
@@ -202,7 +203,8 @@ def test_an_acknowledgement_under_way_gets_no_second_attempt_after_the_answer(st
 
 def test_a_reopened_case_is_not_called_solved(story: Any) -> None:
     story.opened("08:00").delivered("08:00:01").solved("08:30", with_answer=False)
-    story.refused("08:30:05").reopened("08:30:10").then(("solved", "suppressed", "superseded"))
+    story.refused("08:30:05").reopened("08:30:10")
+    story.then(("solved", "suppressed", "superseded"), ("reopened", "requested"))
 
 
 def test_an_answer_is_never_superseded(story: Any) -> None:
