@@ -5,6 +5,7 @@
     POST   /v1/events                                                    CloudEvents; scope `events`, or signed
     GET    /v1/conversations/{conversation}/tickets/{ticket}             where the ticket stands; ETag: its version
     POST   /v1/conversations/{conversation}/tickets/{ticket}/{action}    what agents do: `COMMANDS` below
+    POST   /v1/notices                                                   something to tell a customer; scope `notices`
     POST   /v1/agents/{agent}/presence    POST /v1/agents/{agent}/heartbeat
     POST   /v1/offers/{reservation}/accept    POST /v1/offers/{reservation}/decline      the last six: scope `agents`
     PUT    /v1/agents/{agent}    DELETE /v1/agents/{agent}                               scope `roster`
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
+from uuid import UUID
 
 import msgspec
 from fastapi import Request
@@ -34,6 +36,7 @@ from chassis.clock import Clock, monotonic
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.spool import SpoolItem
 from schemas import commands, roster
+from schemas.ids import derive
 from schemas.inbound import InboundReceived
 from schemas.payload import Payload
 from services.ingest import metrics
@@ -693,6 +696,31 @@ class Gateway:
         )
         return await self._ask(request, asked, event, conversation_id, named)
 
+    async def notice(self, request: Request) -> tuple[Response, bool]:
+        """Take something that a customer is to be told: in their conversation, or by a contact that never wrote."""
+        key_name = self.authorize(request, "notices")
+        _content_type(request, JSON_TYPES)
+        body = await self._body(request)
+        given = _object(body)
+        named = _named(request, f"notice/{key_name}", body)
+        command_id = named.id("notice", self._deps.workspace)
+        event = _payload(
+            commands.NotifyCustomer,
+            {"conversation_id": _place_of(given, self._deps.workspace), **given},
+            {"command_id": command_id},
+        )
+        try:
+            UUID(event.conversation_id)
+        except ValueError:
+            raise Problem(
+                422,
+                "invalid",
+                "The request is not valid",
+                "conversation_id: must be a UUID; leave it out for somebody who has none, and give their contact",
+                field="conversation_id",
+            ) from None
+        return await self._store_event(request, event, command_id, event.conversation_id, named)
+
     async def ticket(self, request: Request) -> tuple[Response, None]:
         """Tell where a ticket stands."""
         self.authorize(request, "agents")
@@ -841,6 +869,16 @@ class Gateway:
         )
 
 
+def _place_of(given: Mapping[str, Any], workspace: str) -> str:
+    """Return the conversation of somebody who has none: one for each address, so that all that they are told stands together.
+
+    Empty where no contact is given: then the body has to name the conversation.
+    """
+    contact = given.get("contact")
+    address = contact.get("address") if isinstance(contact, dict) else None
+    return derive("notified", workspace, str(address).strip().lower()) if address else ""
+
+
 def create_app(deps: Deps) -> Paths:
     """Return the gateway's application; further parts add their paths to it."""
     gateway = Gateway(deps)
@@ -862,6 +900,7 @@ def create_app(deps: Deps) -> Paths:
     ticket = "/v1/conversations/{conversation_id}/tickets/{ticket_id}"
     add("GET", ticket, "tickets", gateway.ticket)
     add("POST", f"{ticket}/{{action}}", "commands", gateway.command)
+    add("POST", "/v1/notices", "commands", gateway.notice)
     add("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put)
     add("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete)
     add("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence)

@@ -18,7 +18,7 @@ from chassis.policy import PolicyHolder
 from chassis.spool import Numberer, Spool
 from chassis.stage import Stage
 from chassis.web import serve
-from services.ingest import openapi, scim, ticket_view, webchat, webhooks
+from services.ingest import feedback, openapi, scim, ticket_view, webchat, webhooks
 from services.ingest.adapters import attachments, smtp_in
 from services.ingest.adapters.accounts import PublishedKeys, references_of
 from services.ingest.adapters.imap import ImapPoller
@@ -64,9 +64,11 @@ class Gateway:
         runtime.add_readiness("topics: gateway", topics_problem)
         chat = self._webchat(runtime, spool)
         provisioning = self._scim(runtime, spool)
+        customers = self._feedback(runtime, spool)
         waiters = ticket_view.Waiters(self._settings.dsn, self._settings.request_waiters_max)
         doors = [
-            self._http(runtime, spool, chat, provisioning, waiters),
+            self._http(runtime, spool, chat, provisioning, waiters, customers),
+            customers.run(runtime.stopping),
             waiters.run(runtime.stopping),
             scim.follow_policy(provisioning, runtime.stopping),
             chat.run(runtime.stopping),
@@ -97,6 +99,7 @@ class Gateway:
         chat: webchat.Webchat,
         provisioning: scim.Deps,
         waiters: ticket_view.Waiters,
+        customers: feedback.Feedback,
     ) -> None:
         settings = self._settings
         app = create_app(
@@ -118,6 +121,7 @@ class Gateway:
         openapi.mount(app)
         webchat.mount(app, chat)
         scim.mount(app, provisioning)
+        feedback.mount(app, customers)
         keys = PublishedKeys()
         webhooks.mount(
             app,
@@ -154,6 +158,17 @@ class Gateway:
             clock=runtime.clock,
             public_url=settings.public_url,
             body_seconds=settings.gateway_body_seconds,
+        )
+
+    def _feedback(self, runtime: Runtime, spool: Spool) -> feedback.Feedback:
+        settings = self._settings
+        return feedback.Feedback(
+            spool=spool,
+            pool=runtime.pool,
+            clock=runtime.clock,
+            secret=settings.token_secret.get_secret_value().encode(),
+            workspace=settings.workspace,
+            brand=settings.page_name,
         )
 
     def _webchat(self, runtime: Runtime, spool: Spool) -> webchat.Webchat:

@@ -21,7 +21,7 @@ from schemas import ids
 from schemas.customers import CustomerEvent, CustomerLinkSuggested, CustomerMerged
 from schemas.envelope import Envelope
 from schemas.inbound import InboundReceived
-from schemas.messages import MessageReceived, MessageRevised
+from schemas.messages import MessageDeliveryReported, MessageReceived, MessageRevised
 from schemas.payload import Payload
 from schemas.topics import INBOUND, Topic
 from services.ingest import adapters, metrics
@@ -203,7 +203,9 @@ class NormaliserStage(Stage[Directory]):
         )
 
     def partition_key(self, event: Payload) -> str:
-        """Return the conversation's id."""
+        """Return the conversation's id; a report that leads to none has its message's."""
+        if isinstance(event, MessageDeliveryReported):
+            return event.conversation_id or event.vendor_message_id
         assert isinstance(event, (MessageReceived, MessageRevised, CustomerEvent))
         return event.conversation_id
 

@@ -13,6 +13,7 @@ ROUTES = (
     "webchat",
     "scim",
     "tickets",
+    "feedback",
 )
 WAYS = (*ROUTES, "smtp", "imap", "poll", "read_back")
 REFUSALS = (

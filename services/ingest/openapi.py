@@ -12,9 +12,10 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
-from schemas import roster
+from schemas import commands, link_token, roster
+from schemas.feedback import COMMENT_LENGTH_MAX
 from schemas.payload import Payload
-from services.ingest import adapters, api, ticket_view, webchat, webhooks
+from services.ingest import adapters, api, feedback, ticket_view, webchat, webhooks
 from services.ingest.adapters import event, form, message_api
 from services.ingest.answers import PROBLEM
 from services.ingest.paths import Paths
@@ -119,7 +120,7 @@ def document() -> dict[str, Any]:
         **_standing(),
     }
     paths: dict[str, Any] = {}
-    for part in (_own(schemas), _vendors(), _widget(schemas)):
+    for part in (_own(schemas), _vendors(), _widget(schemas), _customers()):
         for path, methods in part:
             paths.setdefault(path, {}).update(methods)
     return {
@@ -459,6 +460,24 @@ def _commands(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             }
         },
     )
+    notice = _model(schemas, commands.NotifyCustomer, frozenset({"command_id"}))
+    model = schemas[commands.NotifyCustomer.__name__]
+    # The conversation may be left out where a contact is given.
+    model["required"] = [one for one in model["required"] if one != "conversation_id"]
+    yield (
+        "/v1/notices",
+        {
+            "post": {
+                "operationId": "notify",
+                "summary": "Something that a customer is to be told. Scope `notices`.",
+                "tags": ["commands"],
+                "parameters": [IDEMPOTENCY],
+                "security": [{"key": []}],
+                "requestBody": _body(JSON, schema=_ref(notice)),
+                "responses": _answers(_accepted(), 400, 401, 403, 408, 413, 415, 422, 429, 503),
+            }
+        },
+    )
     stands = {
         "description": "Where the ticket stands.",
         "headers": {"ETag": {"required": True, "schema": {"type": "string"}}},
@@ -707,6 +726,14 @@ def _widget(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             )
         },
     )
+    told = operation(
+        "notice",
+        "Tell a visitor something. Scope `notices`.",
+        "200",
+        body=webchat.NoticeAsked,
+        session=False,
+    )
+    yield f"{here}/notices", {"post": told | {"security": [{"key": []}]}}
     files = (("{account}.js", "script", "text/javascript"), ("{account}/demo", "demo", "text/html"))
     for tail, name, media_type in files:
         good: dict[str, Any] = {
@@ -754,6 +781,75 @@ def _widget(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
             },
         )
 
+
+def _customers() -> Iterator[tuple[str, dict[str, Any]]]:
+    """The pages behind the links of our notices: refusals are pages too."""
+    html: dict[str, Any] = {"text/html": {"schema": {"type": "string"}}}
+    token = _in_path(
+        token={"type": "string", "pattern": f"^[A-Za-z0-9_-]{{{link_token.TOKEN_LENGTH}}}$"}
+    )
+
+    retry = {"Retry-After": {"required": True, "schema": {"type": "integer", "minimum": 1}}}
+
+    def answers(*codes: int) -> dict[str, Any]:
+        return {
+            str(code): {
+                "description": _PAGES.get(code) or REASONS[str(code)],
+                "content": html,
+                **({"headers": retry} if str(code) in WAITS else {}),
+            }
+            for code in codes
+        }
+
+    def operation(name: str, summary: str, *codes: int) -> dict[str, Any]:
+        return {
+            "operationId": name,
+            "summary": summary,
+            "tags": ["customers"],
+            "parameters": token,
+            "responses": answers(200, *codes),
+        }
+
+    def form(required: tuple[str, ...], **fields: Any) -> dict[str, Any]:
+        schema = {"type": "object", "properties": fields, "required": list(required)}
+        return {"requestBody": {"required": True, "content": {feedback.FORM: {"schema": schema}}}}
+
+    score = {"type": "integer", "minimum": 0, "maximum": 10}
+    comment = {"type": "string", "maxLength": COMMENT_LENGTH_MAX}
+    yield (
+        feedback.SURVEYS,
+        {
+            "get": operation("survey", "A survey's question.", 404, 410, 429, 503),
+            "head": operation("survey_head", "The same without the page.", 404, 410, 429, 503),
+            "post": operation(
+                "survey_answer",
+                "Answer it: once, and changed for a while.",
+                *(400, 404, 408, 409, 410, 413, 415, 422, 429, 503),
+            )
+            | form(("score",), score=score, comment=comment, share={"const": "yes"}),
+        },
+    )
+    wish = {"type": "string", "enum": ["out", "in"]}
+    yield (
+        feedback.WISHES,
+        {
+            "get": operation("unsubscribe", "One button.", 404, 410, 429),
+            "head": operation("unsubscribe_head", "The same without the page.", 404, 410, 429),
+            "post": operation(
+                "unsubscribe_now",
+                "No more of a kind of notices; one click of a mail program suffices (RFC 8058).",
+                *(400, 404, 408, 410, 413, 422, 429, 503),
+            )
+            | form((), wish=wish, **{"List-Unsubscribe": {"const": "One-Click"}}),
+        },
+    )
+
+
+_PAGES: Final = {
+    200: "The page.",
+    409: "Another answer stands, and may not be changed any more.",
+    410: "The link has ended.",
+}
 
 _SILENT: Final = {"description": "Noted."}
 

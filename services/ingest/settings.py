@@ -63,11 +63,11 @@ class IngestSettings(Settings):
         " that the form's own server signed are not counted. Behind a proxy, name it in `FORWARDED_ALLOW_IPS`, or all"
         " clients count as one.",
     )
-    public_url: str = Field(
+    page_name: str = Field(
         default="",
-        pattern=r"^(?:https?://[^/?#]+(?:/[^?#]*)?)?$",
-        description="Address under which vendors reach the gateway, such as `https://in.example.com`. Twilio, HubSpot and"
-        " Trello sign the address they post to, so it must be exact; empty takes it from the request.",
+        max_length=80,
+        description="The shop's name on the pages that customers open from our notices (surveys, unsubscribing); empty"
+        " shows none.",
     )
     request_waiters_max: int = Field(
         default=500,

@@ -9,6 +9,7 @@
     POST /v1/widget/{account}/form          the offline form, as channel `form`
     WS   /v1/widget/{account}/socket        all of it on one connection; the first frame shows the session token
     POST /v1/conversations/{conversation_id}/typing     an agent is typing; scope `agents`
+    POST /v1/widget/{account}/notices       the notifier tells a visitor something, once under its `id`; scope `notices`
     GET  /v1/conversations/{conversation_id}/visitor    presence, typing and read marks of the visitor; scope `agents`
 
 A visitor's message goes into the spool first and into their history second. A crash between the two leaves the message
@@ -49,7 +50,14 @@ from services.ingest.adapters import addresses, form, intake, json_body
 from services.ingest.adapters.channel import ParseError
 from services.ingest.adapters.intake import FrontDoor, PolicySource
 from services.ingest.adapters.secrets import Secrets
-from services.ingest.adapters.webchat import CLIENT_ID, TEXT_LENGTH_MAX, Settings, Written, is_open
+from services.ingest.adapters.webchat import (
+    CLIENT_ID,
+    SESSION_ID,
+    TEXT_LENGTH_MAX,
+    Settings,
+    Written,
+    is_open,
+)
 from services.ingest.answers import Problem, client_of, read_body, too_many
 from services.ingest.core import webchat as tokens
 from services.ingest.core.normalise import clean_text, clean_value
@@ -61,6 +69,12 @@ from services.ingest.webchat_store import CHANNEL, Clash, Shown, WebchatStore
 WAY: Final = "webchat"
 BODY_BYTES_MAX: Final = 32 * 1024
 BODY_SECONDS: Final = 10.0
+NOTICE_LENGTH_MAX: Final = 20_000
+"""Characters of a notice."""
+NOTICE_BYTES_MAX: Final = 128 * 1024
+ANSWERED: Final = "answered"
+"""The occasion of an agent's own answer, which the ticket's event shows already."""
+
 WAIT_SECONDS_MAX: Final = 25
 """The longest a poll waits: below the 30 s and more after which proxies lose patience."""
 
@@ -221,6 +235,15 @@ class FormAsked(_Strict):
     page: str = ""
 
 
+class NoticeAsked(_Strict):
+    """The notifier tells the visitor of a session something. `id` is the notice's, `occasion` why they are told."""
+
+    id: str
+    session: str
+    text: str
+    occasion: str
+
+
 class Frame(msgspec.Struct, kw_only=True):
     """A frame of the socket: `hello` (token, after, seen), `send` (id, text, language, page), `typing`, `read` (n)."""
 
@@ -270,6 +293,15 @@ def _text_of(given: str) -> str:
         raise _invalid("text", "is empty")
     if len(text) > TEXT_LENGTH_MAX:
         raise _invalid("text", f"has more than {TEXT_LENGTH_MAX} characters")
+    return text
+
+
+def _notice_text(given: str) -> str:
+    text = clean_text(given)
+    if not text.strip():
+        raise _invalid("text", "is empty")
+    if len(text) > NOTICE_LENGTH_MAX:
+        raise _invalid("text", f"has more than {NOTICE_LENGTH_MAX} characters")
     return text
 
 
@@ -592,7 +624,33 @@ class Webchat:
         (metrics.REPEATED if result.repeated else metrics.ACCEPTED).labels(WAY).inc()
         return JSONResponse({"id": client_id}, 202, {"Cache-Control": "no-store"})
 
-    async def _body(self, request: Request) -> bytes:
+    async def notice(self, request: Request, account: str) -> Response:
+        """Show a visitor what the notifier tells them; an agent's own answer is there by the ticket's event."""
+        self._account(account)
+        asked: NoticeAsked = _decode(await self._body(request, NOTICE_BYTES_MAX), NoticeAsked)
+        notice_id, text = _client_id(asked.id), _notice_text(asked.text)
+        if not re.fullmatch(SESSION_ID, asked.session):
+            raise _invalid("session", "must be 32 hexadecimal digits")
+        number: int | None = None
+        async with self._connection() as connection:
+            if not await self._store.is_theirs(connection, asked.session, account):
+                raise Problem(
+                    404,
+                    "not_found",
+                    "Not found",
+                    "session: no visitor of this chat is known by it",
+                    field="session",
+                )
+            if asked.occasion != ANSWERED:
+                try:
+                    number, _ = await self._store.add_notice(
+                        connection, asked.session, notice_id, text, self._now()
+                    )
+                except Clash:
+                    raise _clash() from None
+        return JSONResponse({"id": notice_id, "is_shown": number is not None, "n": number})
+
+    async def _body(self, request: Request, limit: int = BODY_BYTES_MAX) -> bytes:
         media_type = form.media_type(request.headers.get("content-type", ""))
         if media_type not in ("application/json", ""):
             raise Problem(
@@ -602,7 +660,7 @@ class Webchat:
                 "Content-Type: must be application/json",
                 field="Content-Type",
             )
-        return await read_body(request, BODY_BYTES_MAX, BODY_SECONDS)
+        return await read_body(request, limit, BODY_SECONDS)
 
     # -------------------------------------------------------------------------------------------- the files
 
@@ -866,7 +924,13 @@ def mount(app: Paths, chat: Webchat) -> None:
         path = f"/v1/conversations/{{conversation_id}}/{name}"
         add(method, path, checked, is_for_agents=True)
 
+    async def notice(request: Request, account: str, settings: Settings) -> Response:
+        del account, settings
+        app.authorize(request, "notices")
+        return await chat.notice(request, request.path_params["account"])
+
     here = "/v1/widget/{account}"
+    add("POST", f"{here}/notices", notice, is_for_agents=True)
     add("POST", f"{here}/sessions", chat.session)
     add("POST", f"{here}/messages", chat.message)
     add("GET", f"{here}/messages", chat.messages)

@@ -74,6 +74,9 @@ SELECT s.session_id, s.account, s.seen_at, s.typing_at,
  WHERE c.conversation_id = $1 AND s.workspace = $2
  GROUP BY s.session_id
 """
+_THEIRS: Final = """
+SELECT EXISTS (SELECT FROM webchat_session WHERE session_id = $1 AND workspace = $2 AND account = $3)
+"""
 _FORGET: Final = "DELETE FROM webchat_session WHERE workspace = $1 AND seen_at < $2"
 _NOTIFY: Final = "SELECT pg_notify($1, $2)"
 
@@ -194,6 +197,22 @@ class WebchatStore(DocumentStore[Chat]):
         async with connection.transaction():
             await self._touch(connection, session_id, account, at)
             return await self._add(connection, session_id, "in", client_id, "", text, at)
+
+    async def is_theirs(self, connection: Connection, session_id: str, account: str) -> bool:
+        """Whether a visitor of that account has said something in the session, and it is not forgotten."""
+        found: bool = await connection.fetchval(_THEIRS, session_id, self._workspace, account)
+        return found
+
+    async def add_notice(
+        self, connection: Connection, session_id: str, notice_id: str, text: str, at: datetime
+    ) -> tuple[int, datetime]:
+        """Show the visitor a notice; return its number and time. Repeats get the first ones.
+
+        Raises:
+            Clash: that id stands for another text.
+        """
+        async with connection.transaction():
+            return await self._add(connection, session_id, "out", notice_id, "", text, at)
 
     async def _touch(
         self, connection: Connection, session_id: str, account: str, at: datetime

@@ -14,6 +14,7 @@ from hours.file import CALENDARS_FILE, CalendarsFile
 from schemas import (
     commands,
     customers,
+    feedback,
     merging,
     messages,
     notifications,
@@ -165,6 +166,10 @@ class TicketsStage(Stage[Conversation]):
             sla.TargetBreached.TYPE,
             notifications.NoticeFailed.TYPE,
             notifications.NoticeUnknown.TYPE,
+            notifications.NoticeSuppressed.TYPE,
+            notifications.NoticeDeferred.TYPE,
+            notifications.NoticeDeliveryReported.TYPE,
+            feedback.FeedbackGiven.TYPE,
         }
     )
 
@@ -254,6 +259,10 @@ def _ticket_input(event: Payload) -> decide.Event:
             | sla.SlaEvent()
             | notifications.NoticeFailed()
             | notifications.NoticeUnknown()
+            | notifications.NoticeSuppressed()
+            | notifications.NoticeDeferred()
+            | notifications.NoticeDeliveryReported()
+            | feedback.FeedbackGiven()
         ):
             return event
         case _:

@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from schemas.inbound import InboundReceived
 from schemas.messages import MessageContent
 from services.ingest.core.policy import SecretReference
-from services.ingest.core.state import Order, Parsed, ParseError
+from services.ingest.core.state import Order, Parsed, ParseError, Receipt
 
 __all__ = [
     "Answer",
@@ -34,6 +34,7 @@ __all__ = [
     "Page",
     "ParseError",
     "Parsed",
+    "Receipt",
     "Request",
     "SecretReference",
     "Verdict",

@@ -95,19 +95,23 @@ def _fields(client: Client) -> dict[str, str]:
     }
 
 
+def _writer(event: Event, line: Line) -> str:
+    """Return the id of the agent who wrote a line: the only one there where the line does not say."""
+    known = [agent.id for agent in event.agents or () if agent.id]
+    return line.agent_id or (known[0] if len(known) == 1 else "")
+
+
 def _outbound(
     delivery: Delivery, event: Event, client_id: str, chat: str, line: Line, text: str
 ) -> MessageContent:
-    known = {agent.id: agent for agent in event.agents or () if agent.id}
-    agent = known.get(line.agent_id or "")
-    if agent is None and len(known) == 1:
-        agent = next(iter(known.values()))
+    writer = _writer(event, line)
+    agent = next((one for one in event.agents or () if one.id and one.id == writer), None)
     return reading.content(
         delivery,
         _line_id(chat, line, text),
         Sender(
             name=(agent.name if agent else None) or "",
-            address=line.agent_id or (agent.id if agent else None) or "chatra",
+            address=writer or "chatra",
             kind="vendor_id",
         ),
         text,
@@ -154,7 +158,7 @@ def parse(delivery: Delivery) -> Parsed:
                 fields=_fields(client),
             )
             messages.append(made)
-        elif line.agent_id in delivery.settings.own_ids:
+        elif _writer(event, line) in delivery.settings.own_ids:
             is_echo = True
         else:
             messages.append(_outbound(delivery, event, client_id, chat, line, text))

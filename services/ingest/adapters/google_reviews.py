@@ -40,6 +40,7 @@ from services.ingest.adapters.channel import (
     Request,
     SecretReference,
     Verdict,
+    settings_of,
 )
 
 KEYS_URL: Final = "https://www.googleapis.com/oauth2/v3/certs"
@@ -167,6 +168,8 @@ class Settings(ChannelSettings):
     """The refresh token of somebody who manages the locations."""
     locations: tuple[Location, ...] = ()
     """Locations to look at besides the pushes, as `accounts/1/locations/2`; none: pushes only."""
+    replies: Literal["take", "ours"] = "take"
+    """What a reply is that is seen under a review: taken as a person's answer, or our own because all are written by us."""
     start: Literal["new", "all"] = "new"
     """Whether a first look takes the reviews there are already."""
     poll_seconds: int = Field(default=900, ge=60, le=86_400)
@@ -245,6 +248,8 @@ def _reply(delivery: Delivery, review: GoogleReview) -> Parsed:
     text = reading.text_of(reply.comment)
     if not text:
         return Parsed(ignored="not_a_message", verified=True)
+    if settings_of(delivery, Settings).replies == "ours":
+        return Parsed(ignored="echo", verified=True)
     made = reading.content(
         delivery,
         f"{review_id}/reply",

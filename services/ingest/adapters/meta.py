@@ -28,6 +28,7 @@ from services.ingest.adapters.channel import (
     Delivery,
     Parsed,
     ParseError,
+    Receipt,
     Request,
     SecretReference,
     Verdict,
@@ -62,7 +63,7 @@ _EXTENSIONS: Final = {
 
 T = TypeVar("T")
 Id = str | int
-Outcome = MessageContent | str | ParseError
+Outcome = MessageContent | Receipt | str | ParseError
 """A message, or the reason why an update is none, or why it cannot be read."""
 
 
@@ -314,21 +315,35 @@ def concluded(delivery: Delivery, outcomes: Iterable[Outcome]) -> Parsed:
         ParseError: nothing in it is a message, and something cannot be read.
     """
     messages: list[MessageContent] = []
+    receipts: list[Receipt] = []
     reason: str | None = None
     unread: list[ParseError] = []
     for outcome in outcomes:
         if isinstance(outcome, str):
             reason = reason or outcome
+        elif isinstance(outcome, Receipt):
+            receipts.append(outcome)
         elif isinstance(outcome, ParseError):
             unread.append(outcome)
         else:
             messages.append(outcome)
     if messages:
         parts = tuple((str(one), one.part) for one in unread)
-        return Parsed(messages=tuple(messages), verified=delivery.verified, unread=parts)
-    if unread:
+        return Parsed(
+            messages=tuple(messages),
+            verified=delivery.verified,
+            unread=parts,
+            receipts=tuple(receipts),
+        )
+    if unread and not receipts:
         raise unread[0]
-    return Parsed(ignored=reason or "empty", verified=delivery.verified)
+    parts = tuple((str(one), one.part) for one in unread)
+    return Parsed(
+        ignored=reason or ("status" if receipts else "empty"),
+        verified=delivery.verified,
+        unread=parts,
+        receipts=tuple(receipts),
+    )
 
 
 def each_of(

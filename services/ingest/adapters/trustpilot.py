@@ -7,10 +7,11 @@ Nothing is signed: an `x-trustpilot-signature` is mentioned somewhere "for futur
 secret stands in the address (or as the password in it) and `verified` stays false. With API credentials each review that
 a webhook tells of is read back, and a poll finds what the webhooks lost, for no retry policy was found.
 
-One delivery may hold several events. Believed and not confirmed: names of events but `service-review-created`, the paths
-of the private API, its field names beside the documented ones, that client credentials are enough for it. The
-address of a review for people is not in the event; it is made from a pattern (`review_url`). A writer goes by their
-consumer id throughout, and a mail address that the API knows is told in `fields`. Nothing was tried against a live account.
+One delivery may hold several events. Believed and not confirmed: names of events but `service-review-created`, the
+paths of the private API, its field names beside the documented ones (such as the reply's `authorBusinessUserId`),
+that client credentials are enough for it. The address of a review for people is not in the event; it is made from a
+pattern (`review_url`). A writer goes by their consumer id throughout, and a mail address that the API knows is told
+in `fields`. Nothing was tried against a live account.
 """
 
 from collections.abc import Mapping, Sequence
@@ -74,6 +75,7 @@ class Reply(reading.Struct, frozen=True, rename="camel"):
     text: str | None = None
     created_at: str | None = None
     updated_at: str | None = None
+    author_business_user_id: str | None = None
 
 
 class TrustpilotReview(reading.Struct, frozen=True, rename="camel"):
@@ -123,7 +125,10 @@ class Told(reading.Struct, frozen=True, rename="camel"):
 
 
 class Settings(ChannelSettings):
-    """A business unit. `secret` is the token in the address that is registered."""
+    """A business unit. `secret` is the token in the address that is registered.
+
+    `own_ids` are the business users in whose name we reply by the API: their replies are echoes.
+    """
 
     business_unit_id: str | None = None
     """The business unit whose reviews are polled; none: no poll."""
@@ -131,6 +136,8 @@ class Settings(ChannelSettings):
     """The API key of the application."""
     api_secret: SecretReference | None = None
     """The application's secret."""
+    replies: Literal["take", "ours"] = "take"
+    """What a reply is that is seen under a review: taken as a person's answer, or our own because all are written by us."""
     start: Literal["new", "all"] = "new"
     """Whether a first look takes the reviews there are already."""
     poll_seconds: int = Field(default=900, ge=60, le=86_400)
@@ -210,6 +217,9 @@ def _reply(delivery: Delivery, review: TrustpilotReview) -> Parsed:
     text = reading.text_of(reply.text)
     if not text:
         return Parsed(ignored="not_a_message", verified=delivery.fetched is not None)
+    settings = settings_of(delivery, Settings)
+    if settings.replies == "ours" or reply.author_business_user_id in settings.own_ids:
+        return Parsed(ignored="echo", verified=delivery.fetched is not None)
     customer = _sender(review)
     made = reading.content(
         delivery,

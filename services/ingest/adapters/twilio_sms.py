@@ -2,10 +2,12 @@
 
 Sources: Twilio's pages on the messaging webhook and on status callbacks; field names as integrations know them. Verified:
 see `twilio`. One form is one message; `MessageSid` is its id. Status callbacks of what we sent (`MessageStatus` other than
-`received`) are receipts. The answer is empty TwiML: an answer to the customer goes by the API, once somebody wrote one.
+`received`) are receipts: delivered, read and undelivered (or failed) ones tell what became of it, with Twilio's `ErrorCode`,
+the steps between them say nothing. The answer is empty TwiML: an answer to the customer goes by the API, once somebody wrote one.
 
 Believed and not confirmed: that the idempotency header repeats on a retry (we go by `MessageSid`, which is signed), and
-the prefixes of other senders (`whatsapp:+…`, `messenger:…`). Nothing was tried against a live account.
+the prefixes of other senders (`whatsapp:+…`, `messenger:…`); such a prefix with the number is the thread, so that an answer
+goes back by the same network. Nothing was tried against a live account.
 """
 
 from collections.abc import Mapping
@@ -13,7 +15,7 @@ from dataclasses import replace
 from datetime import datetime
 from typing import Final
 
-from schemas.messages import Attachment, Sender
+from schemas.messages import Attachment, DeliveryWord, Sender
 from services.ingest.adapters import calls, reading, twilio
 from services.ingest.adapters.channel import (
     Capability,
@@ -21,6 +23,7 @@ from services.ingest.adapters.channel import (
     Delivery,
     Parsed,
     ParseError,
+    Receipt,
     Request,
     Verdict,
     settings_of,
@@ -29,6 +32,17 @@ from services.ingest.adapters.channel import (
 MEDIA_MAX: Final = 30
 """Media of one message that are looked at; Twilio allows ten."""
 RECEIVED: Final = frozenset({"", "received", "receiving"})
+NETWORKS: Final = frozenset({"whatsapp", "rcs"})
+TOLD: Final[dict[str, DeliveryWord]] = {
+    "delivered": "delivered",
+    "read": "read",
+    "undelivered": "bounced",
+    "failed": "bounced",
+}
+"""The last words on a message. `sent` says only that a network took it."""
+UNREACHABLE: Final = frozenset({"21211", "21610", "21614", "21635", "30005", "30006", "63024"})
+"""Error codes whose reason is the number: no such one, opted out, none that takes messages. A phone that is switched off
+(30003) and a blocked text (30007) are none of these."""
 
 
 class Settings(twilio.Settings):
@@ -66,7 +80,8 @@ def parse(delivery: Delivery) -> Parsed:
     sid = twilio.required(fields, "MessageSid", "SmsSid", "SmsMessageSid")
     status = fields.get("MessageStatus") or fields.get("SmsStatus", "")
     if status.lower() not in RECEIVED:
-        return Parsed(ignored="receipt", verified=delivery.verified)
+        receipts = _receipt(delivery, fields, sid, status.lower())
+        return Parsed(ignored="receipt", verified=delivery.verified, receipts=receipts)
     sender, by = _party(fields.get("From", ""), fields.get("ProfileName", ""))
     if not fields.get("From"):
         raise ParseError("invalid_field", "From: is missing", "From")
@@ -87,15 +102,40 @@ def parse(delivery: Delivery) -> Parsed:
         text_new=text,
         attachments=files,
         fields=known,
+        thread=f"{by}:{sender.address}" if by in NETWORKS and sender.address else None,
         recipients=(recipient.address,) if recipient.address else (),
     )
     return Parsed(messages=(content,), verified=delivery.verified)
 
 
+def _receipt(
+    delivery: Delivery, fields: Mapping[str, str], sid: str, status: str
+) -> tuple[Receipt, ...]:
+    """Return what became of a message of ours. A callback has no time of its own: it is told when it came."""
+    what = TOLD.get(status)
+    customer, by = _party(fields.get("To", ""), "")
+    if what is None or not delivery.verified or not customer.address:
+        return ()
+    code = fields.get("ErrorCode", "") if what == "bounced" else ""
+    return (
+        Receipt(
+            channel=delivery.channel,
+            account=delivery.account,
+            vendor_message_id=sid,
+            what=what,
+            recipient=customer,
+            occurred_at=delivery.received_at,
+            thread=f"{by}:{customer.address}" if by in NETWORKS else None,
+            detail=code if code.isascii() and code.isdigit() and len(code) < 8 else "",
+            is_permanent=code in UNREACHABLE,
+        ),
+    )
+
+
 def _party(address: str, name: str) -> tuple[Sender, str]:
     """Return who stands at an address, and by which other network where Twilio names one before a colon."""
     network, colon, rest = address.partition(":")
-    if colon and network in ("whatsapp", "rcs"):
+    if colon and network in NETWORKS:
         return calls.caller(rest, name), network
     return calls.caller(address, name), network if colon else ""
 

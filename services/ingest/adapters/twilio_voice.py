@@ -11,6 +11,8 @@ One call makes several callbacks, in any order:
   else than `<Record>` belongs to the call and corrects its message.
 - A transcript (`TranscriptionStatus` completed): an edit of its voicemail.
 - A key pressed in `<Gather>` (`Digits`): a wish to be called back, named by `CallSid` and `:callback`.
+- A key pressed in a call that we placed ourselves to connect one of our people with a customer: no message. The customer's
+  number stands in the address that the notifier gave (`connect`), which Twilio signs with the rest; the answer dials it.
 
 An edit of what is not known yet counts as new, and the later original is then a repetition, so the order does not matter.
 The recording callback does not say who called: with `account_sid` the call is read through the API. Without, such a
@@ -68,6 +70,8 @@ _ENDED: Final[dict[str, CallOutcome]] = {
 _DIALLED: Final[dict[str, CallOutcome]] = {**_ENDED, "answered": "answered"}
 _UNDERWAY: Final = frozenset({"queued", "initiated", "ringing", "in-progress", "answered"})
 _RECORDED_BY_CALLER: Final = frozenset({"", "recordverb"})
+_CONNECT: Final = re.compile(r"[?&]connect=%2B([0-9]{3,15})(?:&|$)")
+_E164: Final = re.compile(r"\+[0-9]{3,15}")
 _RECORDING_IN: Final = re.compile(r"/Recordings/(RE[0-9A-Za-z]{1,64})")
 
 
@@ -123,6 +127,8 @@ def _name_of(fields: Mapping[str, str]) -> str | None:
 
 
 def _answer(fields: Mapping[str, str], secrets: Mapping[str, str], address: str) -> Answer:
+    if is_our_call(fields):
+        return _connected(fields, address)
     greeting = secrets.get("greeting", "")
     digit = secrets.get("callback_digit", "1")
     if not greeting or not fields:
@@ -138,6 +144,25 @@ def _answer(fields: Mapping[str, str], secrets: Mapping[str, str], address: str)
     if has_spoken or fields.get("CallStatus", "") not in _UNDERWAY:
         return twilio.SILENCE
     return _twiml(_greeting(secrets, greeting, digit, language, quoteattr(address), fields))
+
+
+def is_our_call(fields: Mapping[str, str]) -> bool:
+    """Whether a callback belongs to a call that we placed by the API, which reaches one of our own people."""
+    return fields.get("Direction", "") == "outbound-api"
+
+
+def _connected(fields: Mapping[str, str], address: str) -> Answer:
+    """Dial the customer whom the address names, once our person has pressed a key; whatever else comes ends the call.
+
+    The customer sees the number that the call was placed from.
+    """
+    found = _CONNECT.search(address)
+    if found is None or not fields.get("Digits") or not _E164.fullmatch(fields.get("From", "")):
+        return _twiml("<Hangup/>")
+    ours = quoteattr(fields["From"])
+    return _twiml(
+        f'<Dial callerId={ours} answerOnBridge="true"><Number>+{found[1]}</Number></Dial>'
+    )
 
 
 def _greeting(
@@ -201,6 +226,8 @@ def _of_form(delivery: Delivery, fields: Mapping[str, str], *, is_whole: bool = 
     twilio.required(fields, "CallSid")
     if fields.get("ParentCallSid"):
         return Parsed(ignored="call_leg", verified=is_proved)
+    if is_our_call(fields) and "Digits" in fields:
+        return Parsed(ignored="echo", verified=is_proved)
     if "TranscriptionEvent" in fields:
         return Parsed(ignored="live_transcript", verified=is_proved)
     if "TranscriptionStatus" in fields or "TranscriptionText" in fields:

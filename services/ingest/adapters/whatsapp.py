@@ -11,7 +11,8 @@ number; where somebody with a username keeps it to themselves, `from` is missing
 (`US.13579`) stands in. Where both are there, the id is among the fields. A medium has an id and sometimes an address;
 either needs our access token and lasts a few minutes.
 
-Statuses of our own messages come by the same callback and are left out here (`status`). Callbacks may have 3 MB.
+Statuses of our own messages come by the same callback: delivered, read and failed ones tell what became of them, the rest
+is left out (`status`). Callbacks may have 3 MB.
 """
 
 import re
@@ -22,7 +23,7 @@ from typing import Any, Final
 import msgspec
 from pydantic import Field
 
-from schemas.messages import Attachment, Sender
+from schemas.messages import Attachment, DeliveryWord, Sender
 from services.ingest.adapters import json_body, meta
 from services.ingest.adapters.channel import (
     Capability,
@@ -30,9 +31,10 @@ from services.ingest.adapters.channel import (
     Delivery,
     Parsed,
     ParseError,
+    Receipt,
     settings_of,
 )
-from services.ingest.adapters.reading import Struct, attachment, content, identifier
+from services.ingest.adapters.reading import Struct, attachment, content, identifier, instant
 
 OBJECT: Final = "whatsapp_business_account"
 MEDIA: Final = ("image", "video", "audio", "voice", "document", "sticker")
@@ -42,6 +44,14 @@ ANSWERS_MAX: Final = 30
 """Answers of a form (a "flow") that become fields."""
 CONTACTS_MAX: Final = 20
 PRODUCTS_MAX: Final = 100
+
+TOLD: Final[dict[str, DeliveryWord]] = {
+    "delivered": "delivered",
+    "read": "read",
+    "failed": "bounced",
+}
+UNREACHABLE: Final = frozenset({"131026"})
+"""Error codes whose reason is the recipient: nobody at WhatsApp, or somebody who takes no such messages."""
 
 _PHONE: Final = re.compile(r"\+?(\d{5,20})")
 _NOT_DIGITS: Final = re.compile(r"[^\d+]")
@@ -201,6 +211,17 @@ class Fault(Struct, frozen=True):
     code: meta.Id | None = None
 
 
+class Status(Struct, frozen=True):
+    """What became of a message of ours. `errors` stand in a failed one."""
+
+    id: str | None = None
+    status: str = ""
+    timestamp: meta.Id | None = None
+    recipient_id: meta.Id | None = None
+    recipient_user_id: str | None = None
+    errors: list[Fault] | None = None
+
+
 class Referral(Struct, frozen=True):
     """The advertisement that led a person here."""
 
@@ -326,10 +347,31 @@ def _changed(
         "message_echoes",
         lambda given: [_sent(delivery, entry, ours, _message(given))],
     )
-    if value.statuses:
-        yield "status"
+    yield from meta.each_of(
+        value.statuses, Status, "statuses", lambda one: [_became(delivery, entry, one)]
+    )
     if value.errors:
         yield "error"
+
+
+def _became(delivery: Delivery, entry: meta.Entry, status: Status) -> meta.Outcome:
+    """Return what a status says became of a message of ours; that it was taken or sent on is no news."""
+    what = TOLD.get(status.status)
+    customer = _party(status.recipient_id, status.recipient_user_id, "")
+    if what is None or customer.kind == "none" or not delivery.verified:
+        return "status"
+    codes = [str(one.code) for one in status.errors or () if one.code is not None]
+    code = codes[0] if codes and what == "bounced" and codes[0].isdigit() else ""
+    return Receipt(
+        channel=delivery.channel,
+        account=delivery.account,
+        vendor_message_id=identifier(status.id, "statuses.id"),
+        what=what,
+        recipient=customer,
+        occurred_at=instant(status.timestamp or entry.time, delivery.received_at),
+        detail=code,
+        is_permanent=code in UNREACHABLE,
+    )
 
 
 def _received(

@@ -100,6 +100,7 @@ class Thread(reading.Struct, frozen=True, rename="camel"):
     plain_text: str | None = None
     summary: str | None = None
     author: Author | None = None
+    responder_id: str | int | None = None
     from_email_address: str | None = None
     to: str | None = None
     created_time: str | int | None = None
@@ -342,7 +343,8 @@ def _left_out(kept: Kept, settings: Settings) -> str | None:
         if (thread.status or "").upper() in _NOT_SENT:
             return "not_a_message"
         author = thread.author or Author()
-        names = {str(author.id), author.email or "", _mailbox(thread.from_email_address)[1]}
+        sender = _mailbox(thread.from_email_address)[1]
+        names = {str(author.id), str(thread.responder_id), author.email or "", sender}
         if names & set(settings.own_ids):
             return "echo"
     return None

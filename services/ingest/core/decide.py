@@ -12,8 +12,13 @@ from typing import NamedTuple
 from schemas import ids
 from schemas.customers import CustomerEvent
 from schemas.inbound import InboundReceived
-from schemas.messages import MessageContent, MessageReceived, MessageRevised
-from services.ingest.core import context, conversation, customers, dedupe, identity
+from schemas.messages import (
+    MessageContent,
+    MessageDeliveryReported,
+    MessageReceived,
+    MessageRevised,
+)
+from services.ingest.core import context, conversation, customers, dedupe, identity, receipts
 from services.ingest.core.state import (
     AddressKey,
     AddressRow,
@@ -53,7 +58,9 @@ class Rules:
     phone_region: str = ""
 
 
-Event = MessageReceived | MessageRevised | CustomerEvent
+Event = MessageReceived | MessageRevised | MessageDeliveryReported | CustomerEvent
+
+_MESSAGES = (MessageReceived, MessageRevised)
 
 
 class Decision(NamedTuple):
@@ -80,6 +87,8 @@ def questions(
             asked.customers.update(filter(None, (one.customer_id, one.other_id)))
             asked.merges.update(filter(None, (one.merge_id,)))
             asked.erased.update(filter(None, (one.customer_id,)) if one.do == "erase" else ())
+        for receipt in parsed.receipts:
+            asked.references.update(conversation.thread_keys(receipts.content_of(receipt)))
         for content in parsed.messages:
             _ask(asked, parsed, content, phone_region)
     return Questions(**{name: frozenset(getattr(asked, name)) for name in Questions.__slots__})
@@ -156,9 +165,12 @@ def decide(
                 now,
             )
         )
+    told_of_ours = receipts.reports(directory, received.input_id, parsed)
     if parsed.ignored is not None or not parsed.messages:
-        return _ignore(directory, received, parsed.ignored or "empty", now, tuple(rows))
-    events: list[Event] = []
+        nothing = parsed.ignored or ("receipt" if told_of_ours else "empty")
+        done = _ignore(directory, received, nothing, now, tuple(rows))
+        return done._replace(events=told_of_ours)
+    events: list[Event] = [*told_of_ours]
     refused: str | None = None
     first_seen: str | None = None
     for content in parsed.messages:
@@ -182,9 +194,10 @@ def decide(
         its_events, its_rows = made
         events.extend(its_events)
         rows.extend(its_rows)
-    if not events and refused is not None:
-        return _ignore(directory, received, refused, now, tuple(rows))
-    told = next((e for e in events if not isinstance(e, CustomerEvent)), None)
+    if refused is not None and not any(isinstance(one, _MESSAGES) for one in events):
+        done = _ignore(directory, received, refused, now, tuple(rows))
+        return done._replace(events=tuple(events))
+    told = next((one for one in events if isinstance(one, _MESSAGES)), None)
     outcome = OutcomeRow(
         input_id=received.input_id,
         outcome="message" if told else "duplicate",
@@ -378,7 +391,8 @@ def _one(
         origin_customer_id=who.origin_id if is_merged else None,
         context=context.build(directory, content, who, conversation_id, is_proved=parsed.verified),
     )
-    return (event, *learned.events), (*rows, *learned.rows)
+    about_ours = receipts.of_mail(content, place, received.input_id)
+    return (event, *learned.events, *about_ours), (*rows, *learned.rows)
 
 
 def _basis(directory: Directory, who: identity.Identified) -> tuple[BasisRow, ...]:

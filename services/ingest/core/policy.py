@@ -32,9 +32,10 @@ SecretReference = Annotated[str, StringConstraints(pattern=SECRET_REFERENCE.patt
 Address = Annotated[
     str, StringConstraints(pattern=r"^[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,189}$", to_lower=True)
 ]
-Scope = Literal["messages", "events", "agents", "roster", "scim"]
+Scope = Literal["messages", "events", "agents", "roster", "scim", "notices"]
 """`messages` and `events`: post what customers say. `agents`: speak as an agent (commands, presence, offers).
-`roster`: set and remove agents. `scim`: provision agents as an identity provider does, and read who was."""
+`roster`: set and remove agents. `scim`: provision agents as an identity provider does, and read who was. `notices`: tell
+customers something (the notifier's own key for web chat, and systems that ask for a notice)."""
 
 
 RETIRED: Final = dict.fromkeys(

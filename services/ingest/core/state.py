@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Literal, NamedTuple
 
 from schemas.customers import Evidence, Proof
-from schemas.messages import MessageContent
+from schemas.messages import DeliveryWord, MessageContent, Sender
 
 AddressKey = tuple[str, str]
 """Kind and address, both normalised: `("email", "ada@example.com")`, `("phone", "+905321234567")`,
@@ -50,6 +50,25 @@ class Order:
 
 
 @dataclass(frozen=True, slots=True)
+class Receipt:
+    """What a vendor or a mail server says became of a message of ours.
+
+    `vendor_message_id` is what the provider called it, `recipient` whom it was for, `thread` the vendor's thread it stands
+    in, where that is told. `is_permanent`: the address is the reason.
+    """
+
+    channel: str
+    account: str
+    vendor_message_id: str
+    what: DeliveryWord
+    recipient: Sender
+    occurred_at: datetime
+    thread: str | None = None
+    detail: str = ""
+    is_permanent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Parsed:
     """What an adapter made of a delivery: its messages, or the reason why it means nothing here."""
 
@@ -64,6 +83,8 @@ class Parsed:
     """What a shop told about orders: known of a customer, and no message."""
     command: "IdentityCommand | None" = None
     """What a person of ours decided about customers."""
+    receipts: tuple["Receipt", ...] = ()
+    """What became of messages of ours."""
 
 
 CommandKind = Literal["merge", "undo", "link", "unlink", "erase", "tier", "contract"]

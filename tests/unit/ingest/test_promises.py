@@ -28,11 +28,12 @@ from services.ingest.core.decide import Decision, Rules, decide
 from services.ingest.core.state import Directory, OutcomeRow
 from services.notifier.adapters import smtp
 from services.notifier.core import decide as notifier
+from services.notifier.core.articles import NO_ARTICLES
 from services.notifier.core.delivery import SendNotice
+from services.notifier.core.known import Known
 from services.notifier.core.policy import Policy
 from services.notifier.core.policy import Sender as OurSender
 from services.notifier.core.state import Conversation as Told
-from services.notifier.core.throttle import Recent
 from services.notifier.handlers import POLICY as NOTIFIER_POLICY
 from services.router.core.tickets import decide as router
 from services.router.core.tickets.state import Conversation as Case
@@ -47,7 +48,9 @@ OWN = frozenset({SUPPORT, HELP})
 ADA = "ada@example.com"
 # No clocks run here, so nobody says what can be promised, and no notice waits for it.
 NOTIFIED = replace(
-    load(Path(__file__).resolve().parents[3] / "policy", NOTIFIER_POLICY), promise_wait=timedelta(0)
+    load(Path(__file__).resolve().parents[3] / "policy", NOTIFIER_POLICY),
+    promise_wait=timedelta(0),
+    articles=NO_ARTICLES,
 )
 
 
@@ -155,14 +158,15 @@ class Installation:
         for told in decision.events:
             if isinstance(told, TicketOpened):
                 self.tickets.append(told)
-            sends += [smtp.render(send.mail) for send in self._notifies(conversation_id, told)]
+            sends += [smtp.render(send.message) for send in self._notifies(conversation_id, told)]
         return sends
 
     def _notifies(self, conversation_id: str, event: Payload) -> tuple[SendNotice, ...]:
         if not isinstance(event, get_args(notifier.Event)):
             return ()
+        rules = self.ingest.rules
         context = notifier.Context(
-            self.policy, self.ingest.rules.secret, self.ingest.rules.workspace, NOW, Recent(NOW)
+            self.policy, rules.secret, rules.workspace, NOW, Known(rules.workspace)
         )
         state = self.told.get(conversation_id, Told())
         decision = notifier.decide(conversation_id, state, event, context)

@@ -278,6 +278,47 @@ def test_a_notice_of_which_nobody_knows_becomes_a_note_that_says_so() -> None:
     assert "interrupted" in note.text
 
 
+def _noticed(case: Case, kind: type[notifications.NoticeEvent], **changes: object) -> Case:
+    facts = kind.EXAMPLE | {"ticket_id": case.ticket.ticket_id, "occasion": "answered"} | changes
+    return case.hears(kind.model_validate(facts), "09:05")
+
+
+def test_an_answer_that_came_back_becomes_a_note_for_whoever_wrote_it() -> None:
+    case = _noticed(held(), notifications.NoticeDeliveryReported)
+    assert case.one(wire.TicketNoteAdded).text == (
+        "The answer came back and did not reach the customer: 5.1.1"
+    )
+
+
+def test_an_answer_that_cannot_go_out_at_all_becomes_a_note_in_words() -> None:
+    case = _noticed(held(), notifications.NoticeSuppressed, reason="no_address")
+    assert case.one(wire.TicketNoteAdded).text == (
+        "The answer did not go out: there is no address that it could go to."
+    )
+
+
+def test_an_answer_that_waits_for_an_account_becomes_a_note_that_names_it() -> None:
+    case = _noticed(
+        held(), notifications.NoticeDeferred, reason="account_trouble", account="shop-whatsapp"
+    )
+    assert "shop-whatsapp" in case.one(wire.TicketNoteAdded).text
+
+
+@pytest.mark.parametrize(
+    ("kind", "changes"),
+    [
+        (notifications.NoticeSuppressed, {"reason": "channel_unsupported"}),
+        (notifications.NoticeSuppressed, {"occasion": "received", "reason": "no_address"}),
+        (notifications.NoticeDeferred, {"occasion": "solved"}),
+        (notifications.NoticeDeliveryReported, {"what": "read"}),
+    ],
+)
+def test_what_is_as_it_should_be_leaves_no_note(
+    kind: type[notifications.NoticeEvent], changes: dict[str, object]
+) -> None:
+    assert _noticed(held(), kind, **changes).last.ignored == "told_as_it_should"
+
+
 def test_an_escalated_ticket_is_as_old_as_before_and_its_new_needs_are_as_patient_as_ever() -> None:
     text = ROUTING_YAML.replace(
         "to_queue: technical",

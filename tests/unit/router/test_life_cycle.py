@@ -145,7 +145,8 @@ def test_every_command_has_an_outcome_in_every_standing_and_the_page_says_which(
 
 
 def test_every_command_of_the_contract_is_in_the_table() -> None:
-    kinds = {kind for kind, _ in COMMANDS.values()}
+    """What is for the notifier alone changes no ticket."""
+    kinds = {kind for kind, _ in COMMANDS.values()} | {commands.ResendNotice}
     assert kinds == set(commands.Command.__subclasses__())
 
 

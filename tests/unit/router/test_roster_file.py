@@ -94,7 +94,7 @@ def test_a_table_says_who_the_agents_are(text: str) -> None:
     [
         ("a/b,A,main,service,,,1,", "line 2, agent_id: 'a/b': must be 1 to 200 letters"),
         ("bo,,mian,service,,,1,", "line 2, domain: 'mian': no such domain; known: main"),
-        ("bo,,main,attic,,,1,", "line 2, queues: 'attic': no such queue; known: service"),
+        ("bo,,main,attic,,,1,", "line 2, queues: 'attic': no such queue; known: leads, service"),
         ("bo,,main,,orders,,1,", "line 2, skills: 'orders': must be NAME:NUMBER, from 1 to 10"),
         ("bo,,main,,orders:11,,1,", "line 2, skills: 'orders:11': must be NAME:NUMBER"),
         ("bo,,main,,order:1,,1,", "line 2, skills: 'order': no such skill; known: "),

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from msgspec import structs
 
+from schemas.feedback import SCALES
 from services.router.core.assignment import requirement as requirements
 from services.router.core.assignment.requirement import Requirement
 from services.router.core.policy.condition import OneOf
@@ -20,6 +21,7 @@ from services.router.core.policy.policy_model import (
     SLA_FILE,
     AgentModel,
     AgentsModel,
+    FeedbackModel,
     PolicyMistake,
     RoutingModel,
     SlaNamesModel,
@@ -66,6 +68,28 @@ def _check_names(routing: RoutingModel) -> None:
         path = f"relaxation.skill_seconds.{skill}"
         _known(ROUTING_FILE, path, skill, routing.skills, "skill")
     check_escalation(routing)
+    if routing.feedback is not None:
+        _check_feedback(routing, routing.feedback)
+
+
+def _check_feedback(routing: RoutingModel, feedback: FeedbackModel) -> None:
+    _known(ROUTING_FILE, "feedback.queue", feedback.queue, routing.queues, "queue")
+    if routing.queues[feedback.queue].desk != "service":
+        raise PolicyMistake(
+            ROUTING_FILE,
+            "feedback.queue",
+            feedback.queue,
+            "must be a queue with desk: service: an unhappy customer is no technical escalation",
+        )
+    for kind, low in feedback.low.items():
+        scale = SCALES[kind]
+        if not scale.least <= low < scale.most:
+            raise PolicyMistake(
+                ROUTING_FILE,
+                f"feedback.low.{kind}",
+                low,
+                f"must be from {scale.least} to {scale.most - 1}: the highest score is never low",
+            )
 
 
 def _check_assignment(routing: RoutingModel) -> None:

@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from schemas.feedback import SurveyKind
 from schemas.roster import Shift
 from schemas.tickets import Desk
 from services.router.core.assignment.terms import Strategy
@@ -214,6 +215,17 @@ class AssignmentModel(_Model):
     )
 
 
+class FeedbackModel(_Model):
+    """What a low answer to a survey does: its case waits in `queue` for a personal look, at least as urgent as `priority`.
+
+    `low` says up to which score an answer is low, where that is another than usual (CSAT 2 of 5, CES 3 of 7, NPS 6 of 10).
+    """
+
+    queue: Name
+    priority: Priority = 2
+    low: dict[SurveyKind, Annotated[int, Field(ge=0, le=10)]] = Field(default_factory=dict)
+
+
 class RoutingModel(_Model):
     """`routing.yaml`."""
 
@@ -234,6 +246,9 @@ class RoutingModel(_Model):
     escalation: EscalationModel
     reopen: ReopenModel
     life_cycle: LifeCycleModel = LifeCycleModel()
+    feedback: FeedbackModel | None = Field(
+        default=None, examples=["feedback: {queue: leads, priority: 2}"]
+    )
 
 
 class AgentModel(_Model):

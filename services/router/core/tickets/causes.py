@@ -27,13 +27,19 @@ Words = Annotated[str, StringConstraints(min_length=1, max_length=300, strip_whi
 
 
 class CauseModel(Model):
-    """One reason why customers write. `description` has its words by language, `parent` names the cause above it."""
+    """One reason why customers write. `description` has its words by language, `parent` names the cause above it.
+
+    `words` are further ways in which customers say it: a comment that has all telling words of one of them is counted under it.
+    """
 
     description: Annotated[dict[Language, Words], Field(min_length=1)] = Field(
         examples=["description: {en: The carrier was late}"]
     )
     parent: Tag | None = None
     desk: Desk | None = None
+    words: dict[Language, tuple[Words, ...]] = Field(
+        default_factory=dict, examples=["words: {en: [where is my refund, money back]}"]
+    )
 
 
 class CausesModel(Model):

@@ -3,7 +3,9 @@
 `decide` is total: what does not fit is refused with an event (commands) or ignored under a name (everything else).
 """
 
+from collections.abc import Mapping
 from datetime import datetime
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from msgspec import Struct, structs
@@ -23,6 +25,7 @@ from schemas.customers import (
     CustomerMerged,
     CustomerUnmerged,
 )
+from schemas.feedback import FeedbackGiven
 from schemas.merging import (
     HOPS_MAX,
     ErasureCarried,
@@ -38,7 +41,14 @@ from schemas.merging import (
     RevisionCarried,
 )
 from schemas.messages import MessageReceived, MessageRevised
-from schemas.notifications import NoticeFailed, NoticeUnknown
+from schemas.notifications import (
+    NoticeDeferred,
+    NoticeDeliveryReported,
+    NoticeEvent,
+    NoticeFailed,
+    NoticeSuppressed,
+    NoticeUnknown,
+)
 from schemas.payload import Payload
 from schemas.routing import (
     AssignmentExhausted,
@@ -65,6 +75,7 @@ from services.router.core.policy.policy import Policy
 from services.router.core.tickets import (
     absorbed,
     escalation,
+    feedback,
     lifecycle,
     merge,
     orders,
@@ -143,6 +154,11 @@ class Decision(NamedTuple):
     ignored: str | None = None
 
 
+NoticeTrouble = (
+    NoticeFailed | NoticeUnknown | NoticeSuppressed | NoticeDeferred | NoticeDeliveryReported
+)
+"""What may mean that a customer has not been told what somebody believes that they were."""
+
 Event = (
     MessageReceived
     | MessageRevised
@@ -151,8 +167,8 @@ Event = (
     | MergeEvent
     | RoutingEvent
     | SlaEvent
-    | NoticeFailed
-    | NoticeUnknown
+    | NoticeTrouble
+    | FeedbackGiven
     | CloseDue
     | WakeDue
     | RiseDue
@@ -196,14 +212,10 @@ def _apply(
             return _command(state, event, now, policy, occurred_at)
         case MergeEvent():
             return _merging(state, event, now, policy)
-        case CloseDue():
-            return _close(state, now)
-        case WakeDue():
-            return _wake(state, now, policy)
-        case RiseDue():
-            return _rise(state, now, policy)
-        case MergeDue():
-            return _merge_unanswered(state, now)
+        case CloseDue() | WakeDue() | RiseDue() | MergeDue():
+            return _due(state, event, now, policy)
+        case FeedbackGiven():
+            return _feedback(state, event, now, policy)
         case CustomerEvent():
             return _customer(state, event, now)
         case _ if state is None or state.ticket is None:
@@ -214,11 +226,28 @@ def _apply(
     match event:
         case RoutingEvent():
             ignored = _routing(story, event, policy)
-        case NoticeFailed() | NoticeUnknown():
+        case NoticeEvent():
             ignored = _notice_lost(story, event)
         case _:
             ignored = _clock(story, event, policy)
     return _told(state, story, ignored)
+
+
+def _due(
+    state: Conversation | None,
+    timer: CloseDue | WakeDue | RiseDue | MergeDue,
+    now: datetime,
+    policy: Policy,
+) -> Decision:
+    match timer:
+        case CloseDue():
+            return _close(state, now)
+        case WakeDue():
+            return _wake(state, now, policy)
+        case RiseDue():
+            return _rise(state, now, policy)
+        case MergeDue():
+            return _merge_unanswered(state, now)
 
 
 def timers(state: Conversation | None) -> dict[str, datetime]:
@@ -898,6 +927,40 @@ def _command(
     )
 
 
+# ------------------------------------------------------------------------------------------- feedback
+
+
+def _feedback(
+    state: Conversation | None, event: FeedbackGiven, now: datetime, policy: Policy
+) -> Decision:
+    """Have a low answer looked at by a person: in its case, in the one that is open now, or in a new one."""
+    if state is None:
+        return Decision(None, ignored="ticket_unknown")
+    seen = feedback.heard(event.feedback_id)
+    if seen in state.seen:
+        return Decision(state, ignored="feedback_repeated")
+    if feedback.is_superseded(state.seen, event):
+        return Decision(state, ignored="feedback_superseded")
+    ticket = state.ticket
+    past = next((one for one in state.past if one.ticket_id == event.ticket_id), None)
+    if past is None and (ticket is None or ticket.ticket_id != event.ticket_id):
+        return Decision(state, ignored="ticket_unknown")
+    is_changed = feedback.has_acted(state.seen, event)
+    ignored = feedback.objection(ticket, past, event, policy, is_changed=is_changed)
+    if ignored is not None:
+        # Known all the same: an earlier word that comes after it is no news.
+        return Decision(_remember(state, seen), ignored=ignored)
+    if ticket is None:
+        assert past is not None, "objection() has seen to it"
+        number = state.past[-1].number + 1
+        story = feedback.follow_up(state.conversation_id, number, past, event, now, policy)
+    else:
+        story = Story(state.conversation_id, ticket, now)
+        feedback.look_again(story, event, policy, is_changed=is_changed)
+    state = _remember(_remember(state, seen), feedback.acted(event))
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events))
+
+
 # ------------------------------------------------------------------------- routing, clocks, notices
 
 
@@ -1055,13 +1118,44 @@ def _risk(story: Story, event: TargetBreached | TargetAtRisk, policy: Policy) ->
     return "no_rule" if action is None else "nothing_left_to_raise"
 
 
-def _notice_lost(story: Story, event: NoticeFailed | NoticeUnknown) -> str | None:
-    how = f"({event.provider}, after {event.attempts} attempts): {event.reason}"
-    if isinstance(event, NoticeFailed):
-        text = f"The notice “{event.occasion}” did not reach the customer {how}"
-    else:
-        text = f"Nobody knows whether the notice “{event.occasion}” arrived {how}"
+_UNTOLD: Final[Mapping[str, str]] = MappingProxyType(
+    {
+        "no_address": "there is no address that it could go to",
+        "own_address": "the customer's address is one of our own",
+        "undeliverable": "mail to that address has come back before",
+        "opted_out": "the customer wants no messages there any more",
+        "window_closed": "the channel lets nobody write so long after the customer's last message",
+        "not_in_public": "everybody would have read it",
+    }
+)
+"""Why an agent's answer did not go out, in words. What other services deliver (a chat's own page) is none of these."""
+
+
+def _notice_lost(story: Story, event: NoticeTrouble) -> str | None:
+    """Tell whoever has the case what did not reach the customer, or may not have; above all what an agent wrote."""
+    about = "answer" if event.occasion == "answered" else f"notice “{event.occasion}”"
+    note_id = event.notice_id
+    match event:
+        case NoticeFailed():
+            how = f"({event.provider}, after {event.attempts} attempts): {event.reason}"
+            text = f"The {about} did not reach the customer {how}"
+        case NoticeUnknown():
+            how = f"({event.provider}, after {event.attempts} attempts): {event.reason}"
+            text = f"Nobody knows whether the {about} arrived {how}"
+        case NoticeDeliveryReported(what="bounced"):
+            note_id = f"{event.notice_id}/bounced"
+            text = f"The {about} came back and did not reach the customer: {event.detail or 'no reason was given'}"
+        case NoticeSuppressed(occasion="answered", reason=reason) if reason in _UNTOLD:
+            text = f"The answer did not go out: {_UNTOLD[reason]}."
+        case NoticeDeferred(occasion="answered", reason="account_trouble"):
+            note_id = f"{event.notice_id}/deferred"
+            text = (
+                f"The answer waits: the account {event.account} has trouble that somebody has to mend. "
+                "It goes out when the account works again."
+            )
+        case _:
+            return "told_as_it_should"
     if isinstance(story.ticket.standing, Merged):
-        merge.carry_note(story, event.notice_id, text)
-    lifecycle.note(story, event.notice_id, SIGNALBOX, text)
+        merge.carry_note(story, note_id, text)
+    lifecycle.note(story, note_id, SIGNALBOX, text)
     return None
