@@ -140,6 +140,21 @@ def sla(
     _measure(lambda platform, say: run(platform, options, say), as_json=json)
 
 
+@app.command()
+def notifier(
+    json: bool = typer.Option(False, "--json", help="Print one JSON object and nothing else."),
+    notices: int = typer.Option(1_000, min=100, help="Answers that go out as fast as they go."),
+    rate: int = typer.Option(10, min=1, help="Answers a second and account of the latency runs."),
+    seconds: float = typer.Option(15.0, min=2, help="Seconds of each latency run."),
+    vendor_seconds: float = typer.Option(0.04, min=0.001, help="What a vendor takes for one."),
+) -> None:
+    """Answers to vendors and by mail, beside the vendors' own limits; and what one that hangs costs the others."""
+    from bench.notifier import NotifierOptions, run
+
+    options = NotifierOptions(notices, rate, seconds, vendor_seconds)
+    _measure(lambda platform, say: run(platform, options, say), as_json=json)
+
+
 def _measure(work: Work, *, as_json: bool) -> None:
     from chassis.local import start_platform
 

@@ -11,21 +11,26 @@ from typing import Annotated
 import typer
 
 from cli import (
+    articles,
     bench,
     customer,
     db,
     deadletters,
+    feedback,
     imports,
     ledger,
     mail,
+    notify,
     pages,
     policy,
     roster,
     route,
     sla,
+    templates,
     ticket,
     topics,
 )
+from cli.announce import announce
 from cli.channels import normalize, verify
 from cli.demo.command import demo
 from cli.doctor import doctor
@@ -61,6 +66,7 @@ app.command()(serve)
 app.add_typer(topics.app, name="topics")
 app.add_typer(db.app, name="db")
 app.add_typer(policy.app, name="policy")
+app.add_typer(templates.app, name="templates")
 app.add_typer(roster.app, name="roster")
 app.add_typer(route.app, name="route")
 app.add_typer(mail.app, name="mail")
@@ -75,6 +81,10 @@ app.command()(normalize)
 app.command()(verify)
 app.add_typer(sla.app, name="sla")
 app.add_typer(pages.app, name="pages")
+app.add_typer(feedback.app, name="feedback")
+notify.app.command()(announce)
+app.add_typer(notify.app, name="notify")
+app.add_typer(articles.app, name="articles")
 app.add_typer(bench.app, name="bench")
 
 

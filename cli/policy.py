@@ -106,6 +106,7 @@ def check(
 
     where = folder or policy_folder()
     policies, findings = examine(where)
+    findings += _check_templates(where, policies)
     for finding in findings:
         typer.echo(str(finding))
     errors = sum(finding.level == "error" for finding in findings)
@@ -187,9 +188,25 @@ def cross_check(policies: Policies) -> Iterable[Finding]:
     yield from _check_sla_rules(policies)
     yield from _check_languages(policies)
     yield from _check_accounts(policies)
+    yield from _check_ways(policies)
+    yield from _check_causes(policies)
     yield from _check_channels(policies)
     yield from _check_elsewhere(policies)
     yield from _check_pages(policies)
+    yield from _check_rehearsals(policies)
+
+
+def _check_rehearsals(policies: Policies) -> Iterable[Finding]:
+    """Say loudly that notices do not leave."""
+    if policies.notify is None:
+        return
+    for name in policies.notify.rehearsals():
+        if name == "all":
+            message = "DRY RUN: customers are told nothing at all, not even what agents write"
+            yield Finding("warning", "notify.yaml", "delivery", message)
+        else:
+            message = "DRY RUN: nothing leaves by it, not even what agents write"
+            yield Finding("warning", "notify.yaml", name, message)
 
 
 def _check_pages(policies: Policies) -> Iterable[Finding]:
@@ -213,6 +230,19 @@ def _check_pages(policies: Policies) -> Iterable[Finding]:
                     f"routes.{index}.when.queue",
                     f"{queue!r}: no such queue in routing.yaml{nearest(queue, queues)}",
                 )
+
+
+def _check_templates(folder: Path, policies: Policies) -> Iterable[Finding]:
+    """Return the errors that `signalbox templates lint` finds; its warnings are left to it."""
+    if policies.notify is None:
+        return
+    from services.notifier.core.render import FOLDER
+    from services.notifier.core.tone import lint
+    from services.notifier.handlers import read_templates
+
+    for one in lint(read_templates(folder / FOLDER), tuple(policies.notify.languages)):
+        if one.level == "error":
+            yield Finding("error", one.file, f"line {one.line}", f"{one.rule}: {one.message}")
 
 
 def _check_sla_names(policies: Policies) -> Iterable[Finding]:
@@ -299,6 +329,58 @@ def _check_accounts(policies: Policies) -> Iterable[Finding]:
                 "notify.yaml",
                 "senders",
                 f"no sender has an address of the mail account {name!r}, so replies to our mail do not come back to it",
+            )
+
+
+def _check_ways(policies: Policies) -> Iterable[Finding]:
+    """Accounts that notices go out by, and the accounts of the same name that customers write to."""
+    if policies.channels is None or policies.notify is None:
+        return
+    from services.router.core.policy.findings import nearest
+
+    channels, notify = policies.channels, policies.notify
+    channel_of = {name: channel for name, (channel, _) in channels.channel_accounts.items()}
+    channel_of |= dict.fromkeys(channels.file.mail, "email")
+    channel_of |= dict.fromkeys(channels.file.forms, "form")
+    channel_of |= {name: one.channel for name, one in channels.file.messages.items()}
+    for name, account in notify.accounts.items():
+        channel = channel_of.get(name)
+        if channel is None and name not in notify.fall_back:
+            yield Finding(
+                "warning",
+                "notify.yaml",
+                f"accounts.{name}",
+                "no such account in channels.yaml, and it is no fall_back, so nobody is answered by it"
+                f"{nearest(name, channel_of)}",
+            )
+        elif channel is not None and not notify.traits[name].answers(channel):
+            answered = ", ".join(sorted(notify.traits[name].channels))
+            yield Finding(
+                "error",
+                "notify.yaml",
+                f"accounts.{name}.provider",
+                f"{account.provider!r}: answers {answered}, and channels.yaml has {channel} under this name",
+            )
+
+
+def _check_causes(policies: Policies) -> Iterable[Finding]:
+    """Warn of causes and tags that no case can have."""
+    if policies.routing is None or policies.notify is None or policies.routing.causes is None:
+        return
+    from services.router.core.policy.findings import nearest
+
+    causes, timing = policies.routing.causes, policies.notify.timing
+    named: list[tuple[str, str, Iterable[str]]] = [
+        ("next_issue", name, causes.model.causes) for name in timing.next_issues
+    ]
+    named += [("topics", name, causes.tags) for name in timing.topics]
+    for path, name, known in named:
+        if name not in known:
+            yield Finding(
+                "warning",
+                "notify.yaml",
+                path,
+                f"{name!r} does not stand in causes.yaml{nearest(name, known)}",
             )
 
 

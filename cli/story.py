@@ -9,6 +9,7 @@ from schemas import (
     customers,
     deadletters,
     elsewhere,
+    feedback,
     inbound,
     merging,
     messages,
@@ -153,6 +154,10 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     commands.PrioritiseTicket: lambda e: (
         f"{e.agent_id} gives it priority {e.priority}: {short(e.reason)}"
     ),
+    commands.NotifyCustomer: lambda e: (
+        f"{e.agent_id} has the customer told '{e.occasion}'{f': {short(e.title)}' if e.title else ''}"
+    ),
+    commands.ResendNotice: lambda e: f"{e.agent_id} wants notice '{e.occasion}' sent again",
     merging.MergeAsked: lambda e: f"{e.from_reference} asks to be merged into it",
     merging.MergeAnswered: lambda e: (
         f"merged into {e.into_reference}" if e.is_accepted else f"not merged: {e.reason.replace('_', ' ')}"
@@ -323,6 +328,23 @@ _LINES: Final[dict[type[Payload], Callable[[Any], str]]] = {
     notifications.NoticeSuppressed: lambda e: (
         f"notice '{e.occasion}' not sent: {e.reason.replace('_', ' ')}"
     ),
+    notifications.NoticeDeferred: lambda e: (
+        f"notice '{e.occasion}' is told later, not before {utc(e.until)}: {e.reason.replace('_', ' ')}"
+    ),
+    notifications.NoticeDeliveryReported: lambda e: (
+        f"notice '{e.occasion}' {e.what}{' for good' if e.is_permanent else ''}{f': {short(e.detail)}' if e.detail else ''}"
+    ),
+    notifications.NoticeResendDecided: lambda e: (
+        f"{e.agent_id} has notice '{e.occasion}' sent again"
+        if e.outcome == "resent"
+        else f"notice '{e.occasion}' is not sent again for {e.agent_id}: {short(e.reason)}"
+    ),
+    messages.MessageDeliveryReported: lambda e: (
+        f"the vendor reports a message of ours {e.what}{' for good' if e.is_permanent else ''}"
+    ),
+    feedback.FeedbackGiven: lambda e: f"answers the survey ({e.kind}): {e.score}",
+    feedback.ContactOptedOut: lambda e: f"wants no more notices of the kind {e.category}",
+    feedback.ContactOptedIn: lambda e: f"wants notices of the kind {e.category} again",
     deadletters.DeadLetterParked: lambda e: (
         f"{e.service} parked {e.topic}/{e.partition}@{e.offset}: {e.reason}: {short(e.error)}"
     ),

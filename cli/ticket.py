@@ -33,7 +33,7 @@ SELECT DISTINCT ON (conversation_id) conversation_id, reference, status FROM rou
  WHERE conversation_id = ANY($1::text[]) ORDER BY conversation_id, number DESC
 """
 _NOTICES: Final = """
-SELECT * FROM notifier.notice WHERE ticket_id = $1 ORDER BY coalesce(requested_at, settled_at)
+SELECT * FROM notifier.notice WHERE ticket_id = $1 ORDER BY coalesce(requested_at, settled_at, deferred_until)
 """
 
 
@@ -267,7 +267,7 @@ def _notice_line(row: Any) -> Line:
     why = f": {row['reason']}" if row["reason"] else ""
     style = "bold red" if row["status"] in ("failed", "unknown") else "bright_blue"
     return Line(
-        row["settled_at"] or row["requested_at"],
+        row["settled_at"] or row["requested_at"] or row["deferred_until"],
         "notifier",
         f"notice.{row['status']} '{row['occasion']}'{why}",
         style,

@@ -252,6 +252,8 @@ class World:
                 clock.status = states.get(event.TYPE, clock.status)
 
     def _notice(self, event: notifications.NoticeEvent) -> None:
+        if isinstance(event, notifications.NoticeResendDecided):
+            return  # What becomes of it is told by events of its own.
         status = event.TYPE.split(".")[1]
         self.notices[event.notice_id] = (event.occasion, status)
         if isinstance(event, notifications.NoticeSent) and event.occasion == "answered":

@@ -1,6 +1,6 @@
-"""Prometheus' rules, as files: what they read exists, every alert has a page, and those of sla are shown to fire and not to.
+"""Prometheus' rules, as files: what they read exists, every alert has a page, and those with cases are shown to fire and not to.
 
-`promtool test rules deploy/prometheus/tests/sla.yaml` runs the cases; here it is checked that there are some for each.
+`promtool test rules deploy/prometheus/tests/*.yaml` runs the cases; here it is checked that there are some for each.
 """
 
 import importlib
@@ -53,21 +53,23 @@ def test_every_alert_says_who_is_to_look_and_where_it_is_written_down(path: Path
         assert {"summary", "description"} <= rule["annotations"].keys()
 
 
-def test_every_alert_of_sla_is_shown_to_fire_and_not_to() -> None:
-    path = ROOT / "deploy" / "prometheus" / "tests" / "sla.yaml"
+@pytest.mark.parametrize("service", ["sla", "notifier"])
+def test_every_alert_is_shown_to_fire_and_not_to(service: str) -> None:
+    path = ROOT / "deploy" / "prometheus" / "tests" / f"{service}.yaml"
     cases = [
         case
         for test in yaml.safe_load(path.read_text(encoding="utf-8"))["tests"]
         for case in test.get("alert_rule_test", ())
     ]
     shown = {(case["alertname"], bool(case["exp_alerts"])) for case in cases}
-    (sla,) = (path for path in RULES if path.stem == "sla")
-    names = {rule["alert"] for rule in alerts(sla)}
+    (found,) = (path for path in RULES if path.stem == service)
+    names = {rule["alert"] for rule in alerts(found)}
     assert shown == {(name, fires) for name in names for fires in (True, False)}
 
 
 def test_a_series_in_a_runbook_exists(declared: set[str]) -> None:
     recorded = {rule["record"] for path in RULES for rule in rules(path) if "record" in rule}
-    for path in sorted((ROOT / "docs" / "runbooks").glob("SignalboxSla*.md")):
+    ours = {rule["alert"] for path in RULES if path.stem != "router" for rule in alerts(path)}
+    for path in sorted((ROOT / "docs" / "runbooks" / f"{name}.md") for name in ours):
         read = set(re.findall(r"`(signalbox_[a-z0-9_:]+)", path.read_text(encoding="utf-8")))
         assert read <= declared | recorded, path

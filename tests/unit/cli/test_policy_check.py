@@ -70,6 +70,52 @@ def test_a_sender_for_an_account_that_does_not_exist_is_a_warning(folder: Path) 
     assert any("'contract'" in one.message and one.level == "warning" for one in findings)
 
 
+def _with_account(folder: Path, name: str, provider: str, settings: str) -> list[str]:
+    """What is found once notices have an account, and customers write to a Zendesk called `desk`."""
+    desk = "channels:\n  desk: {channel: zendesk, secret: env:ZENDESK_SECRET}\n"
+    change(folder, "channels.yaml", "channels: {}\n", desk)
+    account = f"accounts:\n  {name}: {{provider: {provider}, {settings}}}\n"
+    change(folder, "notify.yaml", "accounts: {}\n", account)
+    return [str(one) for one in examine(folder)[1] if one.file == "notify.yaml"]
+
+
+ZENDESK = 'url: "https://x.zendesk.com", client_id: s, client_secret: env:S, author_id: "7"'
+
+
+def test_an_account_answers_the_channel_that_customers_write_to_under_its_name(
+    folder: Path,
+) -> None:
+    assert _with_account(folder, "desk", "zendesk", ZENDESK) == []
+
+
+def test_an_account_that_answers_another_channel_is_found_across_files(folder: Path) -> None:
+    from services.notifier.adapters.slack import PROVIDER
+
+    settings = ", ".join(f'{key}: "{value}"' for key, value in PROVIDER.settings.EXAMPLE.items())
+    assert _with_account(folder, "desk", "slack", settings) == [
+        "error: notify.yaml: accounts.desk.provider: 'slack': answers slack, and channels.yaml has zendesk under this name"
+    ]
+
+
+def test_an_account_that_nobody_writes_to_is_a_warning_with_the_nearest(folder: Path) -> None:
+    assert _with_account(folder, "dsk", "zendesk", ZENDESK) == [
+        "warning: notify.yaml: accounts.dsk: no such account in channels.yaml, and it is no fall_back, so nobody is"
+        " answered by it. Is 'desk' meant?"
+    ]
+
+
+def test_an_article_for_a_cause_that_does_not_exist_is_a_warning(folder: Path) -> None:
+    change(folder, "notify.yaml", "  refund_due: refund\n", "  refund_du: refund\n")
+    change(folder, "notify.yaml", "  damaged:\n", "  damagd:\n")
+    told = [str(one) for one in examine(folder)[1]]
+    assert any(
+        "notify.yaml: next_issue: 'damagd' does not stand in causes.yaml" in one for one in told
+    )
+    assert any(
+        "notify.yaml: topics: 'refund_du' does not stand in causes.yaml" in one for one in told
+    )
+
+
 def test_a_broken_file_does_not_hide_mistakes_in_the_others(folder: Path) -> None:
     (folder / "sla.yaml").write_text("policies: [", encoding="utf-8")
     change(folder, "notify.yaml", "default_sender: support", "default_sender: nobody")
@@ -137,5 +183,12 @@ def test_a_queue_of_a_tier_that_does_not_exist_is_found_across_files(folder: Pat
     _, findings = examine(folder)
     found = [str(one) for one in findings if one.level == "error"]
     assert found == [
-        "error: sla.yaml: tiers.front_line: 'servce': no such queue in routing.yaml; known: service, technical"
+        "error: sla.yaml: tiers.front_line: 'servce': no such queue in routing.yaml; known: leads, service, technical"
     ]
+
+
+def test_a_dry_run_is_said_loudly(folder: Path) -> None:
+    assert not any("DRY RUN" in str(one) for one in examine(folder)[1])
+    change(folder, "notify.yaml", "delivery: live\n", "delivery: dry_run\n")
+    (told,) = (str(one) for one in examine(folder)[1] if "DRY RUN" in one.message)
+    assert told.startswith("warning: notify.yaml: delivery: DRY RUN: customers are told nothing")

@@ -60,7 +60,7 @@ def test_lines_are_answered_in_their_order_and_a_bad_one_stops_none() -> None:
     assert [answer["id"] for answer in answers] == [None, 7, 2, None, "m"]
     assert "is not JSON" in answers[0]["error"]
     assert answers[2]["error"] == (
-        "ticket.queue: 'sales': is no queue of the policy; known: service, technical"
+        "ticket.queue: 'sales': is no queue of the policy; known: leads, service, technical"
     )
     assert answers[4]["rule"] == "the API by its name"
     assert answers[4]["agents_from"] == "agents.yaml, all available and idle"
