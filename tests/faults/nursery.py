@@ -82,7 +82,8 @@ class Nursery:
 
 
 ROUTER = "router"
-"""What an order's first argument says that asks for the router; else it names a stage of the pipeline."""
+NOTIFIER = "notifier"
+"""What an order's first argument says that asks for a service; else it names a stage of the pipeline."""
 
 
 def _what_runs(order: Mapping[str, Any]) -> Callable[[Sequence[str]], int]:
@@ -91,6 +92,10 @@ def _what_runs(order: Mapping[str, Any]) -> Callable[[Sequence[str]], int]:
         from services.router.app import main as router
 
         return lambda arguments: router(arguments[1:])
+    if order["arguments"][0] == NOTIFIER:
+        from services.notifier.app import main as notifier
+
+        return lambda arguments: notifier(arguments[1:])
     from tests.faults import pipeline
 
     return pipeline.main

@@ -25,6 +25,7 @@ from chassis.batch import TaskState, partition_of
 from chassis.clock import SystemClock
 from chassis.deadletters import Reason
 from chassis.errors import Conflict
+from chassis.lanes import EFFECTS_AT_ONCE
 from chassis.ledger import DocumentStore, resume
 from chassis.settings import Settings
 from chassis.stage import (
@@ -683,6 +684,37 @@ async def test_effects_of_one_key_keep_their_order(
 
         await until("all effects are settled", none_open)
     assert provider.begun == [(f"send-{n}", 1) for n in range(1, 13)]
+
+
+class LanedSender(Sender):
+    """Its uneven effects go to an account that hangs, its even ones to one that works."""
+
+    def lane(self, effect: Effect) -> str:
+        return "hangs" if int(effect.payload["n"]) % 2 else "works"
+
+    async def perform(self, effect: Effect) -> EffectResult:
+        self.provider.begun.append((effect.id, effect.attempt))
+        if self.provider.hangs and self.lane(effect) == "hangs":
+            await asyncio.Event().wait()
+        return EffectResult("done")
+
+
+async def test_a_lane_that_hangs_does_not_hold_up_the_others(
+    settings: Settings, driver: Driver, a: Database
+) -> None:
+    """Forty effects of an account that never answers, forty of one that does, each of a key of its own."""
+    provider = Provider({}, [], hangs=True)
+    async with running(LanedSender(provider), settings) as worker:
+        for n in range(1, 81):
+            await driver.given(n, f"k{n}")
+
+        async def others_are_done() -> bool:
+            return bool(await a.value("SELECT count(*) = 40 FROM effect"))
+
+        await until("all effects of the other lane are settled", others_are_done)
+        for task in worker.tasks.values():
+            assert len(task.effects_running) == EFFECTS_AT_ONCE
+        await crash(worker)
 
 
 async def test_a_long_outbox_pauses_the_input_and_a_short_one_lets_it_go_on(

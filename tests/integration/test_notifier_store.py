@@ -1,6 +1,8 @@
 """The notifier's rows on a real PostgreSQL: one intent a cause, ends that stay, counts that the caps stand on."""
 
+import json
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,9 @@ from chassis.settings import load_settings
 from chassis.stage import Change, Input, Outcome, Received, Tick
 from schemas.envelope import Envelope
 from schemas.notifications import (
+    AnyNoticeEvent,
+    NoticeDeferred,
+    NoticeDeliveryReported,
     NoticeFailed,
     NoticeRequested,
     NoticeSent,
@@ -20,12 +25,14 @@ from schemas.notifications import (
     NoticeUnknown,
 )
 from schemas.tickets import TicketOpened
+from services.notifier.core.articles import NO_ARTICLES
 from services.notifier.core.audience import recipient_key
 from services.notifier.core.delivery import Delivered
-from services.notifier.core.throttle import UNVERIFIED
+from services.notifier.core.known import UNVERIFIED, Told
+from services.notifier.core.state import Mail, Message, Settled, Waiting
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
-from services.notifier.store import Loaded, NoticeStore
+from services.notifier.store import Loaded, NoticeStore, PutOff
 
 ROOT = Path(__file__).parents[2]
 NOW = datetime(2026, 11, 24, 8, 0, tzinfo=UTC)
@@ -93,47 +100,134 @@ async def test_notices_end_once_and_one_cause_makes_no_second(
         connection, [(0, NoticeSent(notice_id="n2", **ABOUT, **tried, provider_message_id="<m>"))]
     )
     assert (await _status(connection, "n2"))[0] == "unknown"
-    with pytest.raises(asyncpg.UniqueViolationError):
+    with pytest.raises(asyncpg.CheckViolationError, match="notice_status_check"):
         await store.save_rows(connection, [(0, _requested("n0"))])
 
 
-async def test_automatic_notices_to_a_recipient_are_counted_and_answers_are_not(
+def _deferred(notice_id: str, until: datetime, **changes: Any) -> NoticeDeferred:
+    facts = {**ABOUT, "until": until, "reason": "quiet_hours", **changes}
+    return NoticeDeferred(notice_id=notice_id, **facts)
+
+
+async def test_a_notice_that_is_put_off_has_a_row_and_is_asked_for_once(
     connection: asyncpg.Connection,
 ) -> None:
     store = NoticeStore("default")
-    rows = [
-        _requested("a", at=NOW),
-        _requested("b", at=NOW.replace(minute=1), recipient="ada@example.com"),
-        _requested("c", at=NOW.replace(minute=2)),
-        _requested("d", occasion="answered"),
-        _requested("e", recipient="eve@example.com"),
-    ]
-    await store.save_rows(connection, [(0, row) for row in rows])
-    ada = recipient_key("default", "ada@example.com")
-    recents = await store.recents(connection, [ada, "nobody"], limit=2)
-    assert recents == {ada: [NOW.replace(minute=1), NOW.replace(minute=2)], "nobody": []}
-    assert await store.recents(connection, [], limit=2) == {}
+    later = NOW + timedelta(hours=9)
+    await store.save_rows(connection, [(0, _deferred("n0", later)), (0, _deferred("n1", later))])
+    until = "SELECT deferred_until FROM notice WHERE notice_id = $1"
+    assert await _status(connection, "n0") == ("deferred", "quiet_hours", 0)
+    assert await connection.fetchval(until, "n0") == later
+    await store.save_rows(
+        connection,
+        [(0, _requested("n0", provider="zendesk", account="shop", occasion="solved"))],
+    )
+    assert await _status(connection, "n0") == ("requested", None, 0)
+    assert await connection.fetchval(until, "n0") is None
+    await store.save_rows(
+        connection, [(0, _deferred("n0", later, reason="account_trouble", account="shop"))]
+    )
+    assert await _status(connection, "n0") == ("requested", "account_trouble", 0)
+    await store.save_rows(
+        connection, [(0, NoticeSuppressed(notice_id="n1", **ABOUT, reason="expired"))]
+    )
+    assert await _status(connection, "n1") == ("suppressed", "expired", 0)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await store.save_rows(connection, [(0, _requested("n0"))])
 
 
-async def test_automatic_notices_to_unproved_addresses_are_counted_together(
+async def test_an_accounts_next_try_moves_and_is_over_once_it_is_handed_over(
     connection: asyncpg.Connection,
 ) -> None:
     store = NoticeStore("default")
-    rows = [
-        _requested("a", at=NOW),
-        _requested("b", at=NOW.replace(minute=1), recipient="eve@example.com"),
-        _requested("c", at=NOW.replace(minute=2), is_verified=True),
-        _requested("d", at=NOW.replace(minute=3), occasion="answered"),
-    ]
+    until = "SELECT deferred_until FROM notice WHERE notice_id = $1"
+    first, second = NOW + timedelta(minutes=15), NOW + timedelta(minutes=30)
+    told = _deferred("n0", first, reason="account_trouble", account="shop")
+    await store.save_rows(connection, [(0, _requested("n0")), (0, told), (0, PutOff("n0", first))])
+    assert await connection.fetchval(until, "n0") == first
+    await store.save_rows(connection, [(0, PutOff("n0", None)), (0, PutOff("n0", second))])
+    assert await connection.fetchval(until, "n0") == second
+    await store.save_rows(connection, [(0, PutOff("n0", None))])
+    assert await connection.fetchval(until, "n0") is None
+    ended = NoticeFailed(notice_id="n0", **ABOUT, provider="smtp", attempts=3, reason="535")
+    await store.save_rows(connection, [(0, PutOff("n0", second)), (0, ended)])
+    assert await connection.fetchval(until, "n0") is None
+
+
+async def test_all_of_it_in_one_batch_comes_to_the_same(connection: asyncpg.Connection) -> None:
+    store = NoticeStore("default")
+    sent = NoticeSent(
+        notice_id="n0", **ABOUT, provider="smtp", attempts=1, provider_message_id="<m>"
+    )
+    reported = NoticeDeliveryReported(notice_id="n0", **ABOUT, what="read")
+    rows: list[AnyNoticeEvent] = [_deferred("n0", NOW), _requested("n0"), sent, reported]
     await store.save_rows(connection, [(0, row) for row in rows])
-    assert await store.recent_unverified(connection, 10) == [NOW, NOW.replace(minute=1)]
-    assert await store.recent_unverified(connection, 1) == [NOW.replace(minute=1)]
-    assert await store.recent_unverified(connection, 0) == []
+    row = await connection.fetchrow("SELECT status, message_id, delivery FROM notice")
+    assert tuple(row or ()) == ("sent", "<m>", "read")
 
 
-class _Provider:
-    async def send(self, mail: Any) -> Delivered:
-        return Delivered()
+async def test_a_report_without_a_conversation_finds_its_notice_by_the_messages_id(
+    connection: asyncpg.Connection,
+) -> None:
+    store = NoticeStore("default")
+    sent = NoticeSent(
+        notice_id="n0", **ABOUT, provider="twilio_sms", attempts=1, provider_message_id="SM42"
+    )
+    await store.save_rows(connection, [(0, _requested("n0", recipient="+4420")), (0, sent)])
+    found = await store.reported(connection, ["SM42", "other"])
+    ((name, (conversation_id, alone)),) = found.items()
+    assert (name, conversation_id) == ("SM42", ABOUT["conversation_id"])
+    (notice,) = alone.notices.values()
+    assert isinstance(notice, Settled)
+    assert notice.recipient == recipient_key("default", "+4420")
+    assert await store.reported(connection, []) == {}
+
+
+async def test_what_waited_before_there_were_other_ways_than_mail_is_understood(
+    database: str,
+) -> None:
+    connected = await asyncpg.connect(database)
+    try:
+        for script in sorted((ROOT / "chassis/sql").glob("*.sql")):
+            await connected.execute(script.read_text())
+        scripts = sorted((ROOT / "services/notifier/sql").glob("*.sql"))
+        old = [one for one in scripts if one.name < "0003"]
+        for script in old:
+            await connected.execute(script.read_text())
+        mail: dict[str, Any] = {
+            "from_name": "L", "from_address": "a@b.example", "to_address": "c@d.example", "envelope_from": "",
+            "reply_to": "", "subject": "s", "text": "t", "html": "", "language": "en",
+            "date": "2026-11-24T08:00:00Z", "message_id": "<m@b.example>", "in_reply_to": None, "references": [],
+            "headers": [],
+        }  # fmt: skip
+        waiting = {"type": "Waiting", "ticket_id": "t1", "occasion": "received", "attempt": 1,
+                   "retry_at": "2026-11-24T08:01:00Z", "mail": mail}  # fmt: skip
+        sent = {"type": "Settled", "ticket_id": "t1", "occasion": "solved", "status": "sent"}
+        document = json.dumps({"notices": {"n1": waiting, "n2": sent}}, separators=(",", ":"))
+        await connected.execute(
+            "INSERT INTO state (stage, task, key, value) VALUES ('notifier', 0, 'c1', $1)", document
+        )
+        for script in scripts[len(old) :]:
+            await connected.execute(script.read_text())
+        loaded = await NoticeStore("default").load(connected, 0, ["c1"])
+        notice = loaded["c1"].notices["n1"]
+        assert isinstance(notice, Waiting)
+        assert isinstance(notice.message, Mail)
+        assert (notice.message.subject, notice.provider) == ("s", "smtp")
+        assert isinstance(loaded["c1"].notices["n2"], Settled)
+    finally:
+        await connected.close()
+
+
+class _Sending:
+    async def send(self, provider: str, account: str, message: Message) -> Delivered:
+        raise AssertionError(f"nothing is sent here, by {provider}/{account}: {message}")
+
+    async def find(self, provider: str, account: str, message: Message) -> Delivered:
+        raise AssertionError(f"nothing is looked up here, at {provider}/{account}: {message}")
+
+    def is_repeatable(self, provider: str) -> bool:
+        return provider == ""
 
 
 async def test_a_conversation_is_loaded_as_it_was_saved_with_what_others_were_told(
@@ -142,7 +236,9 @@ async def test_a_conversation_is_loaded_as_it_was_saved_with_what_others_were_to
     settings = load_settings(
         NotifierSettings, kafka="k:9092", database_url="postgresql://x", token_secret="s" * 32
     )
-    stage = NotifierStage(PolicyHolder(ROOT / "policy", POLICY), settings, _Provider())
+    holder = PolicyHolder(ROOT / "policy", POLICY)
+    holder.current = replace(holder.current, articles=NO_ARTICLES)
+    stage = NotifierStage(holder, settings, _Sending())
     event = TicketOpened.model_validate(TicketOpened.EXAMPLE)
     envelope = Envelope(
         id="e1",
@@ -170,9 +266,9 @@ async def test_a_conversation_is_loaded_as_it_was_saved_with_what_others_were_to
     assert len(outcome.effects) == 1
     again = await stage.load(connection, 0, [item], [item.key])
     assert again[item.key].conversation == outcome.state.conversation
-    assert again[item.key].recents == {
-        recipient_key("default", "ada@example.com"): [due],
-        UNVERIFIED: [due],
+    assert again[item.key].known.told == {
+        recipient_key("default", "ada@example.com"): [Told(due, "service")],
+        UNVERIFIED: [Told(due, "service")],
     }
     repeated = stage.decide(again[item.key], item, NOW)
     assert repeated.ignored == "already_told"

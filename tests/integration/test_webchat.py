@@ -8,13 +8,14 @@ import hmac
 import json
 from collections.abc import AsyncIterator
 from dataclasses import replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 import websockets
+from msgspec import structs
 
 from chassis.batch import partition_of
 from chassis.clock import SystemClock
@@ -22,6 +23,10 @@ from chassis.ledger import open_pool
 from chassis.settings import Settings
 from chassis.task import Worker
 from services.ingest.webchat_stage import WebchatStage
+from services.notifier.adapters import webchat as webchat_provider
+from services.notifier.adapters.api import AccountApi
+from services.notifier.core.delivery import Delivered, Failed
+from services.notifier.core.post import Post, Trouble
 from tests.integration.kit import PARTITIONS, MakeTopic, driving, make_settings, until
 from tests.integration.webchat_kit import (
     IDENTITY_SECRET,
@@ -42,9 +47,11 @@ channels:
 api_keys:
   - {name: console, secret: 'env:AGENTS', scopes: [agents]}
   - {name: systems, secret: 'env:SYSTEMS', scopes: [messages]}
+  - {name: notifier, secret: 'env:NOTIFIER', scopes: [notices]}
 """
 FIRST = {"id": "first-message", "text": "Where is my lamp?"}
 AGENTS = {"Authorization": "Bearer agents-key"}
+NOTIFIER = {"Authorization": "Bearer notifier-key"}
 
 
 @pytest.fixture(autouse=True)
@@ -52,6 +59,7 @@ def _secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SHOP_IDENTITY", IDENTITY_SECRET)
     monkeypatch.setenv("AGENTS", "agents-key")
     monkeypatch.setenv("SYSTEMS", "systems-key")
+    monkeypatch.setenv("NOTIFIER", "notifier-key")
 
 
 @pytest.fixture
@@ -485,3 +493,123 @@ async def test_answers_on_the_topic_are_shown_once_over_a_restart_of_who_reads_t
             await until("the second answer is shown", lambda: shows(3))
     texts = [one["text"] for one in (await visitor.news())["messages"]]
     assert texts == [FIRST["text"], "It left today.", "And another."]
+
+
+# ------------------------------------------------------------------------------------------------- notices
+
+
+def notice_for(visitor: Visitor, **changes: Any) -> Post:
+    """A notice as the notifier sends it to a visitor's chat."""
+    post = Post(
+        key="0197c3a0-5d1e-7c11-9a53-3f2b8c6d7e01",
+        provider="webchat",
+        account="shop",
+        occasion="still_on_it",
+        to=visitor.session,
+        thread=visitor.session,
+        answers="",
+        subject="",
+        text="We are still on it, and write again by noon.",
+        html="",
+        language="en",
+        date=datetime(2026, 11, 24, 8, 0, tzinfo=UTC),
+        is_automatic=True,
+    )
+    return structs.replace(post, **changes)
+
+
+def notifier_of(door: Gateway, key: str = "notifier-key") -> AccountApi:
+    """The notifier's own client of the gateway."""
+    settings = webchat_provider.Settings(url=door.url, key="env:KEY")
+    client = httpx.AsyncClient(follow_redirects=False)
+    return AccountApi(settings, client, lambda _: key, seconds=10.0)
+
+
+async def test_a_notice_stands_in_the_visitors_chat_once_however_often_it_is_sent(
+    door: Gateway,
+) -> None:
+    visitor = Visitor(door)
+    await visitor.begin()
+    await visitor.say()
+    waiting = asyncio.create_task(visitor.news(after=1, wait=20))
+    api = notifier_of(door)
+    post = notice_for(visitor)
+    for _ in range(3):
+        assert isinstance(await api.send(webchat_provider.PROVIDER, post), Delivered)
+    (shown,) = (await waiting)["messages"]
+    assert (shown["mine"], shown["id"], shown["text"]) == (False, post.key, post.text)
+    assert len((await visitor.news())["messages"]) == 2
+    assert len(await door.messages()) == 1, "what we told is no message of a customer"
+
+
+async def test_a_notice_under_a_used_id_with_other_words_is_refused(door: Gateway) -> None:
+    visitor = Visitor(door)
+    await visitor.begin()
+    await visitor.say()
+    api = notifier_of(door)
+    await api.send(webchat_provider.PROVIDER, notice_for(visitor))
+    other = await api.send(webchat_provider.PROVIDER, notice_for(visitor, text="Other words."))
+    assert isinstance(other, Failed)
+    assert (other.trouble, other.is_recoverable) == (Trouble.MESSAGE, False)
+
+
+async def test_an_agents_answer_is_shown_once_although_the_notifier_tells_it_too(
+    door: Gateway,
+) -> None:
+    visitor = Visitor(door)
+    await visitor.begin()
+    await visitor.say()
+    await door.told(
+        opened(visitor.session, FIRST["id"], "c-1"), answered("c-1", "It is on its way.")
+    )
+    post = notice_for(visitor, occasion="answered", text="It is on its way.", is_automatic=False)
+    assert isinstance(await notifier_of(door).send(webchat_provider.PROVIDER, post), Delivered)
+    texts = [one["text"] for one in (await visitor.news())["messages"]]
+    assert texts == [FIRST["text"], "It is on its way."]
+
+
+async def test_a_session_that_nobody_has_or_another_chats_visitor_is_no_address(
+    door: Gateway,
+) -> None:
+    elsewhere = Visitor(door, "other")
+    await elsewhere.begin()
+    await elsewhere.say()
+    silent = Visitor(door)
+    await silent.begin()
+    for visitor in (elsewhere, silent):
+        outcome = await notifier_of(door).send(webchat_provider.PROVIDER, notice_for(visitor))
+        assert isinstance(outcome, Failed)
+        assert (outcome.trouble, outcome.is_recoverable) == (Trouble.ADDRESS, False)
+
+
+@pytest.mark.parametrize("key", ["agents-key", "systems-key", "nobodys-key"])
+async def test_a_key_without_the_scope_tells_visitors_nothing(door: Gateway, key: str) -> None:
+    visitor = Visitor(door)
+    await visitor.begin()
+    await visitor.say()
+    outcome = await notifier_of(door, key).send(webchat_provider.PROVIDER, notice_for(visitor))
+    assert isinstance(outcome, Failed)
+    assert (outcome.trouble, outcome.is_recoverable) == (Trouble.ACCOUNT, True)
+    assert len((await visitor.news())["messages"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("said", "field"),
+    [
+        ({"id": "short"}, "id"),
+        ({"session": "nobody"}, "session"),
+        ({"text": "  "}, "text"),
+        ({"text": "a" * 20_001}, "text"),
+        ({"more": "1"}, "body"),
+    ],
+)
+async def test_a_notice_that_is_not_right_is_refused_by_the_field(
+    door: Gateway, said: dict[str, str], field: str
+) -> None:
+    right = {"id": "notice-00001", "session": "0" * 32, "text": "Hello", "occasion": "received"}
+    async with httpx.AsyncClient(base_url=door.url) as client:
+        answer = await client.post(
+            "/v1/widget/shop/notices", json={**right, **said}, headers=NOTIFIER
+        )
+    assert answer.status_code == 422
+    assert answer.json()["field"] == field
