@@ -165,6 +165,8 @@ class Notifiers:
             name: name == "answered" for name in [*policy.get("occasions", {}), "answered"]
         }
         policy["occasions"].pop("answered", None)
+        policy["digest"] = {"occasions": []}
+        policy["articles"] = {"source": "none"}
         policy["accounts"] = {
             "shop": {
                 "provider": KEYED,
