@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from cli.errors import CommandError, UsageMistake
+from cli.typed import instant, user
 
 if TYPE_CHECKING:
     from cli.announce_find import Asked, Survey
@@ -134,7 +135,7 @@ def announce(
         announce_words.check_words(words, kind, policy, as_written=as_written),
         people,
         *_times(kind, since, until),
-        _user(by),
+        user(by),
         is_urgent,
     )
     if kind in policy.occasions_off:
@@ -199,8 +200,6 @@ def _audience(
 
 
 def _times(kind: "Announced", since: str, until: str) -> tuple[datetime | None, datetime | None]:
-    from cli.announce_words import instant
-
     if kind == "security" and (since or until):
         raise UsageMistake("--since and --until are of outages; a security notice has neither.")
     begins, ends = instant("--since", since), instant("--until", until)
@@ -214,17 +213,6 @@ def _times(kind: "Announced", since: str, until: str) -> tuple[datetime | None, 
     if kind == "outage_over" and ends is not None and ends > now:
         raise UsageMistake(f"--until {until}: is not yet; announce it when it is over.")
     return begins, ends
-
-
-def _user(by: str) -> str:
-    import getpass
-
-    if by.strip():
-        return by.strip()
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise UsageMistake("--by is needed: this machine does not say who you are.") from None
 
 
 # ----------------------------------------------------------------------------------------- what is shown

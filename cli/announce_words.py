@@ -6,7 +6,6 @@ Owns the reading and every complaint about it: each names the option, or the fil
 import csv
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -44,25 +43,6 @@ class Words:
     def first(self) -> str:
         """The default language: it has all words, and stands first."""
         return next(iter(self.texts or self.titles), "")
-
-
-def instant(option: str, given: str) -> datetime | None:
-    """Return an instant of an option; None where it was left out.
-
-    Raises:
-        UsageMistake: it is none, or has no offset.
-    """
-    if not given:
-        return None
-    try:
-        found = datetime.fromisoformat(given)
-    except ValueError:
-        raise UsageMistake(
-            f"{option} {given}: must be an instant such as 2026-11-24T07:40:00Z."
-        ) from None
-    if found.tzinfo is None:
-        raise UsageMistake(f"{option} {given}: needs an offset, such as Z or +03:00.")
-    return found.astimezone(UTC)
 
 
 # ----------------------------------------------------------------------------------------------- words

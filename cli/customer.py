@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from cli.errors import CommandError, UsageMistake
+from cli.typed import user
 
 if TYPE_CHECKING:
     from services.ingest.core.state import IdentityCommand, Quality
@@ -377,17 +378,6 @@ async def _suggestions(limit: int) -> list[Any]:
 # ------------------------------------------------------------------------------------------- deciding
 
 
-def _user(by: str) -> str:
-    import getpass
-
-    if by.strip():
-        return by.strip()
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise UsageMistake("--by is needed: this machine does not say who you are.") from None
-
-
 async def _decide_two(do: Any, customer: str, other: str, by: str) -> None:
     import asyncpg
 
@@ -402,7 +392,7 @@ async def _decide_two(do: Any, customer: str, other: str, by: str) -> None:
         await connection.close()
     if one == two:
         raise UsageMistake("Both name the same customer.")
-    await _send(own, IdentityCommand(do, _user(by), one, two))
+    await _send(own, IdentityCommand(do, user(by), one, two))
 
 
 async def _describe(what: "Quality", customer: str, word: str, by: str) -> None:
@@ -420,7 +410,7 @@ async def _describe(what: "Quality", customer: str, word: str, by: str) -> None:
     finally:
         await connection.close()
     said = {what: word}
-    await _send(own, IdentityCommand(what, _user(by), who, **said))
+    await _send(own, IdentityCommand(what, user(by), who, **said))
 
 
 async def _undo(named: str, by: str) -> None:
@@ -441,7 +431,7 @@ async def _undo(named: str, by: str) -> None:
         await connection.close()
     if found is None:
         raise CommandError(f"{named} was merged with nobody, or it was taken back.")
-    await _send(own, IdentityCommand("undo", _user(by), merge_id=found))
+    await _send(own, IdentityCommand("undo", user(by), merge_id=found))
 
 
 async def _erase(customer: str, yes: bool, by: str) -> None:
@@ -462,7 +452,7 @@ async def _erase(customer: str, yes: bool, by: str) -> None:
     )
     if not yes:
         raise UsageMistake("Nothing was changed; add --yes to erase them for good.")
-    await _send(own, IdentityCommand("erase", _user(by), who))
+    await _send(own, IdentityCommand("erase", user(by), who))
 
 
 async def _send(own: "IngestSettings", command: "IdentityCommand") -> None:

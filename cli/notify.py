@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 import typer
 
 from cli.errors import CommandError, UsageMistake
+from cli.typed import instant, user
 
 if TYPE_CHECKING:
     from cli.notify_preview import Asked
@@ -322,11 +323,9 @@ def preview(
     if is_sample == (ticket is not None):
         raise UsageMistake("Name a ticket, or give --sample.")
     where = folder or policy_folder()
-    policy, instant = notify_preview.load(where), _instant(now)
+    policy, at = notify_preview.load(where), instant("--now", now) or datetime.now(UTC)
     if ticket is None:
-        asked = notify_preview.sample(
-            policy, where, "default", channel or "email", language, instant
-        )
+        asked = notify_preview.sample(policy, where, "default", channel or "email", language, at)
     else:
         asked = asyncio.run(_asked(ticket, policy))
     shown = notify_preview.show(
@@ -336,7 +335,7 @@ def preview(
         cast("Occasion", occasion),
         language,
         channel if ticket is not None else "",
-        instant,
+        at,
     )
     lines = notify_preview.way_lines(
         policy, shown, _policy_text(folder).line, show_recipient=show_recipient or is_sample
@@ -371,20 +370,6 @@ def preview(
     ):
         if text.strip():
             typer.echo(f"\n--- {title}\n{text.strip()}")
-
-
-def _instant(now: str) -> datetime:
-    if not now:
-        return datetime.now(UTC)
-    try:
-        found = datetime.fromisoformat(now)
-    except ValueError:
-        raise UsageMistake(
-            f"--now {now}: must be an instant such as 2026-11-24T08:00:00Z."
-        ) from None
-    if found.tzinfo is None:
-        raise UsageMistake(f"--now {now}: needs an offset, such as Z or +03:00.")
-    return found.astimezone(UTC)
 
 
 async def _asked(ticket: str, policy: Any) -> "Asked":
@@ -514,22 +499,11 @@ async def _command(dsn: str, found: "Found", row: Any, by: str) -> "ResendNotice
         command_id=str(uuid4()),
         conversation_id=row["conversation_id"],
         ticket_id=row["ticket_id"],
-        agent_id=_user(by),
+        agent_id=user(by),
         notice_id=row["notice_id"],
         occasion=row["occasion"],
         **said,
     )
-
-
-def _user(by: str) -> str:
-    import getpass
-
-    if by.strip():
-        return by.strip()
-    try:
-        return getpass.getuser()
-    except (KeyError, OSError):
-        raise UsageMistake("--by is needed: this machine does not say who you are.") from None
 
 
 def _gateway_settings() -> "IngestSettings":

@@ -94,12 +94,7 @@ def _explain(answer: Answer) -> Failed | Unknown | None:
 
 async def _login(api: Api) -> dict[str, str]:
     settings = helpdesk.settings_of(api, Settings)
-    form = {
-        "grant_type": "refresh_token",
-        "client_id": settings.client_id,
-        "client_secret": api.secret("client_secret"),
-        "refresh_token": api.secret("refresh_token"),
-    }
+    form = helpdesk.refresh_form(api, settings.client_id)
     return helpdesk.bearer(await api.token(settings.token_url, form))
 
 

@@ -106,6 +106,20 @@ def bearer(token: str) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
+def refresh_form(api: Api, client_id: str) -> dict[str, str]:
+    """Return the form by which a refresh token becomes an access token (RFC 6749, section 6).
+
+    Raises:
+        Problem: one of the two secrets is missing.
+    """
+    return {
+        "grant_type": "refresh_token",
+        "client_id": client_id,
+        "client_secret": api.secret("client_secret"),
+        "refresh_token": api.secret("refresh_token"),
+    }
+
+
 def answer_subject(subject: str, default: str) -> str:
     """Return the subject of an answer in a mail thread, so that the reader's mail program keeps it there."""
     subject = subject.strip()

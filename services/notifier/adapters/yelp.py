@@ -121,12 +121,7 @@ async def _login(api: Api) -> dict[str, str]:
     settings = helpdesk.settings_of(api, Settings)
     if settings.access_token is not None:
         return helpdesk.bearer(api.secret("access_token"))
-    form = {
-        "grant_type": "refresh_token",
-        "client_id": settings.client_id,
-        "client_secret": api.secret("client_secret"),
-        "refresh_token": api.secret("refresh_token"),
-    }
+    form = helpdesk.refresh_form(api, settings.client_id)
     return helpdesk.bearer(await api.token(f"{settings.api_url}/token/v1", form))
 
 

@@ -98,12 +98,7 @@ class _Threads(msgspec.Struct, frozen=True):
 
 async def _login(api: Api) -> dict[str, str]:
     settings = helpdesk.settings_of(api, Settings)
-    form = {
-        "grant_type": "refresh_token",
-        "client_id": settings.client_id,
-        "client_secret": api.secret("client_secret"),
-        "refresh_token": api.secret("refresh_token"),
-    }
+    form = helpdesk.refresh_form(api, settings.client_id)
     token = await api.token(f"{settings.accounts_url}/oauth/v2/token", form)
     return {"Authorization": f"Zoho-oauthtoken {token}", "orgId": settings.org_id}
 

@@ -8,13 +8,13 @@ import pytest
 from cli.announce_words import (
     Words,
     check_words,
-    instant,
     people_of_file,
     words_of_file,
     words_of_options,
 )
 from cli.errors import UsageMistake
 from cli.notify_preview import load
+from cli.typed import instant
 from services.notifier.core.policy import Policy
 
 TEXT = "Cards are refused at the moment. Your order is kept."
