@@ -27,9 +27,11 @@ from aiokafka.errors import (
 from faststream import AckPolicy
 from faststream.kafka import KafkaBroker
 from faststream.kafka.message import KafkaAckableMessage, KafkaMessage
+from faststream.security import BaseSecurity, SASLPlaintext, SASLScram256, SASLScram512
 
 from chassis import logs
 from chassis.clock import monotonic
+from chassis.kafka_access import KafkaAccess
 
 WAIT_SECONDS = 1.0
 """How long one poll waits for records; it returns at once when there are some."""
@@ -345,13 +347,27 @@ def group_id(prefix: str, stage: str, topics: Iterable[str]) -> str:
     return f"{prefix}{stage}-{digest}"
 
 
+def _security(kafka: KafkaAccess) -> BaseSecurity | None:
+    """Return how the brokers are reached as FastStream wants it told."""
+    if kafka.protocol == "PLAINTEXT":
+        return None
+    context = kafka.tls()
+    if not kafka.has_login:
+        return BaseSecurity(ssl_context=context)
+    kinds = {"PLAIN": SASLPlaintext, "SCRAM-SHA-256": SASLScram256, "SCRAM-SHA-512": SASLScram512}
+    made: BaseSecurity = kinds[kafka.mechanism](
+        kafka.username, kafka.password, ssl_context=context, use_ssl=kafka.is_encrypted
+    )
+    return made
+
+
 class Bus:
     """One stage's subscription to its topics."""
 
     def __init__(
         self,
         *,
-        bootstrap: str,
+        kafka: KafkaAccess,
         group: str,
         topics: Sequence[str],
         reader: Reader,
@@ -361,7 +377,7 @@ class Bus:
     ) -> None:
         self.reader = reader
         self.group = group
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._client_id = client_id
         self._topics = tuple(topics)
         self._session_ms = int(session_seconds * 1000)
@@ -371,7 +387,8 @@ class Bus:
     def _build(self) -> tuple[KafkaBroker, Any]:
         """Make the subscription anew: a broker object that has failed keeps what it had."""
         broker = KafkaBroker(
-            self._bootstrap,
+            self._kafka.bootstrap,
+            security=_security(self._kafka),
             client_id=self._client_id,
             consumer_only=True,
             allow_auto_create_topics=False,

@@ -19,6 +19,7 @@ from chassis import logs, metrics
 from chassis.clock import monotonic
 from chassis.deadletters import unpack_own_headers
 from chassis.failpoints import Failpoints
+from chassis.kafka_access import KafkaAccess
 from chassis.ledger import OutboxRow
 
 BATCH_ROWS = 500
@@ -36,10 +37,10 @@ IDLE_DELETE_SECONDS = 0.5
 log = logs.get("relay")
 
 
-def make_producer(bootstrap: str, client_id: str) -> AIOKafkaProducer:
+def make_producer(kafka: KafkaAccess, client_id: str) -> AIOKafkaProducer:
     """Make a producer with the settings that the protocol needs; not started yet."""
     return AIOKafkaProducer(
-        bootstrap_servers=bootstrap,
+        **kafka.options(),
         client_id=client_id,
         acks="all",
         enable_idempotence=True,
@@ -79,7 +80,7 @@ class Relay:
         *,
         stage: str,
         task: int,
-        bootstrap: str,
+        kafka: KafkaAccess,
         topic_name: Callable[[str], str],
         load_page: Callable[[int, int], Awaitable[list[OutboxRow]]],
         delete_acked: Callable[[int], Awaitable[None]],
@@ -87,7 +88,7 @@ class Relay:
     ) -> None:
         self._stage = stage
         self._task = task
-        self._bootstrap = bootstrap
+        self._kafka = kafka
         self._topic_name = topic_name
         self._load_page = load_page
         self._delete_acked = delete_acked
@@ -272,7 +273,7 @@ class Relay:
 
     async def _ensure_producer(self) -> AIOKafkaProducer:
         if self._producer is None:
-            producer = make_producer(self._bootstrap, f"{self._stage}/{self._task}")
+            producer = make_producer(self._kafka, f"{self._stage}/{self._task}")
             try:
                 async with asyncio.timeout(SEND_SECONDS):
                     await producer.start()

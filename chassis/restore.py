@@ -13,6 +13,7 @@ from datetime import datetime
 import asyncpg
 from aiokafka import AIOKafkaConsumer, TopicPartition
 
+from chassis.kafka_access import KafkaAccess
 from schemas.envelope import EnvelopeError, read_record
 
 EPOCHS = 2**20
@@ -56,7 +57,7 @@ async def begin_incarnation(dsn: str, schema: str, now: datetime) -> list[Begun]
 
 
 async def forgotten_ids(
-    bootstrap: str, partition: TopicPartition, end_offset: int, forgotten: dict[str, int]
+    kafka: KafkaAccess, partition: TopicPartition, end_offset: int, forgotten: dict[str, int]
 ) -> set[str]:
     """Return the ids, before `end_offset`, of events of the sources in `forgotten` above the sequence named there.
 
@@ -65,7 +66,7 @@ async def forgotten_ids(
     """
     # "earliest", not a seek: the client's own first reset may come after a seek, and skip everything.
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=bootstrap, enable_auto_commit=False, auto_offset_reset="earliest"
+        **kafka.options(), enable_auto_commit=False, auto_offset_reset="earliest"
     )
     found: set[str] = set()
     async with asyncio.timeout(READ_SECONDS):

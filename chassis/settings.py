@@ -6,12 +6,14 @@ Policy (who gets what, when) is no setting: see `chassis.policy`. Secrets are re
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, Self, TypeVar
+from urllib.parse import urlencode, urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from chassis.errors import ConfigurationError
+from chassis.kafka_access import KafkaAccess, Mechanism, Protocol
 from schemas.topics import DEFAULT_PARTITIONS
 
 PREFIX = "SIGNALBOX_"
@@ -26,6 +28,56 @@ class Settings(BaseSettings):
 
     kafka: str = Field(description="Bootstrap servers, `host:port` with commas between. Required.")
     database_url: SecretStr = Field(description="PostgreSQL DSN, version 17 or later. Required.")
+    kafka_security_protocol: Protocol = Field(
+        default="PLAINTEXT",
+        description="How the brokers are reached: `PLAINTEXT`, `SSL` (TLS), `SASL_SSL` (TLS, and a user with a password), or"
+        " `SASL_PLAINTEXT` (a user without TLS; only where nobody else is on the network).",
+    )
+    kafka_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that the brokers' certificates may come from; without it those that the"
+        " system trusts. The brokers' names are verified in any case.",
+    )
+    kafka_certificate_file: Path | None = Field(
+        default=None,
+        description="PEM file of our own certificate chain, for brokers that ask for one (mTLS).",
+    )
+    kafka_key_file: Path | None = Field(
+        default=None, description="PEM file of its key, where that is a file of its own."
+    )
+    kafka_key_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of that key, where it has one."
+    )
+    kafka_sasl_mechanism: Mechanism = Field(
+        default="SCRAM-SHA-512",
+        description="How user and password are shown: `SCRAM-SHA-512`, `SCRAM-SHA-256` or `PLAIN`.",
+    )
+    kafka_username: str = Field(
+        default="", description="User at the brokers. Required with `SASL_…`."
+    )
+    kafka_password: SecretStr = Field(
+        default=SecretStr(""), description="That user's password. Required with `SASL_…`."
+    )
+    database_password: SecretStr = Field(
+        default=SecretStr(""),
+        description="Password at PostgreSQL, where the URL has none: the URL may then stand in plain sight.",
+    )
+    database_sslmode: Literal["", "disable", "prefer", "require", "verify-ca", "verify-full"] = (
+        Field(
+            default="",
+            description="How PostgreSQL is reached, as libpq's `sslmode` has it; goes before the URL's own. Empty: as the URL"
+            " says, and `verify-full` where `database_ca_file` is set.",
+        )
+    )
+    database_ca_file: Path | None = Field(
+        default=None,
+        description="PEM file of the authorities that PostgreSQL's certificate may come from.",
+    )
+    database_certificate_file: Path | None = Field(
+        default=None,
+        description="PEM file of our own certificate, for a server that asks for one (mTLS).",
+    )
+    database_key_file: Path | None = Field(default=None, description="PEM file of its key.")
     policy: Path = Field(default=Path("policy"), description="Folder of the YAML policy files.")
     workspace: str = Field(
         default="default", description="Name of the installation in every event."
@@ -100,10 +152,93 @@ class Settings(BaseSettings):
             raise ValueError("is shorter than 32 characters; make one with `openssl rand -hex 32`")
         return value
 
+    @field_validator("database_url")
+    @classmethod
+    def _is_one_address(cls, value: SecretStr) -> SecretStr:
+        """Refuse what a driver would take apart wrongly: its error would quote a part of the password."""
+        try:
+            parts = urlsplit(value.get_secret_value())
+            is_whole = (
+                not parts.fragment and parts.port != 0
+            )  # Asked for, a port that is none raises.
+        except ValueError:
+            is_whole = False
+        if not is_whole:
+            raise ValueError(
+                "cannot be read as an address: write `#`, `/`, `?`, `@` and `%` of a password as %23, %2F, %3F, %40 and %25"
+            )
+        return value
+
+    @field_validator(
+        "kafka_ca_file", "kafka_certificate_file", "kafka_key_file",
+        "database_ca_file", "database_certificate_file", "database_key_file",
+    )  # fmt: skip
+    @classmethod
+    def _can_be_read(cls, value: Path | None) -> Path | None:
+        if value is not None and not os.access(value, os.R_OK):
+            raise ValueError(f"cannot read {value}; it must be a PEM file")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:  # noqa: N804 - an "after" validator gets the model itself
+        protocol = self.kafka_security_protocol
+        if protocol.startswith("SASL_") and not (
+            self.kafka_username and self.kafka_password.get_secret_value()
+        ):
+            raise ValueError(
+                f"{PREFIX}KAFKA_SECURITY_PROTOCOL={protocol} needs {PREFIX}KAFKA_USERNAME and {PREFIX}KAFKA_PASSWORD"
+                f" (or {PREFIX}KAFKA_PASSWORD_FILE)"
+            )
+        files = (self.kafka_ca_file, self.kafka_certificate_file, self.kafka_key_file)
+        if not protocol.endswith("SSL") and any(files):
+            raise ValueError(
+                f"{PREFIX}KAFKA_SECURITY_PROTOCOL={protocol} is not encrypted, so the files for TLS would not be used:"
+                " set it to SSL or SASL_SSL, or take them away"
+            )
+        if self.kafka_key_file is not None and self.kafka_certificate_file is None:
+            raise ValueError(f"{PREFIX}KAFKA_KEY_FILE needs {PREFIX}KAFKA_CERTIFICATE_FILE")
+        if (self.database_key_file is None) != (self.database_certificate_file is None):
+            raise ValueError(
+                f"{PREFIX}DATABASE_CERTIFICATE_FILE and {PREFIX}DATABASE_KEY_FILE need each other"
+            )
+        if self.database_sslmode.startswith("verify") and self.database_ca_file is None:
+            raise ValueError(
+                f"{PREFIX}DATABASE_SSLMODE={self.database_sslmode} needs {PREFIX}DATABASE_CA_FILE"
+            )
+        return self
+
     @property
     def dsn(self) -> str:
-        """The DSN in clear, for the driver and nobody else."""
-        return self.database_url.get_secret_value()
+        """The DSN in clear, for the driver and nobody else: the URL, and what the other settings say of the way there.
+
+        All that connect take it, so none can come without them. Of a name that stands twice the driver takes the last.
+        """
+        mode = self.database_sslmode or ("verify-full" if self.database_ca_file else "")
+        added = {
+            "sslmode": mode,
+            "sslrootcert": str(self.database_ca_file or ""),
+            "sslcert": str(self.database_certificate_file or ""),
+            "sslkey": str(self.database_key_file or ""),
+            "password": self.database_password.get_secret_value(),
+        }
+        query = urlencode({name: value for name, value in added.items() if value})
+        url = self.database_url.get_secret_value()
+        return f"{url}{'&' if '?' in url else '?'}{query}" if query else url
+
+    @property
+    def kafka_access(self) -> KafkaAccess:
+        """What every client of the brokers is made with."""
+        return KafkaAccess(
+            self.kafka,
+            self.kafka_security_protocol,
+            self.kafka_ca_file,
+            self.kafka_certificate_file,
+            self.kafka_key_file,
+            self.kafka_key_password.get_secret_value(),
+            self.kafka_sasl_mechanism,
+            self.kafka_username,
+            self.kafka_password.get_secret_value(),
+        )
 
     def topic(self, name: str) -> str:
         """Return the name a topic has on the broker."""
@@ -134,7 +269,10 @@ def load_settings(kind: type[T], **overrides: Any) -> T:
     except ValidationError as error:
         lines = []
         for problem in error.errors(include_input=False, include_url=False, include_context=False):
-            name = str(problem["loc"][0]) if problem["loc"] else "settings"
+            if not problem["loc"]:  # Of several settings together: the text names them.
+                lines.append(problem["msg"].removeprefix("Value error, "))
+                continue
+            name = str(problem["loc"][0])
             field = kind.model_fields.get(name)
             purpose = f" ({field.description})" if field is not None and field.description else ""
             what = "is not set" if problem["type"] == "missing" else problem["msg"]

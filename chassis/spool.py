@@ -520,7 +520,7 @@ class Numberer:
             relay = Relay(
                 stage=GATEWAY,
                 task=number,
-                bootstrap=self._settings.kafka,
+                kafka=self._settings.kafka_access,
                 topic_name=self._settings.topic,
                 load_page=lambda after, limit, n=number: self._ledger.load_outbox(n, after, limit),  # type: ignore[misc]
                 delete_acked=lambda oid, n=number, e=lease.epoch: self._ledger.delete_acked(

@@ -91,7 +91,7 @@ class Standstill(Generic[S]):
         )
         try:
             found = await forgotten_ids(
-                self._settings.kafka,
+                self._settings.kafka_access,
                 self._assignment.partition(task.number, reread.topic),
                 task.position.offsets[reread.topic],
                 reread.forgotten,

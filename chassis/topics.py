@@ -45,7 +45,7 @@ def report(findings: Sequence[TopicFinding]) -> None:
 
 
 async def _client(settings: Settings) -> AIOKafkaAdminClient:
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, client_id="signalbox topics")
+    client = AIOKafkaAdminClient(**settings.kafka_access.options(), client_id="signalbox topics")
     try:
         async with asyncio.timeout(SECONDS):
             await client.start()

@@ -295,6 +295,14 @@ class JavaKafka(LocalKafka):
             "process": None if self._process is None else self._process.identity(),
         }
 
+    def _own_settings(self) -> Mapping[str, str]:
+        """What a broker of another kind sets besides, or otherwise: listeners that ask who comes, for one."""
+        return {}
+
+    def _own_format_options(self) -> tuple[str, ...]:
+        """What is told to the tool that lays out the log directory besides."""
+        return ()
+
     def _running(self) -> ServerProcess:
         if self._process is None or not self._process.is_alive():
             raise LocalPlatformError(f"No broker runs on {self.directory}; start it first.")
@@ -322,6 +330,7 @@ class JavaKafka(LocalKafka):
             "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self._port}",
             "controller.quorum.voters": f"1@127.0.0.1:{self._controller_port}",
             "log.dirs": str(self.directory / "data"),
+            **self._own_settings(),
         }
         lines = "".join(f"{name}={_escaped(value)}\n" for name, value in settings.items())
         (self.directory / "server.properties").write_text(lines, encoding="utf-8")
@@ -342,6 +351,7 @@ class JavaKafka(LocalKafka):
                 "--config",
                 str(self.directory / "server.properties"),
                 "--ignore-formatted",
+                *self._own_format_options(),
             ],
             cwd=self.directory,
             env=_environment(),

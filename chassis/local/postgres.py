@@ -256,7 +256,11 @@ class EmbeddedPostgres(LocalPostgres):
         self._end_leftover()
         if not (self.data / "PG_VERSION").exists():
             self._initialise(binaries)
-        settings = {**SERVER_SETTINGS, "unix_socket_directories": str(self._socket_dir)}
+        settings = {
+            **SERVER_SETTINGS,
+            "unix_socket_directories": str(self._socket_dir),
+            **self._own_settings(),
+        }
         options = [f"--{name}={value}" for name, value in settings.items()]
         self._process = ServerProcess.spawn(
             [str(binaries / "postgres"), "-D", str(self.data), *options],
@@ -309,6 +313,10 @@ class EmbeddedPostgres(LocalPostgres):
 
     def _maintenance_dsn(self) -> str:
         return self.dsn("postgres")
+
+    def _own_settings(self) -> Mapping[str, str]:
+        """What a server of another kind sets besides, or otherwise: a port of the network, for one."""
+        return {}
 
     def _running(self) -> ServerProcess:
         if self._process is None or not self._process.is_alive():

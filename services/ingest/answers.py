@@ -77,6 +77,17 @@ def too_many(what: str, wait: float) -> Problem:
     )
 
 
+def unavailable(wait: float) -> Problem:
+    """Return the answer for what cannot be done now; `wait` in seconds."""
+    return Problem(
+        503,
+        "unavailable",
+        "Not now",
+        "The request could not be stored now; please send it again",
+        headers={"Retry-After": str(max(1, math.ceil(wait)))},
+    )
+
+
 def client_of(request: Request) -> str:
     """Return what the sender's network address is counted as."""
     client = request.scope.get("client")

@@ -17,10 +17,7 @@ A command or an answer to an offer that comes too late gets 409 with where the t
 """
 
 import asyncio
-import hmac
-import math
-from collections.abc import Awaitable, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Protocol, TypeVar
@@ -32,6 +29,10 @@ from pydantic import ValidationError
 from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
+from chassis.audit import Audit
+from chassis.auth import NotAllowed, Permission, anybody, caller_of, needs, proved
+from chassis.auth_keys import KeyRing
+from chassis.auth_tokens import TokenVerifier
 from chassis.clock import Clock, monotonic
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.spool import SpoolItem
@@ -40,6 +41,7 @@ from schemas.ids import derive
 from schemas.inbound import InboundReceived
 from schemas.payload import Payload
 from services.ingest import metrics
+from services.ingest.access import Access, SecretSource, forbidden
 from services.ingest.adapters import event as foreign
 from services.ingest.adapters import form, intake, json_body, standard_webhooks
 from services.ingest.adapters.channel import ParseError
@@ -54,9 +56,10 @@ from services.ingest.answers import (
     kept_headers,
     read_body,
     too_many,
+    unavailable,
 )
 from services.ingest.core.pace import Pace
-from services.ingest.core.policy import Channels, Scope
+from services.ingest.core.policy import Channels
 from services.ingest.paths import Paths
 from services.ingest.ticket_view import Later, TicketView, as_body, etag
 from services.ingest.ticket_view_store import Asked
@@ -81,8 +84,6 @@ FORMS: Final = "/v1/forms/"
 ALLOW_ORIGIN: Final = "Access-Control-Allow-Origin"
 EVENT_RATE_PER_MINUTE: Final = 6_000
 """What a sender of CloudEvents that asks is told it may deliver in a minute."""
-FAILED_PER_MINUTE: Final = 60
-"""Failed authentications of one client address in a minute; then it is told 429 whatever it shows."""
 
 COMMANDS: Final[Mapping[str, type[commands.Command]]] = {
     "reply": commands.ReplyToCustomer,
@@ -110,14 +111,6 @@ NEEDS_ONE_OF: Final[Mapping[str, tuple[str, ...]]] = {
 }
 
 
-class SecretSource(Protocol):
-    """Where secrets are read by reference; `adapters.secrets.Secrets` is one."""
-
-    def get(self, reference: str) -> bytes | None:
-        """Return a secret's bytes, or None where there is none."""
-        ...
-
-
 class Provisioned(Protocol):
     """Who looks after an agent; `scim_store.ScimStore` knows."""
 
@@ -142,21 +135,16 @@ class Deps:
     """What is known of tickets; None judges no request and knows no outcome."""
     provisioned: Provisioned | None = None
     """Whom an identity provider looks after; None where no agent is looked after by one."""
+    keys: KeyRing | None = None
+    """The stored keys; None knows only those of `channels.yaml`."""
+    tokens: TokenVerifier | None = None
+    """Whose access tokens are taken; None takes none."""
+    audit: Audit | None = None
+    """Where it is written who did what; None writes it to the log."""
 
 
 def _invalid(error: ParseError) -> Problem:
     return Problem(422, "invalid", "The request is not valid", error.detail, field=error.field)
-
-
-def _unauthorized(detail: str) -> Problem:
-    return Problem(
-        401,
-        "unauthorized",
-        "Not authorized",
-        detail,
-        field="Authorization",
-        headers={"WWW-Authenticate": "Bearer"},
-    )
 
 
 # ------------------------------------------------------------------------------------- reading a request
@@ -225,34 +213,6 @@ def _named(request: Request, scope: str, body: bytes) -> Named:
             field="Idempotency-Key",
         )
     return Named(f"{scope}/{text}", digest)
-
-
-def _key_name(request: Request, deps: Deps, scope: Scope) -> str:
-    """Return the name of the key that the request shows; its secret is compared as bytes, in constant time."""
-    given = _raw_headers(request).get(b"authorization", b"")
-    if not given and scope == "events" and "access_token" in request.query_params:
-        # The HTTP webhook binding of CloudEvents has senders that can set no header.
-        given = b"bearer " + request.query_params["access_token"].encode("utf-8", "replace")
-    kind, _, token = given.partition(b" ")
-    token = token.strip()
-    if kind.lower() != b"bearer" or not token:
-        raise _unauthorized("Authorization: a bearer key is required")
-    found = None
-    for key in deps.policies.current.file.api_keys:
-        secret = deps.secrets.get(key.secret)
-        if secret is not None and hmac.compare_digest(secret, token):
-            found = key
-    if found is None:
-        raise _unauthorized("Authorization: the key is not known")
-    if scope not in found.scopes:
-        raise Problem(
-            403,
-            "forbidden",
-            "Forbidden",
-            f"Authorization: the key lacks the scope {scope}",
-            field="Authorization",
-        )
-    return found.name
 
 
 def _kept_headers(request: Request) -> dict[str, str]:
@@ -379,13 +339,7 @@ async def _answered(counters: metrics.Way, handler: Handler, request: Request) -
         return Problem(422, "invalid", "The request is not valid", error.detail).response()
     except Unavailable as error:
         counters.unavailable.inc()
-        return Problem(
-            503,
-            "unavailable",
-            "Not now",
-            "The request could not be stored now; please send it again",
-            headers={"Retry-After": str(max(1, math.ceil(error.retry_after)))},
-        ).response()
+        return unavailable(error.retry_after).response()
     if is_repeated is not None:
         counters.answered(monotonic() - began, is_repeated=is_repeated)
     return await response.settle() if isinstance(response, Later) else response
@@ -400,7 +354,14 @@ class Gateway:
     def __init__(self, deps: Deps) -> None:
         self._deps = deps
         self._forms = Pace(deps.form_per_minute)
-        self._failures = Pace(FAILED_PER_MINUTE)
+        self.access = Access(
+            deps.policies,
+            deps.secrets,
+            deps.clock,
+            deps.audit or Audit(deps.workspace),
+            keys=deps.keys,
+            tokens=deps.tokens,
+        )
 
     @property
     def _channels(self) -> Channels:
@@ -409,31 +370,8 @@ class Gateway:
     def _seconds(self) -> float:
         return self._deps.clock.now().timestamp()
 
-    @contextmanager
-    def _proving(self, request: Request) -> Iterator[None]:
-        """Count what fails to prove who asks, and let a client address that fails too often try no further."""
-        client = client_of(request)
-        wait = self._failures.wait(client, self._seconds())
-        if wait > 0:
-            raise too_many("Authorization: failed too often from this address", wait)
-        try:
-            yield
-        except Problem as problem:
-            if problem.status == 401:
-                self._failures.take(client, self._seconds())
-            raise
-
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._deps.body_bytes_max, self._deps.body_seconds)
-
-    def authorize(self, request: Request, scope: Scope) -> str:
-        """Return the name of the key that a request shows.
-
-        Raises:
-            Problem: 401 without a known key, 403 where it lacks the scope, 429 after too many failures.
-        """
-        with self._proving(request):
-            return _key_name(request, self._deps, scope)
 
     def _traceparent(self, request: Request) -> str | None:
         return intake.traceparent_of(request.headers.get("traceparent"))
@@ -474,7 +412,7 @@ class Gateway:
     def _signed_by(
         self, request: Request, body: bytes, secrets: Mapping[str, list[bytes]], now: datetime
     ) -> tuple[str, str]:
-        with self._proving(request):
+        with self.access.proving(request):
             try:
                 return standard_webhooks.verify(_raw_headers(request), body, secrets, now)
             except SignatureRefused as refused:
@@ -551,7 +489,7 @@ class Gateway:
 
     async def message(self, request: Request) -> tuple[Response, bool]:
         """Take a message of a generic channel."""
-        key_name = self.authorize(request, "messages")
+        key_name = caller_of(request.scope).name
         _content_type(request, JSON_TYPES)
         body = await self._body(request)
         named = _named(request, f"message/{key_name}", body)
@@ -586,7 +524,7 @@ class Gateway:
                 f"webhook/event/{account_name}/{webhook_id}", _named(request, "", body).digest
             )
         else:
-            account_name = self.authorize(request, "events")
+            account_name = caller_of(request.scope).name
             body = await self._body(request)
             named = _named(request, f"event/{account_name}", body)
         headers = {**_kept_headers(request), "content-type": content_type}
@@ -652,7 +590,7 @@ class Gateway:
 
     async def command(self, request: Request) -> tuple[Response, bool]:
         """Take an agent's command about a ticket."""
-        key_name = self.authorize(request, "agents")
+        caller = caller_of(request.scope)
         action = request.path_params["action"]
         kind = COMMANDS.get(action)
         if kind is None:
@@ -677,7 +615,9 @@ class Gateway:
                 f"{needed[0]}: at least one of {' and '.join(needed)} is required",
                 field=needed[0],
             )
-        named = _named(request, f"command/{key_name}{_path(request)}", body)
+        if caller.agent_id is not None:
+            given.setdefault("agent_id", caller.agent_id)
+        named = _named(request, f"command/{caller.name}{_path(request)}", body)
         command_id = named.id("command", self._deps.workspace)
         fixed = {
             "command_id": command_id,
@@ -685,6 +625,7 @@ class Gateway:
             "ticket_id": ticket_id,
         }
         event = _payload(kind, given, fixed)
+        _check_agent(request, event.agent_id)
         asked = Asked(
             command_id,
             named.name,
@@ -698,7 +639,7 @@ class Gateway:
 
     async def notice(self, request: Request) -> tuple[Response, bool]:
         """Take something that a customer is to be told: in their conversation, or by a contact that never wrote."""
-        key_name = self.authorize(request, "notices")
+        key_name = caller_of(request.scope).name
         _content_type(request, JSON_TYPES)
         body = await self._body(request)
         given = _object(body)
@@ -723,7 +664,6 @@ class Gateway:
 
     async def ticket(self, request: Request) -> tuple[Response, None]:
         """Tell where a ticket stands."""
-        self.authorize(request, "agents")
         conversation_id = _identifier(request.path_params["conversation_id"], "conversation_id")
         ticket_id = _identifier(request.path_params["ticket_id"], "ticket_id")
         if self._deps.tickets is None:
@@ -736,21 +676,19 @@ class Gateway:
 
     async def agent_put(self, request: Request) -> tuple[Response, bool]:
         """Set an agent."""
-        return await self._roster(request, roster.AgentSet, {"agent_id": "agent_id"}, "roster")
+        return await self._roster(request, roster.AgentSet, {"agent_id": "agent_id"})
 
     async def presence(self, request: Request) -> tuple[Response, bool]:
         """Set an agent's presence."""
-        return await self._roster(request, roster.PresenceSet, {"agent_id": "agent_id"}, "agents")
+        return await self._roster(request, roster.PresenceSet, {"agent_id": "agent_id"})
 
     async def heartbeat(self, request: Request) -> tuple[Response, bool]:
         """Say that an agent's program is there."""
-        return await self._roster(
-            request, roster.AgentHeartbeat, {"agent_id": "agent_id"}, "agents"
-        )
+        return await self._roster(request, roster.AgentHeartbeat, {"agent_id": "agent_id"})
 
     async def agent_delete(self, request: Request) -> tuple[Response, bool]:
         """Remove an agent."""
-        return await self._roster(request, roster.AgentRemoved, {"agent_id": "agent_id"}, "roster")
+        return await self._roster(request, roster.AgentRemoved, {"agent_id": "agent_id"})
 
     async def offer(self, request: Request) -> tuple[Response, bool]:
         """Accept or decline an offer."""
@@ -763,18 +701,15 @@ class Gateway:
             raise Problem(
                 404, "not_found", "Not found", "answer: must be accept or decline", field="answer"
             )
-        return await self._roster(
-            request, kinds[answer], {"reservation_id": "reservation_id"}, "agents"
-        )
+        return await self._roster(request, kinds[answer], {"reservation_id": "reservation_id"})
 
     async def _roster(
         self,
         request: Request,
         kind: type[Payload],
         from_path: Mapping[str, str],
-        scope: Scope,
     ) -> tuple[Response, bool]:
-        key_name = self.authorize(request, scope)
+        caller = caller_of(request.scope)
         fixed = {
             field: _identifier(request.path_params[name], field)
             for field, name in from_path.items()
@@ -785,8 +720,11 @@ class Gateway:
         if "domain" in request.query_params:
             given.setdefault("domain", _identifier(request.query_params["domain"], "domain"))
         given.setdefault("domain", self._channels.file.domain)
-        named = _named(request, f"roster/{key_name}{_path(request)}", body)
+        if caller.agent_id is not None and "agent_id" not in fixed:
+            given.setdefault("agent_id", caller.agent_id)
+        named = _named(request, f"roster/{caller.name}{_path(request)}", body)
         event = _payload(kind, given, fixed)
+        _check_agent(request, getattr(event, "agent_id", ""))
         event_id = named.id("roster", self._deps.workspace)
         key = str(given["domain"])
         if isinstance(event, roster.OfferAccepted | roster.OfferDeclined):
@@ -869,6 +807,22 @@ class Gateway:
         )
 
 
+def _check_agent(request: Request, agent_id: str) -> None:
+    """Keep an agent from speaking as another.
+
+    Raises:
+        Problem: 403, the caller is one agent, and this is another.
+    """
+    try:
+        caller_of(request.scope).check_agent(agent_id)
+    except NotAllowed as refused:
+        raise forbidden(str(refused), "agent_id") from None
+
+
+def _is_signed(request: Request) -> bool:
+    return standard_webhooks.is_signed(_raw_headers(request))
+
+
 def _place_of(given: Mapping[str, Any], workspace: str) -> str:
     """Return the conversation of somebody who has none: one for each address, so that all that they are told stands together.
 
@@ -882,28 +836,44 @@ def _place_of(given: Mapping[str, Any], workspace: str) -> str:
 def create_app(deps: Deps) -> Paths:
     """Return the gateway's application; further parts add their paths to it."""
     gateway = Gateway(deps)
-    app = Paths(gateway.authorize, gateway.with_cors)
+    app = Paths(gateway.access, gateway.with_cors)
 
-    def add(method: str, path: str, way: str, handler: Handler) -> None:
+    def add(method: str, path: str, way: str, handler: Handler, permission: Permission) -> None:
         counters = metrics.Way(way)
 
         async def answer(request: Request) -> Response:
             return await _answered(counters, handler, request)
 
-        app.add(path, (method,), answer)
+        def refuse(problem: Problem) -> Response:
+            if problem.status == 503:
+                counters.unavailable.inc()
+            else:
+                counters.refused(problem.reason)
+            return problem.response()
 
-    add("POST", "/v1/forms/{key}", "forms", gateway.form)
-    app.add("/v1/forms/{key}", ("OPTIONS",), gateway.form_preflight)
-    add("POST", "/v1/messages", "messages", gateway.message)
-    add("POST", "/v1/events", "events", gateway.event)
-    app.add("/v1/events", ("OPTIONS",), gateway.event_handshake)
+        app.add(path, (method,), answer, permission, refuse)
+
+    form = anybody("customers send it from the shop's page; bounded by address, site and size")
+    add("POST", "/v1/forms/{key}", "forms", gateway.form, form)
+    preflight = anybody(
+        "a browser's question before a request, answered without looking anything up"
+    )
+    app.add("/v1/forms/{key}", ("OPTIONS",), gateway.form_preflight, preflight)
+    add("POST", "/v1/messages", "messages", gateway.message, needs("messages"))
+    signed = needs(
+        "events", waived_by=_is_signed, why="or a signature of the body (Standard Webhooks)"
+    )
+    add("POST", "/v1/events", "events", gateway.event, signed)
+    handshake = proved("the origin is one of those that may deliver; nothing is taken by it")
+    app.add("/v1/events", ("OPTIONS",), gateway.event_handshake, handshake)
     ticket = "/v1/conversations/{conversation_id}/tickets/{ticket_id}"
-    add("GET", ticket, "tickets", gateway.ticket)
-    add("POST", f"{ticket}/{{action}}", "commands", gateway.command)
-    add("POST", "/v1/notices", "commands", gateway.notice)
-    add("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put)
-    add("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete)
-    add("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence)
-    add("POST", "/v1/agents/{agent_id}/heartbeat", "agents", gateway.heartbeat)
-    add("POST", "/v1/offers/{reservation_id}/{answer}", "offers", gateway.offer)
+    agents, roster_right = needs("agents"), needs("roster")
+    add("GET", ticket, "tickets", gateway.ticket, agents)
+    add("POST", f"{ticket}/{{action}}", "commands", gateway.command, agents)
+    add("POST", "/v1/notices", "commands", gateway.notice, needs("notices"))
+    add("PUT", "/v1/agents/{agent_id}", "agents", gateway.agent_put, roster_right)
+    add("DELETE", "/v1/agents/{agent_id}", "agents", gateway.agent_delete, roster_right)
+    add("POST", "/v1/agents/{agent_id}/presence", "agents", gateway.presence, agents)
+    add("POST", "/v1/agents/{agent_id}/heartbeat", "agents", gateway.heartbeat, agents)
+    add("POST", "/v1/offers/{reservation_id}/{answer}", "offers", gateway.offer, agents)
     return app

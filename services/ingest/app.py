@@ -11,6 +11,9 @@ from typing import Any
 import asyncpg
 
 from chassis import logs
+from chassis.audit import Audit
+from chassis.auth_keys import KeyRing
+from chassis.auth_tokens import IssuerKeys, TokenVerifier
 from chassis.clock import monotonic, pause
 from chassis.errors import ConfigurationError
 from chassis.lifecycle import Application, Background, Runtime, run
@@ -28,6 +31,7 @@ from services.ingest.collector import Collector
 from services.ingest.core.pace import Pace
 from services.ingest.core.policy import Channels
 from services.ingest.handlers import POLICY, NormaliserStage
+from services.ingest.key_store import KeyWatch
 from services.ingest.scim_store import ScimStore
 from services.ingest.settings import IngestSettings
 from services.ingest.ticket_view_stage import Lookout, TicketViewStage
@@ -48,6 +52,12 @@ class Gateway:
         self._settings = settings
         self._secrets = Secrets()
         self._spool: Spool | None = None
+        self._ring = KeyRing()
+        self._audit = Audit(settings.workspace)
+        issuer = settings.issuer
+        self._issuer_keys = (
+            IssuerKeys(issuer, settings.inner_host_names) if issuer is not None else None
+        )
 
     async def __call__(self, runtime: Runtime) -> None:
         """Run all of it until the process stops: intake ends first, the spool last."""
@@ -74,7 +84,10 @@ class Gateway:
             chat.run(runtime.stopping),
             self._mailboxes(runtime, spool),
             self._collector(runtime, spool),
+            KeyWatch(runtime.pool, self._settings.workspace, self._ring).run(runtime.stopping),
         ]
+        if self._issuer_keys is not None:
+            doors.append(self._issuer_keys.run(runtime.stopping))
         if self._settings.smtp_enabled:
             doors.append(self._smtp(runtime, spool))
         if self._settings.lmtp_listen_port:
@@ -91,6 +104,7 @@ class Gateway:
             for task in (*opened, *behind):
                 task.cancel()
             await asyncio.gather(*opened, *behind, return_exceptions=True)
+            self._audit.flush()
 
     async def _http(
         self,
@@ -116,6 +130,9 @@ class Gateway:
                     ticket_view.Deps(runtime.pool, waiters, runtime.clock, settings.partitions)
                 ),
                 provisioned=provisioning.store,
+                keys=self._ring,
+                tokens=self._tokens(runtime),
+                audit=self._audit,
             )
         )
         openapi.mount(app)
@@ -149,6 +166,12 @@ class Gateway:
             ),
             drain_seconds=3.0,
         )
+
+    def _tokens(self, runtime: Runtime) -> TokenVerifier | None:
+        issuer = self._settings.issuer
+        if issuer is None or self._issuer_keys is None:
+            return None
+        return TokenVerifier(issuer, self._issuer_keys, runtime.clock)
 
     def _scim(self, runtime: Runtime, spool: Spool) -> scim.Deps:
         settings = self._settings

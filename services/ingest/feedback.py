@@ -27,6 +27,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from chassis import logs
+from chassis.auth import proved
 from chassis.clock import Clock, pause
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.ledger import DRIVER_ERRORS
@@ -333,6 +334,7 @@ def _page(html: str, status: int = 200, headers: dict[str, str] | None = None) -
 
 def mount(app: Paths, feedback: Feedback) -> None:
     """Put these paths into the gateway's application."""
+    link = proved("the signed link in the path: one person's, for one page, until it ends")
 
     def add(path: str, methods: tuple[str, ...], handler: Callable[[Request], Any]) -> None:
         async def endpoint(request: Request) -> Response:
@@ -341,7 +343,7 @@ def mount(app: Paths, feedback: Feedback) -> None:
                 response.body = b""
             return response
 
-        app.add(path, methods, endpoint)
+        app.add(path, methods, endpoint, link)
 
     add(SURVEYS, ("GET", "HEAD"), feedback.ask)
     add(SURVEYS, ("POST",), feedback.answer)

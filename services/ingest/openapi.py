@@ -12,9 +12,11 @@ from fastapi import Request
 from pydantic import BaseModel
 from starlette.responses import Response
 
+from chassis.auth import anybody
 from schemas import commands, link_token, roster
 from schemas.feedback import COMMENT_LENGTH_MAX
 from schemas.payload import Payload
+from schemas.scopes import Right, opened_by
 from services.ingest import adapters, api, feedback, ticket_view, webchat, webhooks
 from services.ingest.adapters import event, form, message_api
 from services.ingest.answers import PROBLEM
@@ -137,7 +139,15 @@ def document() -> dict[str, Any]:
                 "key": {
                     "type": "http",
                     "scheme": "bearer",
-                    "description": "A key of channels.yaml.",
+                    "description": "An API key (`signalbox keys add`), or one of channels.yaml. The words beside it are the"
+                    " scopes, any one of which opens the operation.",
+                },
+                "token": {
+                    "type": "http",
+                    "scheme": "bearer",
+                    "bearerFormat": "JWT",
+                    "description": "An access token of the OpenID provider that the installation names, with one of the scopes."
+                    " With the scope `agent` alone, its holder speaks as themselves only.",
                 },
                 "key_in_query": {"type": "apiKey", "in": "query", "name": "access_token"},
                 "signature": {
@@ -157,6 +167,12 @@ def document() -> dict[str, Any]:
 
 
 # ----------------------------------------------------------------------------------------------- pieces
+
+
+def _opened(right: Right) -> list[dict[str, list[str]]]:
+    """Return what opens an operation: a key or a token with one of the scopes that have this right."""
+    scopes: list[str] = [*opened_by(right)]
+    return [{"key": scopes}, {"token": scopes}]
 
 
 def _model(schemas: dict[str, Any], kind: type[BaseModel], without: frozenset[str]) -> str:
@@ -356,7 +372,7 @@ def _own(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 "summary": "A message of a generic channel. Scope `messages`.",
                 "tags": ["messages"],
                 "parameters": [IDEMPOTENCY],
-                "security": [{"key": []}],
+                "security": _opened("messages"),
                 "requestBody": _body(
                     JSON, schema=_ref(_model(schemas, message_api.SubmittedMessage, none))
                 ),
@@ -413,7 +429,11 @@ def _events() -> dict[str, Any]:
             "summary": "CloudEvents, in binary, structured or batched mode. Scope `events`, or signed.",
             "tags": ["events"],
             "parameters": [IDEMPOTENCY, *SIGNED, *binary],
-            "security": [{"key": []}, {"key_in_query": []}, {"signature": []}],
+            "security": [
+                *_opened("events"),
+                {"key_in_query": list(opened_by("events"))},
+                {"signature": []},
+            ],
             "requestBody": {
                 "required": True,
                 "content": {
@@ -454,7 +474,7 @@ def _commands(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     PREFER,
                     IF_MATCH,
                 ],
-                "security": [{"key": []}],
+                "security": _opened("agents"),
                 "requestBody": _body(JSON, schema={"anyOf": bodies}),
                 "responses": _asked(400, 401, 403, 404, 408, 413, 415, 422, 429, 503),
             }
@@ -472,7 +492,7 @@ def _commands(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 "summary": "Something that a customer is to be told. Scope `notices`.",
                 "tags": ["commands"],
                 "parameters": [IDEMPOTENCY],
-                "security": [{"key": []}],
+                "security": _opened("notices"),
                 "requestBody": _body(JSON, schema=_ref(notice)),
                 "responses": _answers(_accepted(), 400, 401, 403, 408, 413, 415, 422, 429, 503),
             }
@@ -492,7 +512,7 @@ def _commands(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 "summary": "Where a ticket stands, as far as it is known here. Scope `agents`.",
                 "tags": ["commands"],
                 "parameters": _in_path(conversation_id=OPAQUE, ticket_id=OPAQUE),
-                "security": [{"key": []}],
+                "security": _opened("agents"),
                 "responses": _answers(
                     {"200": stands, "304": unchanged}, 401, 403, 404, 422, 429, 503
                 ),
@@ -509,6 +529,7 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         fixed: str,
         path: Any,
         *,
+        right: Right = "agents",
         is_asked: bool = False,
     ) -> dict[str, Any]:
         codes = (400, 401, 403, 404, 408, 413, 415, 422, 429, 503)
@@ -526,7 +547,7 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                 IDEMPOTENCY,
                 *((PREFER, IF_MATCH) if is_asked else ()),
             ],
-            "security": [{"key": []}],
+            "security": _opened(right),
             "requestBody": _body(
                 JSON,
                 schema=bodies[0] if len(bodies) == 1 else {"anyOf": bodies},
@@ -554,6 +575,7 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     (roster.AgentSet,),
                     "agent_id",
                     agent,
+                    right="roster",
                 )
             ),
             "delete": looked_after(
@@ -563,6 +585,7 @@ def _roster(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     (roster.AgentRemoved,),
                     "agent_id",
                     agent,
+                    right="roster",
                 )
             ),
         },
@@ -733,7 +756,7 @@ def _widget(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
         body=webchat.NoticeAsked,
         session=False,
     )
-    yield f"{here}/notices", {"post": told | {"security": [{"key": []}]}}
+    yield f"{here}/notices", {"post": told | {"security": _opened("notices")}}
     files = (("{account}.js", "script", "text/javascript"), ("{account}/demo", "demo", "text/html"))
     for tail, name, media_type in files:
         good: dict[str, Any] = {
@@ -775,7 +798,7 @@ def _widget(schemas: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
                     "summary": "An agent's side of a web chat. Scope `agents`.",
                     "tags": ["webchat"],
                     "parameters": _in_path(conversation_id=OPAQUE),
-                    "security": [{"key": []}],
+                    "security": _opened("agents"),
                     "responses": _answers({code: said}, 401, 403, 404, 422, 429, 503),
                 }
             },
@@ -862,4 +885,5 @@ def mount(app: Paths) -> None:
         del request
         return Response(made, media_type=JSON)
 
-    app.add(PATH, ("GET",), serve)
+    described = anybody("the same for every installation, and in the documents")
+    app.add(PATH, ("GET",), serve, described)

@@ -1,6 +1,7 @@
 """Which handler answers a request: the gateway's table of paths, as an ASGI application.
 
-A handler gets the request whole and reads the body itself, so nothing stands between the server and it. A path is
+A path is added with what it needs, or not at all: whoever lacks it is turned away here, before a byte of the body is read, and
+who had it goes into the audit with what came of it. A handler gets the request whole and reads the body itself. A path is
 `/`-separated: literal pieces, `{name}`, or `{name}` with something literal behind it (`{account}.js`); no name is empty.
 Of two paths that fit, the one added first counts. Unknown paths are 404, other methods 405, both as problem JSON, and a
 handler's mistake is 500 without its details.
@@ -15,17 +16,33 @@ from starlette.requests import HTTPConnection
 from starlette.responses import Response
 
 from chassis import logs
+from chassis.auth import CALLER, Permission
 from chassis.web import Receive, Scope, Send
+from services.ingest.access import Access, asked_of
 from services.ingest.answers import Problem
-from services.ingest.core.policy import Scope as KeyScope
 
 PATH_LENGTH_SHOWN: Final = 200
 
 Handler = Callable[[Request], Awaitable[Response]]
 SocketHandler = Callable[[WebSocket], Awaitable[None]]
 Finish = Callable[[HTTPConnection, Response], Response]
+Refuse = Callable[[Problem], Response]
+"""Says in a part's own form that somebody is turned away, and counts it."""
 
 log = logs.get("ingest.gateway")
+
+
+def _plainly(problem: Problem) -> Response:
+    return problem.response()
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """A path and a method: what it needs, and who answers."""
+
+    permission: Permission
+    handler: Handler
+    refuse: Refuse
 
 
 @dataclass(slots=True)
@@ -35,7 +52,8 @@ class _Path:
     pieces: tuple[tuple[str, str], ...]
     """For each piece its name ("" for a literal one) and its literal text."""
 
-    handlers: dict[str, Handler] = field(default_factory=dict)
+    text: str
+    routes: dict[str, Route] = field(default_factory=dict)
     socket: SocketHandler | None = None
 
     def fits(self, given: list[str]) -> dict[str, str] | None:
@@ -53,30 +71,42 @@ class _Path:
 
 
 class Paths:
-    """The gateway's application. `finish` has the last word on every answer of it, as CORS has.
+    """The gateway's application. `finish` has the last word on every answer of it, as CORS has."""
 
-    `authorize` is what proves a key; parts that are mounted beside the gateway's own routes use it too.
-    """
-
-    def __init__(self, authorize: Callable[[Request, KeyScope], str], finish: Finish) -> None:
-        self.authorize = authorize
+    def __init__(self, access: Access, finish: Finish) -> None:
+        self._access = access
         self._finish = finish
         self._known: dict[tuple[int, str], list[_Path]] = {}
         self.added: dict[str, tuple[str, ...]] = {}
         """Each path and its methods, as they were added."""
+        self.permissions: dict[tuple[str, str], Permission] = {}
+        """What each method of a path needs; a WebSocket's method is `WEBSOCKET`."""
 
-    def add(self, path: str, methods: Iterable[str], handler: Handler) -> None:
-        """Have `handler` answer these methods of a path."""
+    def add(
+        self,
+        path: str,
+        methods: Iterable[str],
+        handler: Handler,
+        permission: Permission,
+        refuse: Refuse = _plainly,
+    ) -> None:
+        """Have `handler` answer these methods of a path for those who have what it needs."""
         one = self._path(path)
         for method in methods:
-            if method in one.handlers:
+            if method in one.routes:
                 raise ValueError(f"{method} {path} is answered already")
-            one.handlers[method] = handler
-        self.added[path] = tuple(one.handlers)
+            one.routes[method] = Route(permission, handler, refuse)
+            self.permissions[method, path] = permission
+        self.added[path] = tuple(one.routes)
 
-    def add_socket(self, path: str, handler: SocketHandler) -> None:
-        """Have `handler` serve the WebSockets of a path."""
+    def add_socket(self, path: str, handler: SocketHandler, permission: Permission) -> None:
+        """Have `handler` serve the WebSockets of a path; it proves by itself who opens one."""
+        if permission.right is not None:
+            raise ValueError(
+                f"{path}: a WebSocket cannot show a key, its handler proves who opens it"
+            )
         self._path(path).socket = handler
+        self.permissions["WEBSOCKET", path] = permission
 
     def _path(self, path: str) -> _Path:
         pieces = tuple(_piece(text) for text in path.split("/"))
@@ -84,7 +114,7 @@ class Paths:
         for known in near:
             if known.pieces == pieces:
                 return known
-        near.append(_Path(pieces))
+        near.append(_Path(pieces, path))
         return near[-1]
 
     def _find(self, path: str) -> list[tuple[_Path, dict[str, str]]]:
@@ -105,11 +135,11 @@ class Paths:
     async def _answer(self, request: Request, scope: Scope) -> Response:
         found = self._find(scope["path"])
         for one, names in found:
-            handler = one.handlers.get(scope["method"])
-            if handler is not None:
+            route = one.routes.get(scope["method"])
+            if route is not None:
                 scope["path_params"] = names
                 try:
-                    return await handler(request)
+                    return await self._served(one.text, route, request)
                 except Exception as error:
                     log.exception(
                         "request_failed",
@@ -117,7 +147,7 @@ class Paths:
                         error=type(error).__name__,
                     )
                     return _failed()
-        allowed = sorted({method for one, _ in found for method in one.handlers})
+        allowed = sorted({method for one, _ in found for method in one.routes})
         if not allowed:
             return Problem(404, "not_found", "Not found", "there is no such path").response()
         return Problem(
@@ -127,6 +157,26 @@ class Paths:
             f"this path knows {', '.join(allowed)}",
             headers={"Allow": ", ".join(allowed)},
         ).response()
+
+    async def _served(self, path: str, route: Route, request: Request) -> Response:
+        right = route.permission.right
+        if right is None:
+            return await route.handler(request)
+        try:
+            caller = await self._access.admit(request, route.permission, path)
+        except Problem as problem:
+            return route.refuse(problem)
+        if caller is None:
+            return await route.handler(request)
+        request.scope[CALLER] = caller
+        status = 500
+        try:
+            response = await route.handler(request)
+            status = response.status_code
+        finally:
+            asked = asked_of(request, right, path)
+            self._access.audit.used(caller, asked, status)
+        return response
 
     async def _serve(self, scope: Scope, receive: Receive, send: Send) -> None:
         socket = WebSocket(scope, receive, send)

@@ -21,6 +21,7 @@ from scim2_models import Context, Group, ResourceType
 from starlette.responses import Response
 
 from chassis import logs
+from chassis.auth import caller_of, needs
 from chassis.clock import Clock, monotonic, pause
 from chassis.errors import Unavailable
 from services.ingest import metrics
@@ -162,9 +163,8 @@ def _missing(what: str) -> ScimRefused:
 class Scim:
     """The endpoints' bodies."""
 
-    def __init__(self, deps: Deps, authorize: Callable[[Request], str]) -> None:
+    def __init__(self, deps: Deps) -> None:
         self._deps = deps
-        self._authorize = authorize
         self._counters = metrics.Way("scim")
 
     async def handle(self, request: Request, handler: Handler) -> Response:
@@ -173,8 +173,7 @@ class Scim:
         try:
             response = await handler(self._asked(request))
         except Problem as problem:
-            self._counters.refused(problem.reason)
-            return _error(problem.status, problem.detail, headers=problem.headers)
+            return self.refuse(problem)
         except ScimRefused as refused:
             self._counters.refused(_REASONS.get(refused.status, "invalid"))
             return _error(refused.status, refused.detail, refused.scim_type)
@@ -189,13 +188,20 @@ class Scim:
             self._counters.answered(monotonic() - began, is_repeated=False)
         return response
 
+    def refuse(self, problem: Problem) -> Response:
+        """Say in SCIM's form that somebody is turned away."""
+        if problem.status == 503:
+            self._counters.unavailable.inc()
+        else:
+            self._counters.refused(problem.reason)
+        return _error(problem.status, problem.detail, headers=problem.headers)
+
     def _asked(self, request: Request) -> Asked:
-        key_name = self._authorize(request)
         domain: str = request.path_params["domain"]
         file = self._deps.policies.current.file
-        for key in file.api_keys:
-            if key.name == key_name and key.domains and domain not in key.domains:
-                raise ScimRefused(403, "", "Authorization: the key does not open this domain")
+        domains = caller_of(request.scope).domains
+        if domains and domain not in domains:
+            raise ScimRefused(403, "", "Authorization: the key does not open this domain")
         rules = file.scim.get(domain)
         if rules is None:
             raise ScimRefused(
@@ -536,7 +542,7 @@ def _config(base: str) -> dict[str, Any]:
             {
                 "type": "oauthbearertoken",
                 "name": "Bearer key",
-                "description": "A key of channels.yaml with the scope scim",
+                "description": "A key, or an access token, with the scope scim",
                 "primary": True,
             }
         ],
@@ -576,7 +582,7 @@ def _one(known: tuple[dict[str, Any], ...], asked: Asked, endpoint: str, what: s
 
 def mount(app: Paths, deps: Deps) -> None:
     """Add SCIM's paths to the gateway."""
-    served = Scim(deps, lambda request: app.authorize(request, "scim"))
+    served = Scim(deps)
 
     def add(path: str, handlers: Mapping[str, Handler]) -> None:
         allowed = ", ".join(handlers)
@@ -587,7 +593,7 @@ def mount(app: Paths, deps: Deps) -> None:
                 return _error(405, f"this path knows {allowed}", headers={"Allow": allowed})
             return await served.handle(request, handler)
 
-        app.add(f"{BASE}{path}", _METHODS, answer)
+        app.add(f"{BASE}{path}", _METHODS, answer, needs("scim"), served.refuse)
 
     add("/ServiceProviderConfig", {"GET": served.config})
     add("/Schemas", {"GET": served.schemas})

@@ -1,9 +1,11 @@
 """What an operator sets for ingest, beside what every service has."""
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
+from chassis.auth import ALGORITHMS, Issuer
 from chassis.settings import Settings
 
 
@@ -16,6 +18,44 @@ class IngestSettings(Settings):
     )
     gateway_port: int = Field(
         default=8080, ge=0, le=65535, description="Port of the gateway's HTTP; 0 takes a free one."
+    )
+    oidc_issuer: str = Field(
+        default="",
+        pattern=r"^(?:https://[^\s/?#@]+(?:/[^\s?#]*)?|http://(?:127\.0\.0\.1|localhost)(?::\d{1,5})?(?:/[^\s?#]*)?)?$",
+        description="OpenID provider whose access tokens open the gateway, exactly as its tokens name it (`iss`), such as"
+        " `https://login.example.com/realms/shop`. Empty: only keys open it.",
+    )
+    oidc_audience: str = Field(
+        default="",
+        description="The gateway's own name at that provider (`aud` of its tokens). Required with `oidc_issuer`.",
+    )
+    oidc_keys_url: str = Field(
+        default="",
+        pattern=r"^(?:https?://[^\s#]+)?$",
+        description="Where the provider publishes its keys (JWKS); empty: its discovery document says so.",
+    )
+    oidc_algorithms: str = Field(
+        default="RS256,PS256,ES256,EdDSA",
+        description="Signatures that are taken, commas between; only those with a public key can be named.",
+    )
+    oidc_scope_claims: str = Field(
+        default="scope,scp",
+        description="Claims that hold scopes, commas between, dots between nested names (`realm_access.roles`).",
+    )
+    oidc_scope_prefix: str = Field(
+        default="",
+        description="What our scopes begin with at the provider, such as `signalbox.`; others open nothing.",
+    )
+    oidc_agent_claim: str = Field(
+        default="sub",
+        min_length=1,
+        description="Claim that says which agent a person is. Whoever has the scope `agent` alone speaks only as that one.",
+    )
+    oidc_inner_hosts: str = Field(
+        default="",
+        pattern=r"^[A-Za-z0-9.,:\[\] _-]*$",
+        description="Hosts, commas between, at which the provider may be asked for its keys although they lead to addresses"
+        " that are not public, as one within the same cluster does.",
     )
     smtp_listen_port: int = Field(
         default=8025,
@@ -148,3 +188,44 @@ class IngestSettings(Settings):
         ge=1,
         description="Days that the first words of a customer's message are known to their later conversations.",
     )
+
+    @field_validator("oidc_algorithms")
+    @classmethod
+    def _are_public(cls, value: str) -> str:
+        unknown = [name for name in _listed(value) if name not in ALGORITHMS]
+        if unknown or not _listed(value):
+            raise ValueError(f"must be some of {', '.join(ALGORITHMS)}, with commas between")
+        return value
+
+    @model_validator(mode="after")
+    def _issuer_is_whole(self) -> Self:  # noqa: N804 - an "after" validator gets the model itself
+        if self.oidc_issuer and not self.oidc_audience:
+            raise ValueError(
+                "SIGNALBOX_OIDC_ISSUER needs SIGNALBOX_OIDC_AUDIENCE: without it a token made for anybody would open"
+                " the gateway"
+            )
+        return self
+
+    @property
+    def issuer(self) -> Issuer | None:
+        """Whose access tokens are taken; None: nobody's."""
+        if not self.oidc_issuer:
+            return None
+        return Issuer(
+            self.oidc_issuer,
+            self.oidc_audience,
+            self.oidc_keys_url,
+            _listed(self.oidc_algorithms),
+            _listed(self.oidc_scope_claims),
+            self.oidc_scope_prefix,
+            self.oidc_agent_claim,
+        )
+
+    @property
+    def inner_host_names(self) -> tuple[str, ...]:
+        """The hosts that may lead to inner addresses."""
+        return _listed(self.oidc_inner_hosts)
+
+
+def _listed(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())

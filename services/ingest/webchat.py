@@ -41,10 +41,12 @@ from starlette.responses import Response
 from starlette.websockets import WebSocketDisconnect
 
 from chassis import logs
+from chassis.auth import anybody, needs, proved
 from chassis.clock import Clock, monotonic, pause
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.ledger import DRIVER_ERRORS
 from schemas.inbound import InboundReceived
+from schemas.scopes import Right
 from services.ingest import announcements, metrics
 from services.ingest.adapters import addresses, form, intake, json_body
 from services.ingest.adapters.channel import ParseError
@@ -905,32 +907,40 @@ class Webchat:
 
 
 def mount(app: Paths, chat: Webchat) -> None:
-    """Put web chat's paths into the gateway's application, whose `authorize` proves an agent's key."""
+    """Put web chat's paths into the gateway's application, which proves keys before agents' paths."""
+    visitor = proved(
+        "the visitor's session token, or none where one begins; the site is looked at first"
+    )
 
-    def add(method: str, path: str, handler: Handler, *, is_for_agents: bool = False) -> None:
+    def refuse(problem: Problem) -> Response:
+        if problem.status == 503:
+            metrics.UNAVAILABLE.labels(WAY).inc()
+        else:
+            metrics.REFUSED.labels(WAY, problem.reason).inc()
+        return problem.response()
+
+    def add(method: str, path: str, handler: Handler, right: Right | None = None) -> None:
         async def endpoint(request: Request) -> Response:
-            return await chat.answered(request, handler, is_for_agents=is_for_agents)
+            return await chat.answered(request, handler, is_for_agents=right is not None)
 
-        app.add(path, (method,), endpoint)
+        app.add(path, (method,), endpoint, visitor if right is None else needs(right), refuse)
 
     def add_for_agents(
         method: str, name: str, handler: Callable[[str], Awaitable[Response]]
     ) -> None:
         async def checked(request: Request, account: str, settings: Settings) -> Response:
             del account, settings
-            app.authorize(request, "agents")
             return await handler(request.path_params["conversation_id"])
 
         path = f"/v1/conversations/{{conversation_id}}/{name}"
-        add(method, path, checked, is_for_agents=True)
+        add(method, path, checked, "agents")
 
     async def notice(request: Request, account: str, settings: Settings) -> Response:
         del account, settings
-        app.authorize(request, "notices")
         return await chat.notice(request, request.path_params["account"])
 
     here = "/v1/widget/{account}"
-    add("POST", f"{here}/notices", notice, is_for_agents=True)
+    add("POST", f"{here}/notices", notice, "notices")
     add("POST", f"{here}/sessions", chat.session)
     add("POST", f"{here}/messages", chat.message)
     add("GET", f"{here}/messages", chat.messages)
@@ -939,10 +949,14 @@ def mount(app: Paths, chat: Webchat) -> None:
     add("POST", f"{here}/form", chat.form)
     add_for_agents("POST", "typing", chat.agent_typing)
     add_for_agents("GET", "visitor", chat.visitor)
-    app.add(f"{here}.js", ("GET",), chat.script)
-    app.add(f"{here}/demo", ("GET",), chat.demo)
-    app.add(f"{here}/{{name}}", ("OPTIONS",), chat.preflight)
-    app.add_socket(f"{here}/socket", chat.socket)
+    page = anybody("the widget itself and the page that shows it: no data of anybody")
+    app.add(f"{here}.js", ("GET",), chat.script, page)
+    app.add(f"{here}/demo", ("GET",), chat.demo, page)
+    preflight = anybody(
+        "a browser's question before a request, answered without looking anything up"
+    )
+    app.add(f"{here}/{{name}}", ("OPTIONS",), chat.preflight, preflight)
+    app.add_socket(f"{here}/socket", chat.socket, visitor)
 
 
 class Wire:

@@ -14,6 +14,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from chassis import logs
+from chassis.auth import proved
 from chassis.clock import Clock, monotonic
 from chassis.errors import InvalidEvent, Unavailable
 from chassis.spool import SpoolItem
@@ -297,5 +298,6 @@ def _http(answer: Answer, method: str) -> Response:
 
 def mount(app: Paths, webhooks: Webhooks) -> None:
     """Add the vendors' paths to the gateway."""
+    vendor = proved("the vendor's signature or secret, on the raw bytes, by the channel's adapter")
     for path in PATHS:
-        app.add(path, METHODS, webhooks)
+        app.add(path, METHODS, webhooks, vendor)

@@ -19,6 +19,7 @@ from pydantic import (
     model_validator,
 )
 
+from schemas.scopes import Scope
 from services.ingest.core import identity
 
 FILE: Final = "channels.yaml"
@@ -32,12 +33,6 @@ SecretReference = Annotated[str, StringConstraints(pattern=SECRET_REFERENCE.patt
 Address = Annotated[
     str, StringConstraints(pattern=r"^[^\s@<>,;:\"()]{1,64}@[^\s@<>,;:\"()]{1,189}$", to_lower=True)
 ]
-Scope = Literal["messages", "events", "agents", "roster", "scim", "notices"]
-"""`messages` and `events`: post what customers say. `agents`: speak as an agent (commands, presence, offers).
-`roster`: set and remove agents. `scim`: provision agents as an identity provider does, and read who was. `notices`: tell
-customers something (the notifier's own key for web chat, and systems that ask for a notice)."""
-
-
 RETIRED: Final = dict.fromkeys(
     ("buffer", "buffer_reply"),
     "is discontinued and has no inbox any more; use facebook_page, instagram, x, hootsuite or sprout",
