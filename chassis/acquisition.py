@@ -40,7 +40,7 @@ from chassis.ledger import (
 )
 from chassis.relay import Relay
 from chassis.settings import Settings
-from chassis.stage import Effect, Stage
+from chassis.stage import Effect, EffectStanding, Stage
 from chassis.timers import HORIZON, window_end
 
 S = TypeVar("S")
@@ -66,7 +66,7 @@ class _Found(Generic[S]):
     timers: list[TimerRow]
     timers_to: TimerMark
     walk: Walk
-    effects: list[tuple[Effect, bool]]
+    effects: list[tuple[Effect, EffectStanding]]
     parked_keys: dict[str, list[str]]
     superseded: set[str]
     skew_seconds: float
@@ -233,8 +233,8 @@ class Acquisition(Generic[S]):
         task.walk = found.walk
         task.parked_keys = found.parked_keys
         task.superseded = found.superseded
-        for effect, was_begun in found.effects:
-            self._effects.resume(task, effect, was_begun)
+        for effect, standing in found.effects:
+            self._effects.resume(task, effect, standing)
         metrics.CLOCK_SKEW.labels(self._stage.name).set(found.skew_seconds)
         if abs(found.skew_seconds) > CLOCK_SKEW_MAX:
             log.warning("clock_skew", stage=self._stage.name, seconds=round(found.skew_seconds, 3))
@@ -265,7 +265,7 @@ class Acquisition(Generic[S]):
         task.relay = Relay(
             stage=self._stage.name,
             task=task.number,
-            bootstrap=self._settings.kafka,
+            kafka=self._settings.kafka_access,
             topic_name=self._settings.topic,
             load_page=lambda after, limit, n=task.number: self._ledger.load_outbox(n, after, limit),  # type: ignore[misc]
             delete_acked=lambda oid, n=task.number, e=task.epoch: self._ledger.delete_acked(

@@ -66,6 +66,8 @@ class Task(Generic[S]):
     effects: EffectQueue = field(default_factory=EffectQueue)
     effects_running: dict[str, str] = field(default_factory=dict)
     """Keys with an effect under way, and which one."""
+    effects_withdrawn: set[str] = field(default_factory=set)
+    """Of those that wait: when their turn comes they are not done."""
     results: deque[EffectDone] = field(default_factory=deque)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     is_throttled: bool = False

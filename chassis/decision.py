@@ -123,6 +123,7 @@ class Deciding(Generic[S]):
                 overlay.fired[item.key, item.name] = origin
             if isinstance(item, EffectDone):
                 overlay.effects_settled.append(item.effect.id)
+                overlay.effects_withdrawn.pop(item.effect.id, None)
             if self._suspects or self._refused:
                 why = self._why_given_up(task.number, item)
                 if why is not None:
@@ -183,6 +184,7 @@ class Deciding(Generic[S]):
         for effect in outcome.effects:
             overlay.effects[effect.id] = (position.next_oid, effect)
             position.next_oid += 1
+        overlay.effects_withdrawn.update(dict.fromkeys(outcome.withdrawn))
 
     def _park_outcome(
         self,

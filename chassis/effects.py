@@ -7,19 +7,21 @@ begun a second time: its result is kept until it has been recorded.
 import asyncio
 from collections.abc import Sequence, Set
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Final, Generic, TypeVar
 
 from chassis import logs
 from chassis.assignment import Assignment
 from chassis.batch import Task
 from chassis.clock import monotonic
 from chassis.failpoints import Failpoints
-from chassis.stage import Effect, EffectDone, EffectResult, Stage
+from chassis.stage import Effect, EffectDone, EffectResult, EffectStanding, Stage
 
 S = TypeVar("S")
 
 PERFORMED_SECONDS = 600.0
 """How long a result that nobody records is kept once its task is another process': it may come back."""
+
+WITHDRAWN: Final = EffectResult("withdrawn")
 
 log = logs.get("effects")
 
@@ -61,8 +63,13 @@ class Effects(Generic[S]):
         return [] if self.is_closed else task.effects.take(task.effects_running)
 
     def begin(self, task: Task[S], effects: Sequence[Effect]) -> None:
-        """Do effects whose beginning is recorded."""
+        """Do effects whose beginning is recorded; of those that were withdrawn before, it is not, and they are only told of."""
         for effect in effects:
+            if effect.id in task.effects_withdrawn:
+                task.effects.release(effect.key)
+                task.results.append(EffectDone(effect, WITHDRAWN))
+                self._wake.set()
+                continue
             self._failpoints.hit("effect_started")
             task.effects_running[effect.key] = effect.id
             name = _name(effect)
@@ -89,15 +96,20 @@ class Effects(Generic[S]):
             task.results.append(EffectDone(effect, result))
             self._wake.set()
 
-    def resume(self, task: Task[S], effect: Effect, was_begun: bool) -> None:
-        """Take up an effect that the table holds: new, under way in this process, settled here, or nobody knows."""
+    def resume(self, task: Task[S], effect: Effect, standing: EffectStanding) -> None:
+        """Take up an effect that the table holds: new, withdrawn, under way in this process, settled here, or nobody
+        knows.
+        """
         name = _name(effect)
         if name in self._performed:
             task.results.append(EffectDone(effect, self._performed[name].result))
         elif name in self.performing:
             task.effects_running[effect.key] = effect.id
             task.effects.hold(effect)
-        elif was_begun and not self._stage.is_repeatable(effect):
+        elif standing == "withdrawn":
+            task.effects_withdrawn.add(effect.id)
+            task.effects.append(effect)
+        elif standing == "begun" and not self._stage.is_repeatable(effect):
             task.results.append(EffectDone(effect, EffectResult("unknown", "interrupted")))
         else:
             task.effects.append(effect)

@@ -7,14 +7,15 @@ the broker too, and nothing stands at a gap.
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import asyncpg
 from aiokafka.errors import KafkaError
 
 from chassis import metrics
+from chassis.auth import Permission, anybody
 from chassis.batch import TaskState
 from chassis.clock import monotonic
 from chassis.ledger import DATABASE_ERRORS
@@ -27,6 +28,16 @@ PING_SECONDS = 2.0
 
 READY = metrics.gauge("signalbox_ready", "1 while the process says that it is ready.")
 
+PATHS: Final[Mapping[str, Permission]] = {
+    "/health/live": anybody(
+        "names of loops and how long they stand still; a probe can show no key"
+    ),
+    "/health/ready": anybody("names of parts and kinds of errors; a probe can show no key"),
+    "/metrics": anybody("numbers under labels of closed sets, no id and no text of anybody"),
+}
+"""What this port answers, and what each needs. It binds to this machine unless `http_host` says otherwise, and is for the
+inner network only (docs/security.md)."""
+
 Check = Callable[[], Awaitable[str | None]]
 """Returns what is wrong, in a few words, or None."""
 
@@ -38,7 +49,7 @@ class _Progress:
 
 
 class Health:
-    """Answers `/health/live`, `/health/ready` and `/metrics`; everything else is 404."""
+    """Answers the paths of `PATHS`; everything else is 404."""
 
     def __init__(self, service: str, pool: asyncpg.Pool | None = None) -> None:
         self._service = service

@@ -20,7 +20,7 @@ from chassis.clock import Clock
 from chassis.deadletters import ParkedRecord
 from chassis.errors import Conflict, Fenced, Refused, SignalboxError
 from chassis.failpoints import FailpointError, Failpoints
-from chassis.stage import Change, Connection, Effect, Stage, Store
+from chassis.stage import Change, Connection, Effect, EffectStanding, Stage, Store
 
 S = TypeVar("S")
 
@@ -132,6 +132,8 @@ class Overlay(Generic[S]):
     effects: dict[str, tuple[int, Effect]] = field(default_factory=dict)
     effects_started: list[str] = field(default_factory=list)
     effects_settled: list[str] = field(default_factory=list)
+    effects_withdrawn: dict[str, None] = field(default_factory=dict)
+    """Of the task's effects as they are after this batch; in order."""
     parked: list[ParkedRecord] = field(default_factory=list)
     resolved: list[tuple[str, str]] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
@@ -249,9 +251,14 @@ INSERT INTO effect (stage, task, id, key, attempt, payload, ordinal)
 SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::int[], $6::jsonb[], $7::bigint[])
 """
 
+WITHDRAW_EFFECTS = """
+UPDATE effect AS e SET withdrawn_at = clock_timestamp() FROM unnest($2::int[], $3::text[]) AS u(task, id)
+ WHERE e.stage = $1 AND e.task = u.task AND e.id = u.id AND e.started_at IS NULL
+"""
+
 START_EFFECTS = """
 UPDATE effect AS e SET started_at = clock_timestamp() FROM unnest($2::int[], $3::text[]) AS u(task, id)
- WHERE e.stage = $1 AND e.task = u.task AND e.id = u.id
+ WHERE e.stage = $1 AND e.task = u.task AND e.id = u.id AND e.withdrawn_at IS NULL
 """
 
 SETTLE_EFFECTS = """
@@ -461,19 +468,19 @@ class Ledger(Generic[S]):
             for row in rows
         ]
 
-    async def load_effects(self, task: int) -> list[tuple[Effect, bool]]:
-        """Return the effects not settled, in the order they were recorded, and whether each was begun."""
+    async def load_effects(self, task: int) -> list[tuple[Effect, EffectStanding]]:
+        """Return the effects not settled, in the order they were recorded, and how each stands."""
         async with self.reading() as connection:
             rows = await connection.fetch(
-                "SELECT id, key, attempt, payload, started_at FROM effect WHERE stage = $1 AND task = $2"
-                " ORDER BY ordinal",
+                "SELECT id, key, attempt, payload, started_at, withdrawn_at FROM effect"
+                " WHERE stage = $1 AND task = $2 ORDER BY ordinal",
                 self._stage,
                 task,
             )
         return [
             (
                 Effect(row["id"], row["key"], json.loads(row["payload"]), row["attempt"]),
-                row["started_at"] is not None,
+                _standing_of(row),
             )
             for row in rows
         ]
@@ -732,11 +739,25 @@ class Ledger(Generic[S]):
                 [_json(dict(e.payload)) for _, _, e in made],
                 [ordinal for _, ordinal, _ in made],
             )
+        withdrawn = [
+            (w.task, effect_id) for w in writes for effect_id in w.overlay.effects_withdrawn
+        ]
+        if withdrawn:
+            # Before any is begun: one that this very batch withdraws is not.
+            await connection.execute(
+                WITHDRAW_EFFECTS, self._stage, [t for t, _ in withdrawn], [i for _, i in withdrawn]
+            )
         started = [(w.task, effect_id) for w in writes for effect_id in w.overlay.effects_started]
         if started:
             await connection.execute(
                 START_EFFECTS, self._stage, [t for t, _ in started], [i for _, i in started]
             )
+
+
+def _standing_of(row: asyncpg.Record) -> EffectStanding:
+    if row["withdrawn_at"] is not None:
+        return "withdrawn"
+    return "waiting" if row["started_at"] is None else "begun"
 
 
 def past_the_gap(position: Position) -> Position:

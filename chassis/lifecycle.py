@@ -8,13 +8,16 @@ import argparse
 import asyncio
 import gc
 import json
+import logging
+import os
 import signal
 import sys
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 import asyncpg
 import uvloop
@@ -99,12 +102,25 @@ def run(build: Callable[[T], Application], settings_type: type[T], argv: Sequenc
             print("settings and policy are in order")  # noqa: T201 - the answer to a person who asked
             return 0
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-            return runner.run(_serve(application, settings, arguments.stage))
+            _leave(runner.run(_serve(application, settings, arguments.stage)))
     except PolicyError as error:
         print(f"policy refused: {error}", file=sys.stderr)  # noqa: T201
     except (ConfigurationError, SignalboxError) as error:
         print(str(error), file=sys.stderr)  # noqa: T201
     return 2
+
+
+def _leave(code: int) -> NoReturn:
+    """End the process now that all is flushed and closed.
+
+    Whatever still runs in a thread is not waited for: a resolver that hangs (the broker's name is gone) would hold the loop's and
+    the interpreter's ends for as long as it likes, past the grace time.
+    """
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # Nobody reads any more; there is nothing left to tell.
+            stream.flush()
+    os._exit(code)
 
 
 async def _serve(application: Application, settings: Settings, stage: str) -> int:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, ClassVar, Generic, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Literal, Protocol, TypeVar
 
 import asyncpg
 from pydantic import ValidationError
@@ -76,7 +76,7 @@ class Effect:
 
 @dataclass(frozen=True, slots=True)
 class EffectResult:
-    """What came of an effect: `done`, `failed` (with `is_recoverable`) or `unknown` (begun, never heard of again).
+    """What came of an effect: `done`, `failed` (with `is_recoverable`), `unknown` (begun, never heard of again) or `withdrawn`.
 
     `ref` is the other side's name for what was made, `trouble` the stage's word for what kind of failure it was.
     """
@@ -87,6 +87,10 @@ class EffectResult:
     retry_after: float | None = None
     ref: str = ""
     trouble: str = ""
+
+
+EffectStanding = Literal["waiting", "begun", "withdrawn"]
+"""How an effect stands that is recorded and not settled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,8 @@ class Outcome(Generic[S]):
     `state` replaces the key's state (None forgets it), unless `is_changed` is false, which saves the write. `events` are
     published in order; their topic is the payload's, their partition key what `Stage.partition_key` says. `timers`
     sets (an instant) or clears (None) the key's timers by name; a timer that fired is gone unless set again. `effects`
-    are recorded with the batch and done after it. `rows` go to `Store.save` as they are. `park` sets the record aside
+    are recorded with the batch and done after it. `withdrawn` names effects that are no longer wanted: one that was not
+    begun before is never done, and comes back as `withdrawn`; one that was begun goes on. `rows` go to `Store.save` as they are. `park` sets the record aside
     instead (reason, detail), with everything else in this outcome dropped. `ignored` counts an input that is
     understood and means nothing here, by its reason.
     """
@@ -145,6 +150,7 @@ class Outcome(Generic[S]):
     events: Sequence[Payload] = ()
     timers: Mapping[str, datetime | None] = field(default_factory=dict)
     effects: Sequence[Effect] = ()
+    withdrawn: Sequence[str] = ()
     rows: Sequence[Any] = ()
     park: tuple[str, str] | None = None
     ignored: str | None = None

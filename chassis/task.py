@@ -87,7 +87,7 @@ class Worker(Generic[S]):
         owner = f"{socket.gethostname()}:{os.getpid()}"
         names = [topic.name for topic in stage.topics]
         self.bus = Bus(
-            bootstrap=settings.kafka,
+            kafka=settings.kafka_access,
             group=group_id(settings.topic_prefix, stage.name, names),
             topics=[settings.topic(name) for name in names],
             reader=self,

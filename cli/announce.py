@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from cli.database import connected, spooling
 from cli.errors import CommandError, UsageMistake
 from cli.typed import instant, user
 
@@ -277,29 +278,19 @@ def _people(count: int) -> str:
 
 
 async def _survey(dsn: str, asked: "Asked") -> "Survey":
-    import asyncpg
-
     from cli.announce_find import survey
 
-    connection = await asyncpg.connect(dsn, timeout=5, server_settings={"search_path": "notifier"})
-    try:
+    async with connected(dsn, "notifier") as connection:
         return await survey(connection, asked, datetime.now(UTC))
-    finally:
-        await connection.close()
 
 
 async def _tell(asked: "Asked", places: "tuple[Place, ...]") -> None:
     from chassis.errors import Unavailable
-    from chassis.ledger import open_pool
-    from chassis.spool import Spool
     from cli.announce_find import hand_over
     from cli.environment import settings
     from services.ingest.settings import IngestSettings
 
     own = settings(IngestSettings)
-    pool = await open_pool(own.dsn, "ingest", 2, "signalbox notify")
-    spool = Spool(pool, own)
-    running = asyncio.create_task(spool.run())
     done = 0
 
     def progress(count: int) -> None:
@@ -308,15 +299,12 @@ async def _tell(asked: "Asked", places: "tuple[Place, ...]") -> None:
         typer.echo(f"{done:,} of {len(places):,}")
 
     try:
-        fresh = await hand_over(spool, asked, places, datetime.now(UTC), progress)
+        async with spooling(own, "signalbox notify") as (spool, _):
+            fresh = await hand_over(spool, asked, places, datetime.now(UTC), progress)
     except Unavailable as error:
         raise CommandError(
             f"{done:,} of {len(places):,} were handed over, then: {error}. Give the same command again; nobody is told twice."
         ) from None
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await pool.close()
     repeated = len(places) - fresh
     if repeated:
         typer.echo(f"{_people(repeated)} had been handed over meanwhile, and are not told twice.")

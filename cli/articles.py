@@ -37,6 +37,11 @@ def search(
 ) -> None:
     """Show what the folder's articles score for a question, the surest first."""
     articles = read_shelf(policy / FOLDER)
+    spoken = sorted({one.language for one in articles})
+    if language not in spoken:
+        raise CommandError(
+            f"There are no articles in {language}; there are in {', '.join(spoken)}."
+        )
     found = asyncio.run(_scores(articles, {language: [question]}))[language][0]
     if json:
         typer.echo(

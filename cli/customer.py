@@ -12,6 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cli import customer_consent
+from cli.customer_consent import Kind
+from cli.database import connected, spooling
 from cli.errors import CommandError, UsageMistake
 from cli.typed import user
 
@@ -222,6 +225,22 @@ def contract(
 
 
 @app.command()
+def consent(
+    customer: Who,
+    kind: Annotated[Kind, typer.Argument(help="Which notices.")],
+    withdraw: Annotated[
+        bool,
+        typer.Option("--withdraw", help="They want no more of them; left out, they want them."),
+    ] = False,
+    address: Annotated[
+        str, typer.Option(help="Only at this address of theirs; left out, at all of them.")
+    ] = "",
+) -> None:
+    """Record what a customer told you they want to hear of: consent, where notify.yaml asks for it, or no more of a kind."""
+    asyncio.run(_consent(customer, kind, address.strip(), withdraw))
+
+
+@app.command()
 def export(customer: Who) -> None:
     """Print all that is kept of a customer, as one JSON document."""
     found = asyncio.run(_export(customer))
@@ -333,14 +352,9 @@ async def find(connection: Any, own: "IngestSettings", customer: str) -> str:
 
 
 async def _export(customer: str) -> dict[str, Any]:
-    import asyncpg
-
     own = _settings()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         return await read_all(connection, own, await find(connection, own, customer))
-    finally:
-        await connection.close()
 
 
 async def read_all(connection: Any, own: "IngestSettings", customer_id: str) -> dict[str, Any]:
@@ -365,87 +379,71 @@ async def read_all(connection: Any, own: "IngestSettings", customer_id: str) -> 
 
 
 async def _suggestions(limit: int) -> list[Any]:
-    import asyncpg
-
     own = _settings()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         return list(await connection.fetch(_SUGGESTIONS, own.workspace, limit))
-    finally:
-        await connection.close()
 
 
 # ------------------------------------------------------------------------------------------- deciding
 
 
 async def _decide_two(do: Any, customer: str, other: str, by: str) -> None:
-    import asyncpg
-
     from services.ingest.core.state import IdentityCommand
 
     own = _settings()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         one = await find(connection, own, customer)
         two = await find(connection, own, other)
-    finally:
-        await connection.close()
     if one == two:
         raise UsageMistake("Both name the same customer.")
     await _send(own, IdentityCommand(do, user(by), one, two))
 
 
 async def _describe(what: "Quality", customer: str, word: str, by: str) -> None:
-    import asyncpg
-
     from services.ingest.core.customers import WORD_MAX, is_word
     from services.ingest.core.state import IdentityCommand
 
     if not is_word(word):
         raise UsageMistake(f"A {what} is a word of at most {WORD_MAX} characters, such as gold.")
     own = _settings()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         who = await find(connection, own, customer)
-    finally:
-        await connection.close()
     said = {what: word}
     await _send(own, IdentityCommand(what, user(by), who, **said))
 
 
-async def _undo(named: str, by: str) -> None:
-    import asyncpg
+async def _consent(customer: str, kind: Kind, address: str, is_out: bool) -> None:
+    own = _settings()
+    async with connected(own.dsn) as connection:
+        who = await find(connection, own, customer)
+        family = await connection.fetch(_FAMILY, own.workspace, who)
+    members = [row["customer_id"] for row in family]
+    await customer_consent.say(own, members, kind, address, is_out=is_out)
 
+
+async def _undo(named: str, by: str) -> None:
     from services.ingest.core.state import IdentityCommand
 
     own = _settings()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         found = await connection.fetchval(_LATEST_MERGE, own.workspace, named, [])
         if found is None:
             who = await find(connection, own, named)
             family = await connection.fetch(_FAMILY, own.workspace, who)
             members = [row["customer_id"] for row in family]
             found = await connection.fetchval(_LATEST_MERGE, own.workspace, "", members)
-    finally:
-        await connection.close()
     if found is None:
         raise CommandError(f"{named} was merged with nobody, or it was taken back.")
     await _send(own, IdentityCommand("undo", user(by), merge_id=found))
 
 
 async def _erase(customer: str, yes: bool, by: str) -> None:
-    import asyncpg
-
     from services.ingest.core.state import IdentityCommand
 
     own = _settings()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         who = await find(connection, own, customer)
         found = await read_all(connection, own, who)
-    finally:
-        await connection.close()
     typer.echo(
         f"{len(found['customers'])} ids, {len(found['addresses'])} addresses, {len(found['interactions'])} messages,"
         f" {len(found['orders'])} orders, {len(found['tickets'])} tickets."
@@ -457,19 +455,9 @@ async def _erase(customer: str, yes: bool, by: str) -> None:
 
 async def _send(own: "IngestSettings", command: "IdentityCommand") -> None:
     """Hand a command to the spool, and wait for what comes of it."""
-    from chassis.ledger import open_pool
-    from chassis.spool import Spool
-
-    pool = await open_pool(own.dsn, "ingest", 2, "signalbox customer")
-    spool = Spool(pool, own)
-    running = asyncio.create_task(spool.run())
-    try:
+    async with spooling(own, "signalbox customer") as (spool, pool):
         input_id = await put(spool, own.workspace, command)
         result = await _result(pool, input_id)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await pool.close()
     if result is None:
         typer.echo(
             "It is taken in, and will be decided when ingest runs; `signalbox customer show` tells."

@@ -11,6 +11,7 @@ import typer
 
 if TYPE_CHECKING:
     from chassis.settings import Settings
+    from services.notifier.core.policy import Policy as NotifyPolicy
 
 SKEW_SECONDS_MAX: Final = 0.5
 SECONDS: Final = 15.0
@@ -99,7 +100,7 @@ async def _kafka(settings: "Settings") -> list[Finding]:
         Finding("error", f"topic {one.topic} {one.problem}", one.cure)
         for one in await check_topics(settings)
     ]
-    client = AIOKafkaAdminClient(bootstrap_servers=settings.kafka, request_timeout_ms=10_000)
+    client = AIOKafkaAdminClient(**settings.kafka_access.options(), request_timeout_ms=10_000)
     await client.start()
     try:
         cluster = await client.describe_cluster()
@@ -429,12 +430,31 @@ async def _roster(connection: Any, settings: "Settings") -> list[Finding]:
 def _policy(settings: "Settings") -> list[Finding]:
     from cli.policy import examine
 
-    _, found = examine(settings.policy)
-    return [
+    policies, found = examine(settings.policy)
+    findings = [
         Finding(
             one.level,
             f"{one.file}: {one.path}: {one.message}",
             "mend the file; `signalbox policy check` says when it is good",
         )
         for one in found
+    ]
+    if policies.notify is not None:
+        findings += check_way_out(policies.notify, settings.public_url)
+    return findings
+
+
+def check_way_out(policy: "NotifyPolicy", public_url: str) -> list[Finding]:
+    """Return whether customers get mails of a kind that they cannot end."""
+    from services.notifier.core.links import without_way_out
+
+    lacking = without_way_out(policy, public_url)
+    if not lacking:
+        return []
+    return [
+        Finding(
+            "warning",
+            f"mails of these occasions have no way out ({', '.join(lacking)}): SIGNALBOX_PUBLIC_URL is no https address",
+            "set it to the gateway's address, or turn the occasions off in notify.yaml",
+        )
     ]

@@ -7,8 +7,8 @@ import asyncio
 import csv
 import io
 import json
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Final
@@ -16,7 +16,8 @@ from zoneinfo import ZoneInfo
 
 import typer
 
-from cli.sla_report import percent, stretch
+from cli.database import fetch
+from cli.sla_report import Format, columns, days_of, hand_out, percent, stretch
 from schemas.feedback import LATE_AFTER
 
 if TYPE_CHECKING:
@@ -65,15 +66,6 @@ class Kind(StrEnum):
     NPS = "nps"
 
 
-class Format(StrEnum):
-    """How a report is written."""
-
-    TABLE = "table"
-    CSV = "csv"
-    JSON = "json"
-    HTML = "html"
-
-
 Since = Annotated[
     str, typer.Option("--from", metavar="DAY", help="The first day, such as 2026-11-01.")
 ]
@@ -111,17 +103,10 @@ def report(
     zone = sla_words.zone(timezone)
     begin, end = stretch(since, until, zone)
     known = _causes(policy)
-    rows = asyncio.run(
-        _fetch(common().dsn, _SURVEYS, begin, end, queue, kind.value if kind else "")
-    )
+    rows = asyncio.run(fetch(common().dsn, _SURVEYS, begin, end, queue, kind.value if kind else ""))
     surveys = [survey_of(row, zone, known) for row in rows]
     made = feedback.report(surveys, begin, end, zone.key, by.value)
-    text = written(made, form, queue, datetime.now(UTC))
-    if output is None:
-        typer.echo(text, nl=False)
-        return
-    output.write_text(text, encoding="utf-8")
-    typer.echo(f"wrote {output}")
+    hand_out(written(made, form, queue, datetime.now(UTC)), output)
 
 
 @app.command()
@@ -140,24 +125,12 @@ def answers(
 
     zone = sla_words.zone(timezone)
     begin, end = stretch(since, until, zone)
-    rows = asyncio.run(
-        _fetch(common().dsn, _ANSWERS, begin, end, queue, kind.value if kind else "")
-    )
+    rows = asyncio.run(fetch(common().dsn, _ANSWERS, begin, end, queue, kind.value if kind else ""))
     shown = [one for one in (answer_of(row) for row in rows) if not low or one["level"] == "low"]
     for one in shown:
         typer.echo(json.dumps(one, ensure_ascii=False) if as_json else _line(one, zone))
     if not shown and not as_json:
         typer.echo("No such answer in these days.")
-
-
-async def _fetch(dsn: str, query: str, *asked: Any) -> list[Any]:
-    import asyncpg
-
-    connection = await asyncpg.connect(dsn, timeout=5)
-    try:
-        return list(await connection.fetch(query, *asked))
-    finally:
-        await connection.close()
 
 
 Known = tuple["tuple[Cause, ...]", dict[str, str]]
@@ -410,13 +383,7 @@ def net_score(value: float) -> str:
 
 def title(made: "Report", queue: str) -> str:
     """Return what a report is of, in words."""
-    from cli.sla_words import day
-
-    zone = ZoneInfo(made.zone)
-    first = made.since.astimezone(zone).date()
-    last = (made.until - timedelta(microseconds=1)).astimezone(zone).date()
-    of = f", queue {queue}" if queue else ""
-    return f"Asked {day(first)} {first.year} to {day(last)} {last.year} ({made.zone}){of}"
+    return f"Asked {days_of(made.since, made.until, made.zone, queue)}"
 
 
 def table(made: "Report", queue: str) -> list[str]:
@@ -426,23 +393,9 @@ def table(made: "Report", queue: str) -> list[str]:
     lines = [title(made, queue)]
     for total in made.totals:
         rows = [(name, *row_of(one)) for name, one in made.groups if one.kind == total.kind]
-        lines += ["", *_columns((total.kind, *_COLUMNS), rows, ("all", *row_of(total)))]
+        lines += ["", *columns((total.kind, *_COLUMNS), rows, ("all", *row_of(total)))]
         lines += ["", *distribution(total), *closing(total)]
     return [*lines, *_slant_lines(made), *_cause_lines(made)]
-
-
-def _columns(
-    head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str]
-) -> Iterator[str]:
-    widths = [max(len(row[i]) for row in (head, *rows, total)) for i in range(len(head))]
-
-    def line(cells: Sequence[str]) -> str:
-        first, *others = cells
-        right = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
-        return "  ".join((first.ljust(widths[0]), *right)).rstrip()
-
-    rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    yield from (line(head), rule, *(line(row) for row in rows), rule, line(total))
 
 
 def distribution(figures: "Figures") -> Iterator[str]:

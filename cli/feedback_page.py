@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Final
 from zoneinfo import ZoneInfo
 
 from cli.feedback import closing, interval, net_score, row_of, title
+from cli.sla_page import TABLE_STYLE
 from cli.sla_report import percent
 from cli.sla_words import when
 
 if TYPE_CHECKING:
     from services.notifier.core.feedback import Figures, Report, Share
 
-_STYLE: Final = """
+_STYLE: Final = (
+    """
 :root { color-scheme: light dark; --paper: #fbfaf7; --card: #fff; --ink: #1f2430; --muted: #5b6472; --line: #e3e0d8;
   --low: #c8553d; --middle: #b9bcc4; --high: #2f6690; }
 @media (prefers-color-scheme: dark) { :root { --paper: #14171c; --card: #1c2027; --ink: #e8e6e1; --muted: #a2abb9;
@@ -35,15 +37,11 @@ section > p strong { color: var(--ink); }
 svg { display: block; width: 100%; height: auto; }
 svg text { fill: var(--muted); font-size: 12px; font-family: inherit; }
 svg .value { fill: var(--ink); }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .4rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--muted); font-weight: 500; }
-th:first-child, td:first-child, .words th, .words td { text-align: left; }
-tr.all td { font-weight: 650; border-bottom: 0; }
-footer { color: var(--muted); font-size: .85rem; margin-top: 1.75rem; }
-@media print { body { background: none; font-size: 12px; } main { max-width: none; padding: 0; } section { border-color: #ccc; } }
 """
+    + TABLE_STYLE
+    + """@media print { body { background: none; font-size: 12px; } main { max-width: none; padding: 0; } section { border-color: #ccc; } }
+"""
+)
 
 _NAMES: Final = {
     "csat": "Satisfaction (CSAT, 1 to 5)",

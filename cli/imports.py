@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.database import spooling
 from cli.errors import CommandError, UsageMistake
 
 if TYPE_CHECKING:
+    from chassis.spool import Spool
     from services.ingest.adapters.channel import Delivery
     from services.ingest.adapters.csv_rows import Settings
     from services.ingest.settings import IngestSettings
@@ -162,14 +164,8 @@ async def _store(
 ) -> tuple[int, int]:
     from rich.progress import Progress
 
-    from chassis.ledger import open_pool
-    from chassis.spool import Spool
-
-    pool = await open_pool(settings.dsn, "ingest", 2, "signalbox import csv")
-    spool = Spool(pool, settings)
-    running = asyncio.create_task(spool.run())
     repeated = 0
-    try:
+    async with spooling(settings, "signalbox import csv") as (spool, _):
         with Progress(transient=True) as progress:
             bar = progress.add_task("taking in", total=len(rows))
             for start in range(0, len(rows), _AT_ONCE):
@@ -179,21 +175,15 @@ async def _store(
                 )
                 repeated += sum(results)
                 progress.update(bar, advance=len(group))
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await pool.close()
     return len(rows) - repeated, repeated
 
 
-async def _put(spool: object, workspace: str, account: str, body: bytes, who: str) -> bool:
+async def _put(spool: "Spool", workspace: str, account: str, body: bytes, who: str) -> bool:
     """Store one row; return whether the very same had been imported before."""
     from chassis.clock import SystemClock
-    from chassis.spool import Spool
     from schemas.inbound import InboundReceived
     from services.ingest.adapters import intake
 
-    assert isinstance(spool, Spool)
     digest = intake.digest(body)
     name = f"import/csv/{account}/{digest}"
     received = InboundReceived(

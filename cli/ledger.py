@@ -186,7 +186,7 @@ async def _ends(settings: Any, topics: set[str]) -> dict[tuple[str, int], int]:
     from aiokafka import AIOKafkaConsumer, TopicPartition
     from aiokafka.errors import KafkaError
 
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
+    consumer = AIOKafkaConsumer(**settings.kafka_access.options())
     try:
         async with asyncio.timeout(10):
             await consumer.start()

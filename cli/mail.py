@@ -2,11 +2,15 @@
 
 import asyncio
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cli.database import spooling
 from cli.errors import CommandError, UsageMistake
+
+if TYPE_CHECKING:
+    from chassis.spool import Spool
 
 app = typer.Typer(help="Mail out of files.", no_args_is_help=True)
 
@@ -54,52 +58,42 @@ def import_mails(
 async def _import(path: Path, account: str, settings: object) -> tuple[int, int]:
     from rich.progress import Progress
 
-    from chassis.ledger import open_pool
-    from chassis.spool import Spool
     from services.ingest.adapters.mail_import import ImportProblem, mails
     from services.ingest.settings import IngestSettings
 
     assert isinstance(settings, IngestSettings)
-    pool = await open_pool(settings.dsn, "ingest", 2, "signalbox mail import")
-    spool = Spool(pool, settings)
-    running = asyncio.create_task(spool.run())
     stored = repeated = 0
     try:
-        with Progress(transient=True) as progress:
-            bar = progress.add_task("mails", total=None)
-            group = []
-            found = mails(path)
-            while True:
-                mail = next(found, None)
-                if mail is not None:
-                    group.append(_store(spool, settings.workspace, account, mail.raw))
-                if group and (mail is None or len(group) >= _AT_ONCE):
-                    for is_repeat in await asyncio.gather(*group):
-                        repeated += is_repeat
-                        stored += not is_repeat
-                    progress.update(bar, advance=len(group))
-                    group = []
-                if mail is None:
-                    return stored, repeated
+        async with spooling(settings, "signalbox mail import") as (spool, _):
+            with Progress(transient=True) as progress:
+                bar = progress.add_task("mails", total=None)
+                group = []
+                found = mails(path)
+                while True:
+                    mail = next(found, None)
+                    if mail is not None:
+                        group.append(_store(spool, settings.workspace, account, mail.raw))
+                    if group and (mail is None or len(group) >= _AT_ONCE):
+                        for is_repeat in await asyncio.gather(*group):
+                            repeated += is_repeat
+                            stored += not is_repeat
+                        progress.update(bar, advance=len(group))
+                        group = []
+                    if mail is None:
+                        return stored, repeated
     except ImportProblem as problem:
         raise CommandError(f"{problem}. {stored + repeated} mails before it are in.") from None
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await pool.close()
 
 
-async def _store(spool: object, workspace: str, account: str, raw: bytes) -> bool:
+async def _store(spool: "Spool", workspace: str, account: str, raw: bytes) -> bool:
     """Store one mail; return whether the very same bytes had been imported before."""
     import hashlib
     import re
 
     from chassis.clock import SystemClock
-    from chassis.spool import Spool
     from schemas.inbound import InboundReceived
     from services.ingest.adapters import email, intake
 
-    assert isinstance(spool, Spool)
     body = re.sub(rb"\r(?!\n)|(?<!\r)\n", b"\r\n", raw)
     digest = hashlib.sha256(body).hexdigest()
     name = f"import/{account}/{digest}"

@@ -6,6 +6,7 @@ A command imports what it needs when it runs, so that `signalbox --help` is ther
 import asyncio
 import logging
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -18,6 +19,7 @@ from cli import (
     deadletters,
     feedback,
     imports,
+    keys,
     ledger,
     mail,
     notify,
@@ -49,13 +51,29 @@ app = typer.Typer(
 )
 
 
+def _tell_version(is_asked: bool) -> None:
+    if is_asked:
+        print(f"signalbox {version('signalbox')}")
+        raise typer.Exit
+
+
 @app.callback()
 def options(
     debug: Annotated[
         bool, typer.Option("--debug", help="Show the traceback of an error.", is_eager=True)
     ] = False,
+    is_version_asked: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="Say which version this is, and end.",
+            is_eager=True,
+            callback=_tell_version,
+        ),
+    ] = False,
 ) -> None:
     """Customer messages in, answered tickets out."""
+    del is_version_asked
     del debug  # `main` has seen it already, wherever it stood.
 
 
@@ -76,6 +94,7 @@ app.add_typer(customer.app, name="customer")
 app.command()(tail)
 app.add_typer(deadletters.app, name="deadletters")
 app.add_typer(ledger.app, name="ledger")
+app.add_typer(keys.app, name="keys")
 app.command()(doctor)
 app.command()(normalize)
 app.command()(verify)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final, cast
 
 import typer
 
+from cli.database import connected, fetch, spooling
 from cli.errors import CommandError, UsageMistake
 from cli.typed import instant, user
 
@@ -122,15 +123,10 @@ def why(
 
 
 async def _read(dsn: str, ticket: str) -> "list[Found]":
-    import asyncpg
-
     from cli.notify_story import read
 
-    connection = await asyncpg.connect(dsn, timeout=5)
-    try:
+    async with connected(dsn) as connection:
         return await read(connection, ticket)
-    finally:
-        await connection.close()
 
 
 def _policy_text(folder: Path | None) -> "PolicyText":
@@ -261,7 +257,7 @@ def list_notices(
         if one not in STATUSES:
             raise UsageMistake(f"--status {one}: must be one of {', '.join(STATUSES)}.")
     since = datetime.now(UTC) - timedelta(days=days)
-    rows = asyncio.run(_fetch(common().dsn, _LIST, since, wanted, LIST_MAX))
+    rows = asyncio.run(fetch(common().dsn, _LIST, since, wanted, LIST_MAX))
     for row in rows:
         said = {**dict(row), "reason": without_addresses(row["reason"] or "")}
         if as_json:
@@ -275,16 +271,6 @@ def list_notices(
         )
     if not rows and not as_json:
         typer.echo("None.")
-
-
-async def _fetch(dsn: str, query: str, *values: Any) -> list[Any]:
-    import asyncpg
-
-    connection = await asyncpg.connect(dsn, timeout=5)
-    try:
-        return list(await connection.fetch(query, *values))
-    finally:
-        await connection.close()
 
 
 # --------------------------------------------------------------------------------------------- preview
@@ -373,8 +359,6 @@ def preview(
 
 
 async def _asked(ticket: str, policy: Any) -> "Asked":
-    import asyncpg
-
     from cli.environment import common
     from cli.notify_preview import Asked
     from cli.notify_story import read
@@ -382,8 +366,7 @@ async def _asked(ticket: str, policy: Any) -> "Asked":
     from services.notifier.core.plan import recipients
 
     own = common()
-    connection = await asyncpg.connect(own.dsn, timeout=5)
-    try:
+    async with connected(own.dsn) as connection:
         found = await read(connection, ticket)
         state = found[-1].state
         if state is None or state.contact is None:
@@ -393,8 +376,6 @@ async def _asked(ticket: str, policy: Any) -> "Asked":
         await connection.execute("SET search_path TO notifier")
         names = recipients(policy, state.contact, state.thread, state.answers)
         known = await ConsentStore(own.workspace).load(connection, policy, names)
-    finally:
-        await connection.close()
     return Asked(found[-1].conversation_id, found[-1].ticket_id, state, known)
 
 
@@ -467,7 +448,7 @@ def warning(row: Mapping[str, Any]) -> str:
 
 async def _one(dsn: str, notice: str) -> Any:
     wanted = notice.replace("_", "").strip()
-    rows = await _fetch(dsn, _NOTICE, wanted) if wanted else []
+    rows = await fetch(dsn, _NOTICE, wanted) if wanted else []
     if not rows:
         raise CommandError(f"There is no notice {notice}; see `signalbox notify list`.")
     if len(rows) > 1:
@@ -487,7 +468,7 @@ async def _command(dsn: str, found: "Found", row: Any, by: str) -> "ResendNotice
         known = found.state.notices.get(row["notice_id"]) if found.state is not None else None
         cause = getattr(known, "cause_id", "") or ""
         asked_at = row["requested_at"] or row["settled_at"]
-        rows = await _fetch(dsn, _ANSWER, row["ticket_id"], cause, asked_at)
+        rows = await fetch(dsn, _ANSWER, row["ticket_id"], cause, asked_at)
         if rows:
             answer = TicketAnswered.model_validate_json(rows[0]["data"])
             said = {
@@ -515,19 +496,9 @@ def _gateway_settings() -> "IngestSettings":
 
 async def _send(own: "IngestSettings", command: "ResendNotice") -> None:
     """Hand the command to the spool, and wait for what comes of it."""
-    from chassis.ledger import open_pool
-    from chassis.spool import Spool
-
-    pool = await open_pool(own.dsn, "ingest", 2, "signalbox notify")
-    spool = Spool(pool, own)
-    running = asyncio.create_task(spool.run())
-    try:
+    async with spooling(own, "signalbox notify") as (spool, _):
         await put(spool, own.workspace, command)
         found = await _decision(own.dsn, command.command_id)
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
-        await pool.close()
     if found is None:
         typer.echo(
             "It is taken in, and decided when the notifier runs; `signalbox notify why` tells."
@@ -559,7 +530,7 @@ async def _decision(dsn: str, command_id: str) -> Any:
 
     until = monotonic() + WAIT_SECONDS
     while monotonic() < until:
-        rows = await _fetch(dsn, _DECIDED, command_id)
+        rows = await fetch(dsn, _DECIDED, command_id)
         if rows:
             return rows[0]
         await asyncio.sleep(_LOOK_SECONDS)
@@ -579,7 +550,7 @@ def list_suppressed(
     from cli.notify_story import without_addresses
     from cli.story import local_time, short
 
-    rows = asyncio.run(_fetch(common().dsn, _DEAD, limit))
+    rows = asyncio.run(fetch(common().dsn, _DEAD, limit))
     for row in rows:
         said = {**dict(row), "reason": without_addresses(row["reason"])}
         if as_json:
@@ -630,14 +601,8 @@ def clear(
 
 
 async def _clear(dsn: str, names: list[str], prefix: str) -> int:
-    import asyncpg
-
-    connection = await asyncpg.connect(dsn, timeout=5)
-    try:
-        async with connection.transaction():
-            rows = await connection.fetch(_CLEAR, names, prefix)
-            if len([row for row in rows if row["recipient_hash"] not in names]) > 1:
-                raise CommandError("That names several addresses; give more of the name.")
-            return len(rows)
-    finally:
-        await connection.close()
+    async with connected(dsn) as connection, connection.transaction():
+        rows = await connection.fetch(_CLEAR, names, prefix)
+        if len([row for row in rows if row["recipient_hash"] not in names]) > 1:
+            raise CommandError("That names several addresses; give more of the name.")
+        return len(rows)

@@ -4,7 +4,7 @@ Nothing comes of it: it reads the policy in the folder and the notifier's tables
 """
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from schemas.notifications import Occasion
     from services.notifier.core.known import Known
     from services.notifier.core.policy import Policy
-    from services.notifier.core.state import Conversation, Matter
+    from services.notifier.core.state import Conversation, Matter, Promise
     from services.notifier.core.words import Shown
 
 SAMPLE_CONVERSATION: Final = "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01"
@@ -22,6 +22,13 @@ SAMPLE_TICKET: Final = "3c59dc04-8e88-5024-9be8-079a5c74d079"
 PHONE: Final = "+905321234567"
 LINKS: Final = "https://in.example.com"
 """Links in a preview lead nowhere: they are signed with no key of ours."""
+
+_FITS: Final = {
+    "received": "those who write, while we are open or nobody knows when we open",
+    "after_hours": "those who write while we are closed and it is known when we open",
+    "voicemail": "those who call",
+}
+"""Whom an opening is told in which of its ways."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +120,8 @@ def show(
     if channel:
         contact = structs.replace(contact, channel=channel)
     state = structs.replace(asked.state, contact=contact)
+    if asked.conversation_id == SAMPLE_CONVERSATION:
+        state = _in_its_way(policy, state, occasion, now)
     matter, pending = _pending(state, asked.ticket_id, occasion)
     if pending:
         state = without_notice(state, pending)
@@ -139,6 +148,46 @@ def show(
         raise CommandError(
             f"The notice “{occasion}” cannot be put into words: {error}. `signalbox templates lint` finds what is missing."
         ) from error
+
+
+def _in_its_way(
+    policy: "Policy", state: "Conversation", occasion: "Occasion", now: datetime
+) -> "Conversation":
+    """Return the made-up customer as one who gets this notice: they wrote while we are closed, or called.
+
+    A channel that was asked for stays.
+    """
+    from msgspec import structs
+
+    if occasion == "after_hours":
+        return structs.replace(state, promises={SAMPLE_TICKET: _closed(policy, now)})
+    contact = state.contact
+    if occasion == "voicemail" and contact is not None and contact.channel == "email":
+        called = "twilio_voice"
+        account = (name for name, traits in policy.traits.items() if traits.answers(called))
+        caller = structs.replace(
+            contact,
+            channel=called,
+            address=PHONE,
+            address_kind="phone",
+            account=next(account, ""),
+        )
+        return structs.replace(state, contact=caller)
+    return state
+
+
+def _closed(policy: "Policy", now: datetime) -> "Promise":
+    """Return what is known of the wait of somebody who wrote after hours: we open tomorrow at nine, and answer by noon."""
+    from services.notifier.core.state import Promise, Slot
+
+    tomorrow = now.astimezone(policy.zone) + timedelta(days=1)
+
+    def at(days: int, hour: int, minute: int = 0) -> datetime:
+        local = tomorrow.replace(hour=hour, minute=minute, second=0, microsecond=0)
+        return (local + timedelta(days=days)).astimezone(UTC)
+
+    slots = (Slot(at(0, 10), at(0, 10, 30)), Slot(at(1, 14), at(1, 14, 30)))
+    return Promise(now, at(0, 12), None, at(0, 9), slots)
 
 
 def _pending(state: "Conversation", ticket_id: str, occasion: str) -> "tuple[Matter | None, str]":
@@ -194,7 +243,23 @@ def _matter(
 
 
 def way_lines(policy: "Policy", shown: "Shown", line: Any, *, show_recipient: bool) -> list[str]:
-    """Return how it would go, or why it would not; `line` finds a path's line in `notify.yaml`."""
+    """Return why it is another notice than the one asked for, if it is, and how it would go, or why it would not.
+
+    `line` finds a path's line in `notify.yaml`.
+    """
+    return [*_another(policy, shown), *_way(policy, shown, line, show_recipient=show_recipient)]
+
+
+def _another(policy: "Policy", shown: "Shown") -> list[str]:
+    asked, said = shown.asked, shown.cause.occasion
+    if asked == said:
+        return []
+    is_off = asked in policy.occasions_off
+    why = "is off in notify.yaml" if is_off else f"is for {_FITS[asked]}"
+    return [f"this customer gets {said}: {asked} {why}"]
+
+
+def _way(policy: "Policy", shown: "Shown", line: Any, *, show_recipient: bool) -> list[str]:
     from cli.story import utc
     from services.notifier.core.explain import why_deferred, why_suppressed
     from services.notifier.core.plan import Go, Later, Refused

@@ -57,6 +57,7 @@ CAUSES: Final[Mapping[str, str]] = {
     "check_in": "the ticket was solved some days ago",
     "survey": "the ticket was solved",
     "digest": "several notices of the day could wait",
+    "help": "the customer wrote HELP",
 }
 """What brings each occasion about, in words."""
 

@@ -15,7 +15,18 @@ from cli.sla_words import day, when
 if TYPE_CHECKING:
     from services.sla.core.figures import Clock, Figures, Report
 
-_STYLE: Final = """
+TABLE_STYLE: Final = """.scroll { overflow-x: auto; }
+table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
+th, td { text-align: right; padding: .4rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
+th { color: var(--muted); font-weight: 500; }
+th:first-child, td:first-child, .words th, .words td { text-align: left; }
+tr.all td { font-weight: 650; border-bottom: 0; }
+footer { color: var(--muted); font-size: .85rem; margin-top: 1.75rem; }
+"""
+"""How a report's page sets its tables, and the line below everything."""
+
+_STYLE: Final = (
+    """
 :root { color-scheme: light dark;
   --paper: #fbfaf7; --card: #ffffff; --ink: #1f2430; --muted: #667085; --line: #e3e0d8;
   --blue: #2f6690; --sky: #a9c9e0; --orange: #c8553d; --sand: #e3b778; --green: #588157; --grey: #b9bcc4; }
@@ -45,16 +56,12 @@ svg text { fill: var(--muted); font-size: 11px; font-family: inherit; }
 svg .value { fill: var(--ink); }
 .key { display: flex; flex-wrap: wrap; gap: .2rem 1.1rem; font-size: .85rem; color: var(--muted); margin: .5rem 0 0; padding: 0; list-style: none; }
 .key i { display: inline-block; width: .75em; height: .75em; border-radius: 2px; margin-right: .4em; }
-.scroll { overflow-x: auto; }
-table { border-collapse: collapse; width: 100%; font-size: .9rem; font-variant-numeric: tabular-nums; }
-th, td { text-align: right; padding: .4rem .55rem; border-bottom: 1px solid var(--line); white-space: nowrap; }
-th { color: var(--muted); font-weight: 500; }
-th:first-child, td:first-child, .words th, .words td { text-align: left; }
-tr.all td { font-weight: 650; border-bottom: 0; }
-footer { color: var(--muted); font-size: .85rem; margin-top: 1.75rem; }
-@media print { body { background: none; font-size: 12px; } main { max-width: none; padding: 0; }
+"""
+    + TABLE_STYLE
+    + """@media print { body { background: none; font-size: 12px; } main { max-width: none; padding: 0; }
   section, .tiles li { border-color: #ccc; } }
 """
+)
 
 _PARTS: Final = (
     ("queue", "waiting in a queue", "var(--orange)"),
@@ -332,33 +339,16 @@ def _hours(made: "Report") -> str:
         for hour in range(24):
             kept = made.hours.get((weekday, hour))
             x, y = left + hour * room, weekday * cell
+            place = (x + 1, y + 1, room - 2, cell - 2)
             if kept is None or kept.share is None:
-                shapes.append(
-                    _rect(
-                        x + 1,
-                        y + 1,
-                        room - 2,
-                        cell - 2,
-                        "var(--line)",
-                        f"{_DAYS[weekday]} {hour:02}: nobody wrote",
-                        0.35,
-                    )
-                )
+                tip = f"{_DAYS[weekday]} {hour:02}: nobody wrote"
+                shapes.append(_rect(*place, "var(--line)", tip, 0.35))
                 continue
             late, n = kept.broken, kept.kept + kept.broken
             tip = f"{_DAYS[weekday]} {hour:02}-{hour + 1:02}: {late} of {n} answered too late"
             colour = "var(--orange)" if late else "var(--sky)"
-            shapes.append(
-                _rect(
-                    x + 1,
-                    y + 1,
-                    room - 2,
-                    cell - 2,
-                    colour,
-                    tip,
-                    0.3 + 0.7 * late / n if late else 0.6,
-                )
-            )
+            shade = 0.3 + 0.7 * late / n if late else 0.6
+            shapes.append(_rect(*place, colour, tip, shade))
             if late:
                 shapes.append(_text(x + room / 2, y + 16, str(late), kind="value"))
     shapes += [

@@ -16,6 +16,7 @@ from zoneinfo import ZoneInfo
 
 import typer
 
+from cli.database import connected
 from cli.errors import UsageMistake
 
 if TYPE_CHECKING:
@@ -109,13 +110,17 @@ def report(
     made = figures.report(facts, begin, end, zone, by.value, now)
     if form is Format.TABLE and output is None:
         return _print(made, queue)
-    text = written(made, form, queue, now)
+    hand_out(written(made, form, queue, now), output)
+    return None
+
+
+def hand_out(text: str, output: Path | None) -> None:
+    """Write a report to a file and say so; without one, to the terminal."""
     if output is None:
         typer.echo(text, nl=False)
-        return None
+        return
     output.write_text(text, encoding="utf-8")
     typer.echo(f"wrote {output}")
-    return None
 
 
 def stretch(since: str, until: str, zone: ZoneInfo) -> tuple[datetime, datetime]:
@@ -144,15 +149,12 @@ def _midnight(day: date, zone: ZoneInfo) -> datetime:
 
 
 async def _read(dsn: str, since: datetime, until: datetime, zone: ZoneInfo, queue: str) -> "Facts":
-    import asyncpg
-
-    connection = await asyncpg.connect(dsn, timeout=5)
-    try:
-        # One snapshot: the figures agree with each other while tickets go on.
-        async with connection.transaction(isolation="repeatable_read", readonly=True):
-            return await read(connection, since, until, zone, queue)
-    finally:
-        await connection.close()
+    # One snapshot: the figures agree with each other while tickets go on.
+    async with (
+        connected(dsn) as connection,
+        connection.transaction(isolation="repeatable_read", readonly=True),
+    ):
+        return await read(connection, since, until, zone, queue)
 
 
 async def read(
@@ -384,13 +386,18 @@ def percent(share: float | None) -> str:
 
 def title(made: "Report", queue: str) -> str:
     """Return what a report is of, in words."""
+    return days_of(made.since, made.until, made.zone, queue)
+
+
+def days_of(since: datetime, until: datetime, name: str, queue: str) -> str:
+    """Return the days of a stretch [since, until) in words, by the clocks of the zone of that name; the queue where it is of one."""
     from cli.sla_words import day
 
-    zone = ZoneInfo(made.zone)
-    first = made.since.astimezone(zone).date()
-    last = (made.until - timedelta(microseconds=1)).astimezone(zone).date()
+    zone = ZoneInfo(name)
+    first = since.astimezone(zone).date()
+    last = (until - timedelta(microseconds=1)).astimezone(zone).date()
     of = f", queue {queue}" if queue else ""
-    return f"{day(first)} {first.year} to {day(last)} {last.year} ({made.zone}){of}"
+    return f"{day(first)} {first.year} to {day(last)} {last.year} ({name}){of}"
 
 
 def closing_lines(made: "Report") -> Iterator[str]:
@@ -418,9 +425,15 @@ def closing_lines(made: "Report") -> Iterator[str]:
 def table(made: "Report", queue: str) -> list[str]:
     """Return the report as plain lines."""
     rows = [(name, *row_of(figures)) for name, figures in made.groups]
-    rows.append(("all", *row_of(made.total)))
-    head = (made.by, *_COLUMNS)
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    shown = columns((made.by, *_COLUMNS), rows, ("all", *row_of(made.total)))
+    return [title(made, queue), "", *shown, "", *closing_lines(made)]
+
+
+def columns(
+    head: Sequence[str], rows: Sequence[Sequence[str]], total: Sequence[str]
+) -> Iterator[str]:
+    """Yield a table's lines, the first column to the left and all others to the right, with a rule below head and rows."""
+    widths = [max(len(row[i]) for row in (head, *rows, total)) for i in range(len(head))]
 
     def line(cells: Sequence[str]) -> str:
         first, *others = cells
@@ -428,17 +441,7 @@ def table(made: "Report", queue: str) -> list[str]:
         return "  ".join((first.ljust(widths[0]), *right)).rstrip()
 
     rule = "-" * (sum(widths) + 2 * (len(widths) - 1))
-    return [
-        title(made, queue),
-        "",
-        line(head),
-        rule,
-        *(line(row) for row in rows[:-1]),
-        rule,
-        line(rows[-1]),
-        "",
-        *closing_lines(made),
-    ]
+    yield from (line(head), rule, *(line(row) for row in rows), rule, line(total))
 
 
 def _print(made: "Report", queue: str) -> None:
@@ -542,13 +545,7 @@ def _order_line(cells: Sequence[str], width: int, rows: dict[tuple[date, str], i
 
 
 async def _put_orders(dsn: str, rows: Mapping[tuple[date, str], int]) -> None:
-    import asyncpg
-
     from services.sla.case_store import put_orders
 
-    connection = await asyncpg.connect(dsn, timeout=5, server_settings={"search_path": "sla"})
-    try:
-        async with connection.transaction():
-            await put_orders(connection, [(day, shop, n) for (day, shop), n in rows.items()])
-    finally:
-        await connection.close()
+    async with connected(dsn, "sla") as connection, connection.transaction():
+        await put_orders(connection, [(day, shop, n) for (day, shop), n in rows.items()])

@@ -87,7 +87,7 @@ async def _follow(
     ]
     if not partitions:
         raise CommandError("None of these topics exists; run `signalbox topics apply`.")
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka, enable_auto_commit=False)
+    consumer = AIOKafkaConsumer(**settings.kafka_access.options(), enable_auto_commit=False)
     console = Console(highlight=False, soft_wrap=True)
     await consumer.start()
     try:

@@ -1,7 +1,8 @@
-"""The page of `signalbox templates preview`: every notice for a sample ticket, as a customer sees it.
+"""The page of `signalbox templates preview`: every notice for a sample ticket, as a customer sees it; what is said of each topic; and
+the beginnings of answers that agents are offered.
 
 One HTML file without anything from elsewhere. Each mail stands in a frame of its own that may do nothing (`sandbox`), so a
-template cannot reach the page. The page's only script draws the frames of what is opened: 240 documents at once keep a browser
+template cannot reach the page. The page's only script draws the frames of what is opened: hundreds of documents at once keep a browser
 busy for many seconds, and the attribute that would put them off does not hold for documents that stand in the page. Whether a frame is light or dark is not left to the browser: the mail's own
 rule for dark mode is switched on or off in the copy that is shown.
 """
@@ -108,12 +109,17 @@ document.addEventListener("toggle", (event) => { if (event.target.open) fill(eve
 """
 
 
+MORE: Final = ("topics", "starters")
+"""The sections of the page that are no occasions."""
+
+
 def page(templates: "Templates", file: "NotifyFile", languages: tuple[str, ...]) -> str:
-    """Return the page: each occasion in each of `languages`."""
+    """Return the page: each occasion in each of `languages`, then the words for each topic, and the beginnings of answers."""
     from services.notifier.core.render import OCCASIONS
 
     rows = [_occasion(templates, file, one, languages) for one in OCCASIONS]
-    links = "".join(f'<a href="#{one}">{one}</a>' for one in OCCASIONS)
+    rows += [_topics(templates, file, languages), _starters(templates, file, languages)]
+    links = "".join(f'<a href="#{one}">{one}</a>' for one in (*OCCASIONS, *MORE))
     digest = base64.b64encode(hashlib.sha256(_SCRIPT.encode()).digest()).decode()
     policy = f"default-src 'none'; style-src 'unsafe-inline'; script-src 'sha256-{digest}'"
     return (
@@ -240,8 +246,60 @@ def _occasion(
     return "".join((*parts, "</section>"))
 
 
-def _language(occasion: str, language: str, words: "Words", *, is_open: bool) -> str:
-    """One notice in one language. All but the first are folded up: a browser draws what is opened."""
+def _topics(templates: "Templates", file: "NotifyFile", languages: tuple[str, ...]) -> str:
+    """The first answer about each topic, and below it what the other notices say of the topic and of no other."""
+    from services.notifier.core.render import OCCASIONS, TOPICS
+
+    parts = ['<section id="topics"><h2>received, by topic</h2>']
+    for language in languages:
+        for topic in TOPICS:
+            facts = replace(sample(language, file, "received"), topic=topic)
+            others = []
+            for occasion in OCCASIONS:
+                known = replace(sample(language, file, occasion), topic=topic)
+                said = templates.render(occasion, known).text
+                bare = templates.render(occasion, replace(known, topic="")).text
+                own = [line for line in said.split("\n") if line not in bare.split("\n")]
+                if occasion != "received" and own:
+                    lines = escape("\n".join(own))
+                    others.append(f"<h3>{occasion}</h3><pre>{lines}</pre>")
+            words = templates.render("received", facts)
+            parts.append(_language("received", language, words, title=topic, more="".join(others)))
+    return "".join((*parts, "</section>"))
+
+
+def _starters(templates: "Templates", file: "NotifyFile", languages: tuple[str, ...]) -> str:
+    """The beginnings of answers, which nobody gets before a person has finished them."""
+    from services.notifier.core.render import TOPICS
+
+    parts = [
+        '<section id="starters"><h2>starters</h2>',
+        '<p class="quiet">Beginnings of answers, for agents; what stands in [brackets] is theirs to say.</p>',
+    ]
+    for language in languages:
+        facts = sample(language, file)
+        parts.append(f"<details><summary><b>{language}</b></summary>")
+        parts += [
+            f"<h3>{topic}</h3><pre>{escape(templates.starter(topic, facts))}</pre>"
+            for topic in (*TOPICS, "closing")
+        ]
+        parts.append("</details>")
+    return "".join((*parts, "</section>"))
+
+
+def _language(
+    occasion: str,
+    language: str,
+    words: "Words",
+    *,
+    is_open: bool = False,
+    title: str = "",
+    more: str = "",
+) -> str:
+    """One notice in one language. All but the first are folded up: a browser draws what is opened.
+
+    `title` stands in place of its subject, `more` below it.
+    """
     frames = "".join(
         f"<figure><figcaption>{kind}, {scheme}</figcaption>"
         f'<iframe class="{kind}" sandbox="" data-scheme="{scheme}" title="{occasion} in {language}, {kind}, {scheme}">'
@@ -254,9 +312,9 @@ def _language(occasion: str, language: str, words: "Words", *, is_open: bool) ->
     )
     public = f"<h3>In public</h3><pre>{escape(words.public)}</pre>" if words.public else ""
     return (
-        f"<details{' open' if is_open else ''}{copies}><summary><b>{language}</b> · {escape(words.subject)}</summary>"
+        f"<details{' open' if is_open else ''}{copies}><summary><b>{language}</b> · {escape(title or words.subject)}</summary>"
         f'<div class="frames"><template>{frames}</template></div>'
         f"<h3>Text</h3><pre>{escape(words.text)}</pre>"
         f'<h3>Chat and SMS</h3><p class="quiet">{len(words.short)} characters</p><pre>{escape(words.short)}</pre>'
-        f"{public}</details>"
+        f"{public}{more}</details>"
     )

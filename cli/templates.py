@@ -60,7 +60,7 @@ def preview(
 ) -> None:
     """Write one page that shows every notice for a sample ticket: by language, at a desk and on a telephone, light and dark.
 
-    The page needs no network, and the mails in it can do nothing.
+    It shows also what is said of each topic, and the beginnings of answers that `templates starter` prints. The page needs no network, and the mails in it can do nothing.
     """
     from cli.errors import CommandError, UsageMistake
     from cli.places import policy_folder

@@ -26,8 +26,9 @@ Occasion = Literal[
     "check_in",
     "survey",
     "digest",
+    "help",
 ]
-"""What a customer can be told of. All but `answered`, which an agent wrote, are automatic."""
+"""What a customer can be told of. All but `answered`, which an agent wrote, are automatic. `help` answers the word HELP."""
 
 Category = Literal["service", "outage", "follow_up", "security"]
 """What kind of notice it is, for opting out and for caps. `service`: about a case that the customer opened."""

@@ -26,6 +26,7 @@ from chassis.admission import Admission
 from chassis.batch import Batch, Reread, Task, TaskState, partition_of
 from chassis.deadletters import ParkedRecord, unpack_own_headers
 from chassis.decision import Deciding, Suspect
+from chassis.effects import WITHDRAWN
 from chassis.emission import Emission
 from chassis.ledger import Overlay, Position, TimerMark, past_the_gap
 from chassis.settings import Settings
@@ -356,6 +357,9 @@ class World:
             is_busy = True
             effect = task.effects.popleft()
             task.effects_running[effect.id] = effect.key
+            if effect.id in task.effects_withdrawn:
+                task.results.append(EffectDone(effect, WITHDRAWN))
+                continue
             task.results.append(EffectDone(effect, self._do(runner.stage, effect)))
         return is_busy
 
@@ -405,6 +409,8 @@ class World:
             task.parked_keys = self._parked_keys(runner.stage.name, number)
         for effect_id in overlay.effects_settled:
             task.effects_running.pop(effect_id, None)
+            task.effects_withdrawn.discard(effect_id)
+        task.effects_withdrawn.update(overlay.effects_withdrawn)
         for _, effect in overlay.effects.values():
             if effect.id in task.effects_running or any(e.id == effect.id for e in task.effects):
                 raise WorldError(f"effect {effect.id} is recorded while it is still open")

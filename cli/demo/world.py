@@ -264,7 +264,7 @@ async def watch(world: World, settings: Settings) -> None:
     """Read the topics from their beginning into `world`, until cancelled; a broker that is away is waited for."""
     while True:
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka, enable_auto_commit=False, max_poll_records=500
+            **settings.kafka_access.options(), enable_auto_commit=False, max_poll_records=500
         )
         try:
             await consumer.start()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from chassis import logs
 from chassis.lifecycle import Application, Runtime, run
 from chassis.policy import PolicyHolder
 from chassis.vendor_guard import Guard
@@ -13,6 +14,7 @@ from services.notifier.adapters.api import AccountApi, client
 from services.notifier.adapters.sending import Sending
 from services.notifier.adapters.smtp import SmtpOptions, SmtpProvider
 from services.notifier.backlog import Backlog
+from services.notifier.core.links import without_way_out
 from services.notifier.feedback_stage import FeedbackStage
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
@@ -20,6 +22,8 @@ from services.notifier.suggesting import SEARCH_SECONDS, Suggesting
 
 FOLLOW_SECONDS: Final = 5.0
 """How long an account that has left the policy keeps its connections."""
+
+log = logs.get("notifier")
 
 
 def application(settings: NotifierSettings) -> Application:
@@ -29,6 +33,14 @@ def application(settings: NotifierSettings) -> Application:
         PolicyError: the policy folder cannot be used.
     """
     policies = PolicyHolder(settings.policy, POLICY)
+    lacking = without_way_out(policies.current, settings.public_url)
+    if lacking:
+        log.warning(
+            "no_way_out",
+            occasions=lacking,
+            reason="SIGNALBOX_PUBLIC_URL is no https address, so mails have no List-Unsubscribe",
+            cure="set it to the gateway's address, or turn these occasions off in notify.yaml",
+        )
     guard = Guard(settings.inner_host_names)
     sending = Sending(
         SmtpProvider(smtp_options(settings)),

@@ -56,7 +56,7 @@ UNION ALL
                          WHERE $9 > 0 AND occasion <> 'answered' AND requested_at IS NOT NULL)
   ORDER BY requested_at DESC OFFSET $8 LIMIT $9)
 """
-"""For each category with a cap, and for surveys: how many count, the occasions with commas between, and whether it is those or
+"""For each category with a cap, for surveys and for what follows a low rating: how many count, the occasions with commas between, and whether it is those or
 all others."""
 
 _SAVE_WISHES: Final = """
@@ -140,6 +140,8 @@ class ConsentStore:
         caps = [(cap.count, *_occasions(one)) for one, cap in policy.category_caps.items()]
         if "survey" not in policy.occasions_off:
             caps.append((1, ["survey"], True))  # When they were asked last, however long ago.
+        if "recovery" not in policy.occasions_off:
+            caps.append((1, ["recovery"], True))
         total = policy.automatic_total_per_hour
         rows = await connection.fetch(
             _KNOWN,
@@ -209,6 +211,8 @@ def _take(known: Known, keys: Sequence[str], rows: Iterable[Any]) -> None:
                 told[name][row["detail"]] = Told(at, category_of(said))
                 if said == "survey":
                     known.note_survey(name, at)
+                if said == "recovery":
+                    known.note_recovery(name, at)
             case "wish":
                 wish = Wish(row["is_out"], at, row["detail"])
                 known.wishes[name] = {**known.wishes.get(name, {}), said: wish}

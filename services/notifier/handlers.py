@@ -29,9 +29,10 @@ from schemas.envelope import Envelope
 from schemas.notifications import NoticeRequested
 from schemas.registry import Payload
 from schemas.topics import COMMANDS, MESSAGES, ROUTING, SLA, TICKETS, Topic
-from services.notifier.adapters import PROVIDERS
+from services.notifier.adapters import KINDS
 from services.notifier.adapters.guides import GUIDES
 from services.notifier.consent_store import FoundDead, WishSaid, remember
+from services.notifier.core import settle
 from services.notifier.core.articles import ArticlesFound, Search, Suggestion
 from services.notifier.core.decide import (
     DeferredDue,
@@ -74,7 +75,7 @@ from services.notifier.core.post import Trouble
 from services.notifier.core.render import FOLDER
 from services.notifier.core.settle import good_until
 from services.notifier.core.state import Contact, Conversation, Mail, Message, Sending, Waiting
-from services.notifier.core.told import Context, Decision
+from services.notifier.core.told import Context, Decision, lines_of
 from services.notifier.metrics import PROMISES, SEND_SECONDS
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import STAGE, Loaded, LoadedStore, NoticeStore, PutOff, Row
@@ -85,7 +86,10 @@ TIMERS: Final[Mapping[str, tuple[Event, Callable[[Conversation], datetime | None
     "deferred": (DeferredDue(), deferred_due),
     "follow_up": (FollowUpDue(), follow_up_due),
 }
-"""What each timer says when it fires, and when it is to."""
+"""What each timer of a conversation says when it fires, and when it is to."""
+
+REPORT: Final = "report"
+"""The timer by which the message is looked for of which a report came that names no conversation."""
 
 ABSENT: Final = "absent"
 """A lookup's word for a message that was surely not taken."""
@@ -98,9 +102,6 @@ UNSENT: Final = "unsent"
 
 CLOCK: Final = SystemClock()
 """Says how old an interrupted send is, and what is stale when its turn comes; facts take their instants from the loop."""
-
-WITHDRAWN_MAX: Final = 10_000
-"""Sends that are remembered as superseded until their turn comes. One that is forgotten goes out as it would have."""
 
 TEMPLATE_BYTES_MAX: Final = 256 * 1024
 
@@ -140,9 +141,7 @@ _GUIDES: Final = MappingProxyType({name: one.settings for name, one in GUIDES.it
 
 log = logs.get("notifier")
 
-_PROVIDERS: Final[Providers] = MappingProxyType(
-    {name: (one.settings, one.traits) for name, one in PROVIDERS.items()}
-)
+_PROVIDERS: Final[Providers] = KINDS
 
 
 def _build(parsed: Mapping[str, Any], folder: Path, version: str) -> Policy:
@@ -251,7 +250,6 @@ class NotifierStage(Stage[Loaded]):
         self._sending = sending
         self._suggests = suggests
         self._clock = clock
-        self._withdrawn: dict[tuple[str, int], None] = {}
         self._notices = NoticeStore(settings.workspace)
         self.store = LoadedStore(self._notices, settings.workspace)
 
@@ -296,7 +294,8 @@ class NotifierStage(Stage[Loaded]):
                 contact is not None and not contact.is_verified for contact, _, _ in seen
             ),
         )
-        reported = await self._notices.reported(connection, _unplaced(inputs))
+        reported = await self._notices.reported(connection, _reported(inputs))
+        found = await self._notices.with_reports(connection, found)
         return {key: Loaded(found.get(key, Conversation()), known, reported) for key in missing}
 
     def decide(self, state: Loaded | None, item: Input, now: datetime) -> Outcome[Loaded]:
@@ -310,14 +309,16 @@ class NotifierStage(Stage[Loaded]):
             known=loaded.known,
             links=self._links,
         )
-        if isinstance(item, Received) and item.key in loaded.reported:
+        if _is_unplaced(item):
             return self._report(loaded, item, context)
         before = loaded.conversation
         decision = decide(item.key, before, _event(item), context)
+        if decision.ignored in ("not_ours", "early") and _message_of(item) in loaded.reported:
+            # It is another conversation's, or its ticket has closed and this one has forgotten the notice.
+            return self._report(loaded, item, context)
         learned = _learned(decision)
         _remember(loaded.known, decision, learned)
         _count_promises(item, before, decision)
-        self._withdraw(item, before, decision.state)
         return Outcome(
             state=Loaded(decision.state, loaded.known, loaded.reported),
             is_changed=decision.state != before,
@@ -327,6 +328,7 @@ class NotifierStage(Stage[Loaded]):
                 *(_effect(item.key, send, _until(decision.state, send)) for send in decision.sends),
                 *(_search(item.key, search) for search in decision.searches),
             ],
+            withdrawn=_withdrawn(before, decision.state),
             rows=(
                 *decision.events,
                 *learned,
@@ -336,45 +338,47 @@ class NotifierStage(Stage[Loaded]):
             ignored=decision.ignored,
         )
 
-    def _report(self, loaded: Loaded, item: Received, context: Context) -> Outcome[Loaded]:
-        """Apply a report that named no conversation to the notice that its message's id led to."""
-        conversation_id, conversation = loaded.reported[item.key]
-        decision = decide(conversation_id, conversation, _event(item), context)
-        learned = _learned(decision)
-        _remember(loaded.known, decision, learned)
+    def _report(self, loaded: Loaded, item: Input, context: Context) -> Outcome[Loaded]:
+        """Apply a report to the notice that its message's id leads to, or keep it until it leads to one.
+
+        The state of an unplaced one is its own, under the message's id, and ends with it.
+        """
+        kept = loaded.conversation
+        event = item.event if isinstance(item, Received) else None
+        assert event is None or isinstance(event, messages.MessageDeliveryReported)
+        led_to = loaded.reported.get(_message_of(item))
+        if led_to is not None:
+            is_own = _is_unplaced(item)
+            early = kept if is_own else Conversation()
+            decision = settle.placed(*led_to, early, event, context)
+            learned = _learned(decision)
+            _remember(loaded.known, decision, learned)
+            return Outcome(
+                is_changed=is_own and kept != Conversation(),
+                events=decision.events,
+                rows=(*decision.events, *learned),
+                timers={REPORT: None} if kept.heard_at is not None else {},
+                ignored=decision.ignored,
+            )
+        if event is not None:
+            decision = settle.unplaced(kept, event, context)
+            kept = decision.state
+        due = settle.look_due(kept, context.now)
         return Outcome(
-            state=loaded,
-            is_changed=False,
-            events=decision.events,
-            rows=(*decision.events, *learned),
-            ignored=decision.ignored,
+            state=None if due is None else Loaded(kept, loaded.known, loaded.reported),
+            is_changed=event is not None or due is None,
+            timers={REPORT: due},
+            ignored="early" if event is not None else "not_ours" if due is None else None,
         )
 
-    def _withdraw(self, item: Input, before: Conversation, after: Conversation) -> None:
-        """Remember which sends are superseded: one that still waits for its turn is not begun.
-
-        Should the batch be rolled back, the answer that it was not handed over has it made anew.
-        """
-        if isinstance(item, EffectDone) and not _is_search(item.effect):
-            self._withdrawn.pop((_send_of(item.effect).notice_id, item.effect.attempt), None)
-        for notice_id, notice in after.notices.items():
-            if not isinstance(notice, Sending) or not notice.is_superseded:
-                continue
-            if before.notices.get(notice_id) != notice:
-                self._withdrawn[notice_id, notice.attempt] = None
-        while len(self._withdrawn) > WITHDRAWN_MAX:
-            del self._withdrawn[next(iter(self._withdrawn))]
-
-    def _is_too_late(self, effect: Effect, send: SendNotice) -> bool:
+    def _is_too_late(self, effect: Effect) -> bool:
         until = effect.payload.get("until")
-        if until is not None and datetime.fromisoformat(until) <= self._clock.now():
-            return True
-        return (send.notice_id, send.attempt) in self._withdrawn
+        return until is not None and datetime.fromisoformat(until) <= self._clock.now()
 
     async def perform(self, effect: Effect) -> EffectResult:
         """Hand one message to its provider, ask there what became of it, or look for articles.
 
-        What is stale or superseded by the time of its turn is not handed over.
+        What is stale by the time of its turn is not handed over; what is superseded was withdrawn, and does not come here.
         """
         if _is_search(effect):
             return await self._look(effect)
@@ -383,7 +387,7 @@ class NotifierStage(Stage[Loaded]):
         if send.is_lookup:
             found = await self._sending.find(send.provider, send.account, send.message)
             result = _result(found)
-        elif self._is_too_late(effect, send):
+        elif self._is_too_late(effect):
             result = EffectResult("done", trouble=UNSENT)
         elif self._policies.current.rehearses(send.provider, send.account):
             result = EffectResult("done", trouble=REHEARSED)
@@ -477,15 +481,29 @@ def _contact_in(item: Input) -> tuple[Contact | None, str, str]:
     return contact_of(told), thread, str(getattr(event, "vendor_message_id", ""))
 
 
-def _unplaced(inputs: Sequence[Input]) -> list[str]:
-    """The ids of the messages of which reports came that name no conversation."""
-    return [
-        item.event.vendor_message_id
-        for item in inputs
-        if isinstance(item, Received)
-        and isinstance(item.event, messages.MessageDeliveryReported)
-        and item.event.conversation_id is None
-    ]
+def _message_of(item: Input) -> str:
+    """The id of the message that an input is a report of; empty where it is none."""
+    match item:
+        case Received(event=messages.MessageDeliveryReported(vendor_message_id=name)):
+            return name
+        case Tick(name=name, key=key) if name == REPORT:
+            return key
+        case _:
+            return ""
+
+
+def _is_unplaced(item: Input) -> bool:
+    """Whether it is about a report that names no conversation."""
+    match item:
+        case Received(event=messages.MessageDeliveryReported(conversation_id=conversation_id)):
+            return conversation_id is None
+        case _:
+            return bool(_message_of(item))
+
+
+def _reported(inputs: Sequence[Input]) -> list[str]:
+    """The ids of the messages of which there are reports."""
+    return list(dict.fromkeys(name for item in inputs if (name := _message_of(item))))
 
 
 def _learned(decision: Decision) -> list[WishSaid | FoundDead]:
@@ -514,6 +532,18 @@ def _until(state: Conversation, send: SendNotice) -> datetime | None:
     """Until when a message may be handed over as it is; None where it has no end, and for a lookup."""
     notice = state.notices.get(send.notice_id)
     return good_until(notice) if isinstance(notice, Sending) else None
+
+
+def _withdrawn(before: Conversation, after: Conversation) -> tuple[str, ...]:
+    """The sends that are not to be begun any more: superseded, or with words of which some are no longer true."""
+    return tuple(
+        notice_id
+        for notice_id, notice in after.notices.items()
+        if isinstance(notice, Sending)
+        and isinstance(was := before.notices.get(notice_id), Sending)
+        and was.attempt == notice.attempt
+        and (notice.is_superseded, lines_of(notice)) != (was.is_superseded, lines_of(was))
+    )
 
 
 def _put_off(before: Conversation, after: Conversation) -> list[PutOff]:
@@ -619,6 +649,8 @@ def _settled(item: EffectDone) -> SendSettled:
         case "done" if result.trouble == REHEARSED:
             return SendSettled(send, Rehearsed())
         case "done" if result.trouble == UNSENT:
+            return SendSettled(send, Unsent())
+        case "withdrawn":
             return SendSettled(send, Unsent())
         case "done":
             return SendSettled(send, Delivered(result.detail, result.ref))

@@ -68,8 +68,8 @@ PROVIDER_OPEN: Final = gauge(
 )
 ACCOUNT_TROUBLE: Final = gauge(
     "signalbox_notifier_account_trouble",
-    "1 while an account of notify.yaml cannot send because of its credentials or settings; the log line account_trouble says what "
-    "to renew. Its messages wait.",
+    "1 while an account of notify.yaml, or our mail server (`smtp`, under its host's name), cannot send because of its credentials or "
+    "settings; the log line account_trouble says what to renew. Its messages wait.",
     {"provider": (), "account": ()},
 )
 ACCOUNT_TROUBLES: Final = counter(

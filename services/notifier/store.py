@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from chassis.ledger import DocumentStore
 from chassis.stage import Change, Connection
+from schemas.messages import DeliveryWord
 from schemas.notifications import (
     AnyNoticeEvent,
     NoticeDeferred,
@@ -21,9 +22,10 @@ from schemas.notifications import (
 from schemas.tickets import ConversationErased
 from services.notifier.consent_store import ConsentStore, FoundDead, WishSaid
 from services.notifier.core.audience import recipient_key
-from services.notifier.core.known import Known
+from services.notifier.core.known import MAIL_PROVIDERS, Known
 from services.notifier.core.reason import Suppression, category_of
-from services.notifier.core.state import Conversation, Settled
+from services.notifier.core.settle import with_deliveries
+from services.notifier.core.state import Conversation, Notice, Settled
 from services.notifier.metrics import NOTICES, SUPPRESSED
 
 STAGE: Final = "notifier"
@@ -106,6 +108,10 @@ SELECT notice_id, ticket_id, conversation_id, occasion, status, message_id, prov
   FROM notice WHERE message_id = ANY($1::text[]) AND status = 'sent'
 """
 
+_REPORTS_OF = """
+SELECT notice_id, delivery FROM notice WHERE notice_id = ANY($1::text[]) AND delivery IS NOT NULL
+"""
+
 # What a server said of a failure may name the address. The keyed hash of a recipient stays: caps are counted by it.
 _ERASE: Final = """
 UPDATE notice SET reason = 'customer_erased'
@@ -170,6 +176,26 @@ class NoticeStore(DocumentStore[Conversation]):
             found[row["message_id"]] = (row["conversation_id"], alone)
         return found
 
+    async def with_reports(
+        self, connection: Connection, found: Mapping[str, Conversation]
+    ) -> dict[str, Conversation]:
+        """Return the conversations with what reports have said of their notices that named no conversation.
+
+        Those are decided by themselves, wherever the message's id leads, and stand in the table alone. Mail needs no look: what is
+        believed of it names its conversation.
+        """
+        asked = [
+            notice_id
+            for conversation in found.values()
+            for notice_id, one in conversation.notices.items()
+            if _may_be_reported(one)
+        ]
+        if not asked:
+            return dict(found)
+        rows = await connection.fetch(_REPORTS_OF, asked)
+        heard: dict[str, DeliveryWord] = {row["notice_id"]: row["delivery"] for row in rows}
+        return {key: with_deliveries(one, heard) for key, one in found.items()}
+
     async def save_rows(self, connection: Connection, rows: Sequence[tuple[int, Row]]) -> None:
         """Write notices: what is sent again, put off and asked for, then what became of earlier ones, then what was heard of them.
 
@@ -230,6 +256,15 @@ class NoticeStore(DocumentStore[Conversation]):
                 [event.account for event in requested],
                 [event.category for event in requested],
             )
+
+
+def _may_be_reported(notice: Notice) -> bool:
+    return (
+        isinstance(notice, Settled)
+        and notice.status == "sent"
+        and notice.provider not in MAIL_PROVIDERS
+        and notice.delivery != "read"
+    )
 
 
 async def _write_resends(connection: Connection, events: Sequence[AnyNoticeEvent]) -> None:

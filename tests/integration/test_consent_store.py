@@ -18,6 +18,7 @@ from services.notifier.consent_store import ConsentStore, FoundDead, WishSaid, r
 from services.notifier.core.announce import NO_RECORD, Announcement, choose
 from services.notifier.core.audience import recipient_key
 from services.notifier.core.known import UNVERIFIED, Known, Undeliverable
+from services.notifier.core.plan import CONSOLED_WITHIN
 from services.notifier.core.policy import CategoryCap, OutageAudience, Policy
 from services.notifier.core.state import Case, Contact, Conversation
 from services.notifier.core.throttle import over_cap
@@ -137,6 +138,18 @@ async def test_dead_for_good_stays_so_and_of_two_times_the_later_counts(
     await store.save(connection, [], [FoundDead(BOB, "550 gone", NOW + day, None), full])
     known = await store.load(connection, policy, [BOB])
     assert list(known.undeliverable.values()) == [Undeliverable("550 gone", NOW + day, None)]
+
+
+async def test_when_somebody_was_told_last_that_a_person_looks_at_it_is_known_of_all_their_cases(
+    connection: asyncpg.Connection, store: ConsentStore, policy: Policy
+) -> None:
+    await _noted(connection, ADA, "recovery", NOW - timedelta(days=6))
+    for minutes in range(40):
+        await _noted(connection, ADA, "solved", NOW - timedelta(minutes=minutes))
+    bare = replace(policy, category_caps=MappingProxyType({}))
+    known = await store.load(connection, bare, [ADA, BOB])
+    assert known.has_been_consoled(ADA, NOW, CONSOLED_WITHIN)
+    assert not known.has_been_consoled(BOB, NOW, CONSOLED_WITHIN)
 
 
 async def test_a_category_is_counted_as_far_back_as_its_cap_however_much_else_was_told(

@@ -14,6 +14,7 @@ from chassis.policy import PolicyHolder
 from chassis.settings import load_settings
 from chassis.stage import Change, Input, Outcome, Received, Tick
 from schemas.envelope import Envelope
+from schemas.messages import MessageDeliveryReported
 from schemas.notifications import (
     AnyNoticeEvent,
     NoticeDeferred,
@@ -28,8 +29,8 @@ from schemas.tickets import TicketOpened
 from services.notifier.core.articles import NO_ARTICLES
 from services.notifier.core.audience import recipient_key
 from services.notifier.core.delivery import Delivered
-from services.notifier.core.known import UNVERIFIED, Told
-from services.notifier.core.state import Mail, Message, Settled, Waiting
+from services.notifier.core.known import UNVERIFIED, Known, Told
+from services.notifier.core.state import Conversation, Mail, Message, Settled, Waiting
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import Loaded, NoticeStore, PutOff
@@ -183,6 +184,74 @@ async def test_a_report_without_a_conversation_finds_its_notice_by_the_messages_
     assert await store.reported(connection, []) == {}
 
 
+def _stage() -> NotifierStage:
+    settings = load_settings(
+        NotifierSettings, kafka="k:9092", database_url="postgresql://x", token_secret="s" * 32
+    )
+    holder = PolicyHolder(ROOT / "policy", POLICY)
+    holder.current = replace(holder.current, articles=NO_ARTICLES)
+    return NotifierStage(holder, settings, _Sending())
+
+
+async def test_a_report_that_overtakes_its_sending_reaches_the_ticket_once_that_is_recorded(
+    connection: asyncpg.Connection,
+) -> None:
+    stage, key = _stage(), "SM42"
+    facts = {
+        **MessageDeliveryReported.EXAMPLE,
+        "vendor_message_id": key,
+        "conversation_id": None,
+        "what": "bounced",
+    }
+    event = MessageDeliveryReported.model_validate(facts)
+    envelope = Envelope(
+        id="e1",
+        source="signalbox/ingest/0",
+        type=event.TYPE,
+        time=NOW,
+        subject=key,
+        partitionkey=key,
+    )
+
+    async def go(what: Input, now: datetime) -> Outcome[Loaded]:
+        states = await stage.load(connection, 3, [what], [what.key])
+        outcome = stage.decide(states[what.key], what, now)
+        changes = [Change(3, what.key, outcome.state)] if outcome.is_changed else []
+        await stage.store.save(connection, changes, [(3, row) for row in outcome.rows])
+        return outcome
+
+    early = await go(Received(envelope, event, key, "messages", "e1"), NOW)
+    due = early.timers["report"]
+    assert due is not None
+    assert list(early.events) == []
+    still = await go(Tick(key, "report", due), due)
+    assert list(still.events) == []
+
+    sent = NoticeSent(
+        notice_id="n0", **ABOUT, provider="twilio_sms", attempts=1, provider_message_id=key
+    )
+    rows: list[AnyNoticeEvent] = [_requested("n0", recipient="+4420"), sent]
+    conversation_id = ABOUT["conversation_id"]
+    settled = Settled("t1", "received", "sent", key, "twilio_sms", "sms", ended_at=NOW)
+    loaded = Loaded(Conversation(notices={"n0": settled}), Known("default"))
+    change = Change(0, conversation_id, loaded)
+    await stage.store.save(connection, [change], [(0, row) for row in rows])
+
+    due = still.timers["report"]
+    assert due is not None
+    (told,) = (await go(Tick(key, "report", due), due)).events
+    assert isinstance(told, NoticeDeliveryReported)
+    assert (told.conversation_id, told.ticket_id, told.what) == (conversation_id, "t1", "bounced")
+    assert await connection.fetchval("SELECT delivery FROM notice") == "bounced"
+    assert await connection.fetchval("SELECT count(*) FROM state WHERE key = $1", key) == 0
+
+    # The conversation itself, another task's, knows by what it is read with.
+    again = await stage.load(connection, 0, [], [conversation_id])
+    notice = again[conversation_id].conversation.notices["n0"]
+    assert isinstance(notice, Settled)
+    assert notice.delivery == "bounced"
+
+
 async def test_what_waited_before_there_were_other_ways_than_mail_is_understood(
     database: str,
 ) -> None:
@@ -233,12 +302,7 @@ class _Sending:
 async def test_a_conversation_is_loaded_as_it_was_saved_with_what_others_were_told(
     connection: asyncpg.Connection,
 ) -> None:
-    settings = load_settings(
-        NotifierSettings, kafka="k:9092", database_url="postgresql://x", token_secret="s" * 32
-    )
-    holder = PolicyHolder(ROOT / "policy", POLICY)
-    holder.current = replace(holder.current, articles=NO_ARTICLES)
-    stage = NotifierStage(holder, settings, _Sending())
+    stage = _stage()
     event = TicketOpened.model_validate(TicketOpened.EXAMPLE)
     envelope = Envelope(
         id="e1",

@@ -157,8 +157,7 @@ async def send(api: Api, post: Post) -> Delivered:
         headers=helpdesk.bearer(api.secret("api_token")),
         explain=_explain,
     )
-    made = helpdesk.made(answer, _MessageAnswer)
-    return Delivered("taken", _name(made.data) if made is not None else "")
+    return helpdesk.taken(answer, _MessageAnswer, lambda made: _name(made.data))
 
 
 async def _ticket(api: Api, number: str) -> _Ticket:

@@ -14,7 +14,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from services.notifier.adapters import graph, helpdesk, public
+from services.notifier.adapters import graph, helpdesk
 from services.notifier.adapters.provider import Api, Provider
 from services.notifier.core.delivery import Delivered
 from services.notifier.core.post import Post, Traits
@@ -55,19 +55,7 @@ async def send(api: Api, post: Post) -> Delivered:
     Raises:
         Problem: it could not be written, and what that means.
     """
-    public.check(post, VENDOR)
-    text = helpdesk.fitting(post, VENDOR, TEXT_MAX)
-    thread = graph.number(post.thread, VENDOR, "the comment")
-    answer = await graph.call(
-        api,
-        "POST",
-        f"{thread}/comments",
-        json={"message": text},
-        is_making=True,
-        explain=graph.explain_comment,
-    )
-    made = helpdesk.made(answer, graph.Made)
-    return Delivered("taken", helpdesk.id_of(made.id) if made is not None else "")
+    return await graph.comment(api, post, edge="comments", text_max=TEXT_MAX, vendor=VENDOR)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:
@@ -77,18 +65,15 @@ async def find(api: Api, post: Post) -> Delivered | None:
         Problem: it could not be told.
     """
     page_id = helpdesk.settings_of(api, Settings).page_id
-    thread = graph.number(post.thread, VENDOR, "the comment")
-    params = {
-        "fields": "id,message,created_time,from",
-        "order": "reverse_chronological",
-        "limit": str(PAGE_SIZE),
-    }
-    answer = await graph.call(
-        api, "GET", f"{thread}/comments", params=params, explain=graph.explain_comment
+    return await graph.find_comment(
+        api,
+        post,
+        edge="comments",
+        params={"fields": "id,message,created_time,from", "order": "reverse_chronological"},
+        page_size=PAGE_SIZE,
+        own=frozenset({page_id}),
+        vendor=VENDOR,
     )
-    page = helpdesk.shaped(answer, graph.Items, VENDOR)
-    has_more = bool(page.paging.next)
-    return graph.sought(post, page.data, frozenset({page_id}), PAGE_SIZE, VENDOR, has_more=has_more)
 
 
 PROVIDER: Final = Provider(

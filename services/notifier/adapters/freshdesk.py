@@ -140,8 +140,7 @@ async def send(api: Api, post: Post) -> Delivered:
         basic=_login(api),
         explain=_explain,
     )
-    made = helpdesk.made(answer, _Reply)
-    return Delivered("taken", helpdesk.id_of(made.id) if made is not None else "")
+    return helpdesk.taken(answer, _Reply, lambda made: made.id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

@@ -17,7 +17,7 @@ import msgspec
 from pydantic import Field, StringConstraints
 
 from services.notifier.adapters import helpdesk, public
-from services.notifier.adapters.provider import Answer, Api, Problem, Provider, refuse
+from services.notifier.adapters.provider import Answer, Api, Problem, Provider
 from services.notifier.core.accounts import AccountSettings, ApiAddress, SecretReference
 from services.notifier.core.delivery import Delivered, Failed, Unknown
 from services.notifier.core.post import Post, Traits, Trouble
@@ -25,7 +25,6 @@ from services.notifier.core.post import Post, Traits, Trouble
 VENDOR: Final = "Google"
 TEXT_MAX: Final = 4_096
 """Characters of a reply (integrations)."""
-ID_MAX: Final = 200
 
 Location = Annotated[
     str,
@@ -105,12 +104,10 @@ async def _look(api: Api, post: Post) -> tuple[str, str]:
         Problem: it is in none of the places, or could not be looked at.
     """
     settings = helpdesk.settings_of(api, Settings)
-    if not 0 < len(post.thread) <= ID_MAX:
-        refuse(Trouble.MESSAGE, f"{VENDOR}: the review to answer is not known")
-    headers = await _login(api)
+    review, headers = public.review_of(post, VENDOR), await _login(api)
     found: tuple[str, str] | None = None
     for location in settings.locations:
-        name = f"{location}/reviews/{helpdesk.segment(post.thread)}"
+        name = f"{location}/reviews/{review}"
         try:
             answer = await api.call(
                 "GET", f"{settings.api_url}/v4/{name}", headers=headers, explain=_explain
@@ -137,10 +134,9 @@ async def send(api: Api, post: Post) -> Delivered:
     public.check_only_answer(post, VENDOR, automatic=settings.automatic)
     text = helpdesk.fitting(post, VENDOR, TEXT_MAX)
     name, standing = await _look(api, post)
-    if standing:
-        if public.is_same(standing, text):
-            return Delivered("stands there", f"{post.thread}/reply")
-        refuse(Trouble.MESSAGE, f"{VENDOR}: the review has a reply, which is not written over")
+    ours = public.standing_reply(post, standing, text, VENDOR)
+    if ours is not None:
+        return ours
     await api.call(
         "PUT",
         f"{settings.api_url}/v4/{name}/reply",
@@ -150,7 +146,7 @@ async def send(api: Api, post: Post) -> Delivered:
         explain=_explain,
         reads_answer=False,
     )
-    return Delivered("taken", f"{post.thread}/reply")
+    return public.replied(post, "taken")
 
 
 async def find(api: Api, post: Post) -> Delivered | None:
@@ -160,9 +156,7 @@ async def find(api: Api, post: Post) -> Delivered | None:
         Problem: it could not be told.
     """
     _, standing = await _look(api, post)
-    if standing and public.is_same(standing, post.text):
-        return Delivered("found under the review", f"{post.thread}/reply")
-    return None
+    return public.found_reply(post, standing)
 
 
 PROVIDER: Final = Provider(

@@ -19,11 +19,11 @@ from typing import Any, Final
 import msgspec
 from pydantic import Field
 
-from services.notifier.adapters import helpdesk
+from services.notifier.adapters import helpdesk, public
 from services.notifier.adapters.provider import Answer, Api, Explain, refuse
 from services.notifier.core.accounts import AccountSettings, ApiAddress, SecretReference
 from services.notifier.core.delivery import Delivered, Failed, Unknown
-from services.notifier.core.post import Post, Trouble
+from services.notifier.core.post import Post, Trouble, VendorTemplate
 
 WINDOW: Final = timedelta(hours=24)
 """How long after a person's message we may write freely (documented, for Messenger, Instagram and WhatsApp alike)."""
@@ -234,6 +234,74 @@ def number(value: str, vendor: str, what: str) -> str:
 def mark(prefix: str, post: Post) -> str:
     """Return what a message's metadata says of us; our own reading of Meta's echoes knows it again."""
     return f"{prefix}:{post.key}"[:METADATA_MAX]
+
+
+def direct(post: Post, text: str, metadata_prefix: str, vendor: str) -> dict[str, Any]:
+    """Return the body of a direct message to the post's person, marked as ours unless the prefix is empty.
+
+    Raises:
+        Problem: the person is not known by their id.
+    """
+    message = {"text": text}
+    if metadata_prefix:
+        message["metadata"] = mark(metadata_prefix, post)
+    return {"recipient": {"id": number(post.to, vendor, "the person")}, "message": message}
+
+
+def template_of(template: VendorTemplate) -> dict[str, Any]:
+    """Return an approved template with its places filled, as WhatsApp and Messenger alike take it: by position, in its body."""
+    values = [{"type": "text", "text": " ".join(value.split())} for value in template.values]
+    said: dict[str, Any] = {"name": template.name, "language": {"code": template.language}}
+    return said | ({"components": [{"type": "body", "parameters": values}]} if values else {})
+
+
+async def comment(api: Api, post: Post, *, edge: str, text_max: int, vendor: str) -> Delivered:
+    """Answer in a comment's thread, where everybody reads; `edge` is what the platform calls the answers to a comment.
+
+    Raises:
+        Problem: it could not be written, and what that means.
+    """
+    public.check(post, vendor)
+    text = helpdesk.fitting(post, vendor, text_max)
+    thread = number(post.thread, vendor, "the comment")
+    answer = await call(
+        api,
+        "POST",
+        f"{thread}/{edge}",
+        json={"message": text},
+        is_making=True,
+        explain=explain_comment,
+    )
+    return helpdesk.taken(answer, Made, lambda made: made.id)
+
+
+async def find_comment(
+    api: Api,
+    post: Post,
+    *,
+    edge: str,
+    params: Mapping[str, str],
+    page_size: int,
+    own: frozenset[str],
+    vendor: str,
+) -> Delivered | None:
+    """Look for an answer among the newest in a comment's thread; None where it is surely not there.
+
+    `params` ask for the fields of `Item`, in the platform's names. `own` are the ids that our comments come from.
+
+    Raises:
+        Problem: it could not be told.
+    """
+    thread = number(post.thread, vendor, "the comment")
+    answer = await call(
+        api,
+        "GET",
+        f"{thread}/{edge}",
+        params={**params, "limit": str(page_size)},
+        explain=explain_comment,
+    )
+    page = helpdesk.shaped(answer, Items, vendor)
+    return sought(post, page.data, own, page_size, vendor, has_more=bool(page.paging.next))
 
 
 async def find_direct(

@@ -11,7 +11,7 @@ around a reply.
 
 import re
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from html import escape
@@ -160,6 +160,12 @@ def made(answer: Answer, kind: type[T]) -> T | None:
         return msgspec.convert(answer.body, kind, strict=False)
     except msgspec.ValidationError:
         return None
+
+
+def taken(answer: Answer, kind: type[T], id_in: Callable[[T], str | int | None]) -> Delivered:
+    """Return that the vendor took a message; `id_in` reads the new message's id from what it says, where that can be read."""
+    told = made(answer, kind)
+    return Delivered("taken", id_of(id_in(told)) if told is not None else "")
 
 
 def id_of(value: str | int | None) -> str:

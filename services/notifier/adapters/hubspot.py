@@ -209,8 +209,7 @@ async def send(api: Api, post: Post) -> Delivered:
     answer = await api.call(
         "POST", url, is_making=True, json=message, headers=headers, explain=_explain
     )
-    made = helpdesk.made(answer, _Message)
-    return Delivered("taken", helpdesk.id_of(made.id) if made is not None else "")
+    return helpdesk.taken(answer, _Message, lambda made: made.id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

@@ -19,7 +19,7 @@ from typing import Any, ClassVar, Final
 
 from pydantic import Field
 
-from services.notifier.adapters import graph, helpdesk, messenger, public
+from services.notifier.adapters import graph, helpdesk, messenger
 from services.notifier.adapters.provider import Api, Provider, refuse
 from services.notifier.core.accounts import ApiAddress
 from services.notifier.core.delivery import Delivered
@@ -84,35 +84,15 @@ async def send(api: Api, post: Post) -> Delivered:
         Problem: it could not be sent, and what that means.
     """
     if post.thread:
-        return await _comment(api, post)
+        return await graph.comment(api, post, edge="replies", text_max=COMMENT_MAX, vendor=VENDOR)
     settings = helpdesk.settings_of(api, Settings)
     text = helpdesk.fitting(post, VENDOR, BYTES_MAX)
     if len(text.encode()) > BYTES_MAX:
         refuse(Trouble.MESSAGE, f"{VENDOR}: the text is longer than {BYTES_MAX} bytes")
-    message: dict[str, Any] = {"text": text}
-    if settings.metadata_prefix:
-        message["metadata"] = graph.mark(settings.metadata_prefix, post)
-    person = graph.number(post.to, VENDOR, "the person")
-    body: dict[str, Any] = {"recipient": {"id": person}, "message": message}
+    body = graph.direct(post, text, settings.metadata_prefix, VENDOR)
     return await messenger.send_direct(
         api, post, f"{settings.sender}/messages", body, body, settings.human_agent
     )
-
-
-async def _comment(api: Api, post: Post) -> Delivered:
-    public.check(post, VENDOR)
-    thread = graph.number(post.thread, VENDOR, "the comment")
-    text = helpdesk.fitting(post, VENDOR, COMMENT_MAX)
-    answer = await graph.call(
-        api,
-        "POST",
-        f"{thread}/replies",
-        json={"message": text},
-        is_making=True,
-        explain=graph.explain_comment,
-    )
-    made = helpdesk.made(answer, graph.Made)
-    return Delivered("taken", helpdesk.id_of(made.id) if made is not None else "")
 
 
 async def find(api: Api, post: Post) -> Delivered | None:
@@ -131,14 +111,15 @@ async def find(api: Api, post: Post) -> Delivered | None:
             platform="instagram",
             vendor=VENDOR,
         )
-    thread = graph.number(post.thread, VENDOR, "the comment")
-    params = {"fields": "id,text,timestamp,from", "limit": str(PAGE_SIZE)}
-    answer = await graph.call(
-        api, "GET", f"{thread}/replies", params=params, explain=graph.explain_comment
+    return await graph.find_comment(
+        api,
+        post,
+        edge="replies",
+        params={"fields": "id,text,timestamp,from"},
+        page_size=PAGE_SIZE,
+        own=settings.own,
+        vendor=VENDOR,
     )
-    page = helpdesk.shaped(answer, graph.Items, VENDOR)
-    has_more = bool(page.paging.next)
-    return graph.sought(post, page.data, settings.own, PAGE_SIZE, VENDOR, has_more=has_more)
 
 
 PROVIDER: Final = Provider(

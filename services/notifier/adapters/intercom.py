@@ -156,8 +156,7 @@ async def send(api: Api, post: Post) -> Delivered:
     answer = await api.call(
         "POST", f"{url}/reply", is_making=True, json=reply, headers=headers, explain=_explain
     )
-    told = helpdesk.made(answer, _Conversation)
-    return Delivered("taken", _new_part(told, post, settings) if told is not None else "")
+    return helpdesk.taken(answer, _Conversation, lambda made: _new_part(made, post, settings))
 
 
 def _new_part(told: _Conversation, post: Post, settings: Settings) -> str:

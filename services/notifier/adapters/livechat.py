@@ -138,8 +138,7 @@ async def send(api: Api, post: Post) -> Delivered:
     }
     body = {"chat_id": _chat(post), "event": event, "attach_to_last_thread": True}
     answer = await _ask(api, "send_event", body, is_making=True)
-    taken = helpdesk.made(answer, _Taken)
-    return Delivered("taken", taken.event_id if taken is not None else "")
+    return helpdesk.taken(answer, _Taken, lambda made: made.event_id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

@@ -1,12 +1,16 @@
-"""Facebook Messenger: a notice as a message from the Page to a person, by the Send API.
+"""Facebook Messenger: a notice as a message from the Page to a person, by the Send API; later as an approved template.
 
 Sources: Messenger Platform, Send API (`POST /{page-id}/messages`, `messaging_type`, the 24 hours, `metadata` that
-comes back in echoes), Human Agent tag (seven days, for answers of people, after a review of the app), Conversations
-API (look-up by the person's id; the words of the newest 20 messages), common error codes.
+comes back in echoes), Human Agent tag (seven days, for answers of people, after a review of the app), Utility
+messages (`messaging_type` UTILITY, templates of the Page's own library, permission `page_utility_messaging`),
+Conversations API (look-up by the person's id; the words of the newest 20 messages), common error codes.
 
-There is no idempotency key. An interrupted send is looked up in the conversation. 2000 characters to a text are
-believed, not found in Meta's pages; a longer text is refused and never cut: half an answer is worse than one that
-comes back to its writer. Nothing was tried against a live account.
+There is no idempotency key. An interrupted send is looked up in the conversation; that of a template cannot be, for
+its words are Meta's, and is for a person. 2000 characters to a text are believed, not found in Meta's pages; a
+longer text is refused and never cut: half an answer is worse than one that comes back to its writer. A template
+carries no `metadata`: Meta's page shows none beside it, so its echo is known by the app's id alone. Believed and not
+confirmed: that its values take no line breaks, as WhatsApp's do not, and what its refusals come with. Nothing was
+tried against a live account.
 """
 
 from typing import Any, ClassVar, Final
@@ -48,22 +52,28 @@ TRAITS: Final = Traits(
     text_max=TEXT_MAX,
     window=graph.WINDOW,
     answer_window=graph.ANSWER_WINDOW,
+    has_templates=True,
 )
 
 
 async def send(api: Api, post: Post) -> Delivered:
-    """Send the notice to the person, in the chat that they have with the Page.
+    """Send the notice to the person, in the chat that they have with the Page: its template where it has one, else its text.
 
     Raises:
         Problem: it could not be sent, and what that means.
     """
     settings = helpdesk.settings_of(api, Settings)
-    message: dict[str, Any] = {"text": helpdesk.fitting(post, VENDOR, TEXT_MAX)}
-    if settings.metadata_prefix:
-        message["metadata"] = graph.mark(settings.metadata_prefix, post)
-    person = graph.number(post.to, VENDOR, "the person")
-    body: dict[str, Any] = {"recipient": {"id": person}, "message": message}
     path = f"{settings.page_id}/messages"
+    if post.template is not None:
+        utility = {
+            "recipient": {"id": graph.number(post.to, VENDOR, "the person")},
+            "messaging_type": "UTILITY",
+            "message": {"template": graph.template_of(post.template)},
+        }
+        answer = await graph.call(api, "POST", path, json=utility, is_making=True)
+        return helpdesk.taken(answer, graph.Made, lambda made: made.message_id)
+    text = helpdesk.fitting(post, VENDOR, TEXT_MAX)
+    body = graph.direct(post, text, settings.metadata_prefix, VENDOR)
     return await send_direct(
         api, post, path, {"messaging_type": "RESPONSE", **body}, body, settings.human_agent
     )
@@ -91,8 +101,7 @@ async def send_direct(
             raise
         late = {"messaging_type": "MESSAGE_TAG", "tag": "HUMAN_AGENT", **tagged}
         answer = await graph.call(api, "POST", path, json=late, is_making=True)
-    made = helpdesk.made(answer, graph.Made)
-    return Delivered("taken", (made.message_id or "") if made is not None else "")
+    return helpdesk.taken(answer, graph.Made, lambda made: made.message_id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:
@@ -101,6 +110,8 @@ async def find(api: Api, post: Post) -> Delivered | None:
     Raises:
         Problem: it could not be told.
     """
+    if post.template is not None:
+        raise helpdesk.not_told(VENDOR, "a template's words are Meta's, and are not known again")
     page = helpdesk.settings_of(api, Settings).page_id
     return await graph.find_direct(
         api, post, sender=page, own=frozenset({page}), platform="messenger", vendor=VENDOR
@@ -114,7 +125,7 @@ PROVIDER: Final = Provider(
     send=send,
     find=find,
     renew=(
-        "the Page's access token (with pages_messaging, made by somebody who may message for the Page) and the"
-        " app's secret, and that Meta has not restricted the Page or the app"
+        "the Page's access token (with pages_messaging, for templates page_utility_messaging as well, made by"
+        " somebody who may message for the Page) and the app's secret, and that Meta has not restricted the Page or the app"
     ),
 )

@@ -10,10 +10,14 @@ from typing import Final
 from schemas.notifications import Occasion
 from services.notifier.adapters import helpdesk
 from services.notifier.adapters.provider import refuse
+from services.notifier.core.delivery import Delivered
 from services.notifier.core.post import Post, Trouble
 
 OCCASIONS: Final[frozenset[Occasion]] = frozenset({"received", "answered", "solved"})
 """What may be told where everybody reads."""
+
+REVIEW_ID_MAX: Final = 200
+"""Characters of a review's id at the vendor (an own bound)."""
 
 
 def check(post: Post, vendor: str) -> None:
@@ -44,8 +48,42 @@ def check_only_answer(post: Post, vendor: str, *, automatic: bool) -> None:
         )
 
 
+def review_of(post: Post, vendor: str) -> str:
+    """Return the id of the review that is answered, as one segment of an address.
+
+    Raises:
+        Problem: it is not known.
+    """
+    if not 0 < len(post.thread) <= REVIEW_ID_MAX:
+        refuse(Trouble.MESSAGE, f"{vendor}: the review to answer is not known")
+    return helpdesk.segment(post.thread)
+
+
+def replied(post: Post, outcome: str) -> Delivered:
+    """Return that a review has our reply; no vendor tells an id of one, and a review has no second."""
+    return Delivered(outcome, f"{post.thread}/reply")
+
+
+def standing_reply(post: Post, standing: str, text: str, vendor: str) -> Delivered | None:
+    """Return the reply to a review if it is ours already; None where `standing` is empty, and a reply may be written.
+
+    Raises:
+        Problem: another reply stands there.
+    """
+    if not standing:
+        return None
+    if not is_same(standing, text):
+        refuse(Trouble.MESSAGE, f"{vendor}: the review has a reply, which is not written over")
+    return replied(post, "stands there")
+
+
+def found_reply(post: Post, standing: str) -> Delivered | None:
+    """Return the reply to a review if `standing` has the post's words; None where it is another's, or empty."""
+    if standing and is_same(standing, post.text):
+        return replied(post, "found under the review")
+    return None
+
+
 def is_same(standing: str, text: str) -> bool:
     """Whether two texts read the same: a vendor may change blanks and line ends."""
-    return "".join(helpdesk.visible(standing, is_html=False).split()) == "".join(
-        helpdesk.visible(text, is_html=False).split()
-    )
+    return helpdesk.compact(standing, is_html=False) == helpdesk.compact(text, is_html=False)

@@ -1,7 +1,10 @@
 """Sends messages by the accounts of `notify.yaml`: a client for each account, made when first used and closed when it is gone.
 
 Accounts share nothing, so one whose vendor hangs costs the others nothing. Trouble of an account (credentials, a missing secret,
-an address that leads inside) is told once, with the account's name and what to renew, and taken back with the first success.
+an address that leads inside) is told once, with the account's name and what to renew, and taken back with the first success. What
+is told is known to this process alone: another one, and this one after a restart, tells it again.
+
+Our own mail server has one login for all senders, so its trouble is one, under the server's name.
 """
 
 import asyncio
@@ -88,7 +91,7 @@ class Sending:
         result = await self._send(provider, account, message)
         self._note(provider, account, result, began)
         if isinstance(result, Delivered):
-            self._end_trouble(provider, account)
+            self._end_trouble(provider, self._whose(provider, account))
         return result
 
     async def _send(self, provider: str, account: str, message: Mail | Post) -> Attempted:
@@ -157,7 +160,11 @@ class Sending:
         if api is not None:
             PROVIDER_OPEN.labels(name, account).set(float(api.http.is_open))
         if isinstance(result, Failed) and result.trouble is Trouble.ACCOUNT:
-            self._tell_trouble(name, account, result.reason)
+            self._tell_trouble(name, self._whose(provider, account), result.reason)
+
+    def _whose(self, provider: str, account: str) -> str:
+        """Return whose trouble it is. A mail's account is the channel that it answers, and the login is the server's for all."""
+        return self._mail.host if provider == MAIL else account
 
     def _tell_trouble(self, provider: str, account: str, reason: str) -> None:
         if (provider, account) in self._troubled:

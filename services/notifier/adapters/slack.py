@@ -208,8 +208,7 @@ async def send(api: Api, post: Post) -> Delivered:
     if root:
         body["thread_ts"] = root
     answer = await _ask(api, "POST", "chat.postMessage", is_making=True, json=body)
-    posted = helpdesk.made(answer, _Posted)
-    return Delivered("taken", f"{channel}:{posted.ts}" if posted is not None else "")
+    return helpdesk.taken(answer, _Posted, lambda made: f"{channel}:{made.ts}")
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

@@ -203,6 +203,11 @@ class SmtpProvider:
         """Mails that wait for a slot."""
         self._is_closed = False
 
+    @property
+    def host(self) -> str:
+        """The mail server's name."""
+        return self._options.host
+
     async def send(self, mail: Mail) -> Attempted:
         """Hand over one mail. Every way it can end is an answer.
 

@@ -163,9 +163,7 @@ async def send(api: Api, post: Post) -> Delivered:
         json=_body(place, post),
         explain=_explain,
     )
-    taken = helpdesk.made(answer, _Taken)
-    number = f"{place.prefix}:{taken.result.message_id}" if taken is not None else ""
-    return Delivered("taken", number)
+    return helpdesk.taken(answer, _Taken, lambda made: f"{place.prefix}:{made.result.message_id}")
 
 
 PROVIDER: Final = Provider(

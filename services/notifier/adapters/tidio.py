@@ -110,8 +110,7 @@ async def send(api: Api, post: Post) -> Delivered:
         },
         explain=_explain,
     )
-    taken = helpdesk.made(answer, _Taken)
-    return Delivered("taken", helpdesk.id_of(taken.id) if taken is not None else "")
+    return helpdesk.taken(answer, _Taken, lambda made: made.id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

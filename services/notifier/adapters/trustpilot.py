@@ -19,15 +19,14 @@ import msgspec
 from pydantic import Field
 
 from services.notifier.adapters import helpdesk, public
-from services.notifier.adapters.provider import Answer, Api, Provider, refuse
+from services.notifier.adapters.provider import Answer, Api, Provider
 from services.notifier.core.accounts import AccountSettings, ApiAddress, SecretReference
 from services.notifier.core.delivery import Delivered, Failed, Unknown
-from services.notifier.core.post import Post, Traits, Trouble
+from services.notifier.core.post import Post, Traits
 
 VENDOR: Final = "Trustpilot"
 TEXT_MAX: Final = 5_000
 """Characters of a reply (an own bound; the vendor's is not known)."""
-ID_MAX: Final = 200
 
 
 class Settings(AccountSettings):
@@ -94,10 +93,8 @@ def _review(api: Api, post: Post) -> str:
     Raises:
         Problem: it is not known.
     """
-    if not 0 < len(post.thread) <= ID_MAX:
-        refuse(Trouble.MESSAGE, f"{VENDOR}: the review to answer is not known")
     settings = helpdesk.settings_of(api, Settings)
-    return f"{settings.api_url}/v1/private/reviews/{helpdesk.segment(post.thread)}"
+    return f"{settings.api_url}/v1/private/reviews/{public.review_of(post, VENDOR)}"
 
 
 async def _login(api: Api) -> dict[str, str]:
@@ -126,11 +123,9 @@ async def send(api: Api, post: Post) -> Delivered:
     settings = helpdesk.settings_of(api, Settings)
     public.check_only_answer(post, VENDOR, automatic=settings.automatic)
     text = helpdesk.fitting(post, VENDOR, TEXT_MAX)
-    standing = await _standing(api, post)
-    if standing:
-        if public.is_same(standing, text):
-            return Delivered("stands there", f"{post.thread}/reply")
-        refuse(Trouble.MESSAGE, f"{VENDOR}: the review has a reply, which is not written over")
+    ours = public.standing_reply(post, await _standing(api, post), text, VENDOR)
+    if ours is not None:
+        return ours
     await api.call(
         "POST",
         f"{_review(api, post)}/reply",
@@ -140,7 +135,7 @@ async def send(api: Api, post: Post) -> Delivered:
         explain=_explain,
         reads_answer=False,
     )
-    return Delivered("taken", f"{post.thread}/reply")
+    return public.replied(post, "taken")
 
 
 async def find(api: Api, post: Post) -> Delivered | None:
@@ -149,10 +144,7 @@ async def find(api: Api, post: Post) -> Delivered | None:
     Raises:
         Problem: it could not be told.
     """
-    standing = await _standing(api, post)
-    if standing and public.is_same(standing, post.text):
-        return Delivered("found under the review", f"{post.thread}/reply")
-    return None
+    return public.found_reply(post, await _standing(api, post))
 
 
 PROVIDER: Final = Provider(

@@ -116,8 +116,7 @@ async def send(api: Api, post: Post) -> Delivered:
         explain=twilio.explain,
         **twilio.login(api),
     )
-    taken = helpdesk.made(answer, _Taken)
-    return Delivered("taken", taken.sid if taken is not None else "")
+    return helpdesk.taken(answer, _Taken, lambda made: made.sid)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

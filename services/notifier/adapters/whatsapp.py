@@ -20,7 +20,7 @@ from pydantic import Field
 from services.notifier.adapters import graph, helpdesk
 from services.notifier.adapters.provider import Answer, Api, Provider, refuse
 from services.notifier.core.delivery import Delivered, Failed, Unknown
-from services.notifier.core.post import Post, Traits, Trouble, VendorTemplate
+from services.notifier.core.post import Post, Traits, Trouble
 
 VENDOR: Final = "WhatsApp"
 TEXT_MAX: Final = 4_096
@@ -102,12 +102,6 @@ def _recipient(post: Post) -> dict[str, str]:
     return {"recipient": post.to}
 
 
-def _template(template: VendorTemplate) -> dict[str, Any]:
-    values = [{"type": "text", "text": " ".join(value.split())} for value in template.values]
-    said: dict[str, Any] = {"name": template.name, "language": {"code": template.language}}
-    return said | ({"components": [{"type": "body", "parameters": values}]} if values else {})
-
-
 def body_of(post: Post) -> dict[str, Any]:
     """Return what is sent: the post's template where it has one, else its text.
 
@@ -123,7 +117,7 @@ def body_of(post: Post) -> dict[str, Any]:
         "biz_opaque_callback_data": post.key,
     }
     if post.template is not None:
-        return body | {"type": "template", "template": _template(post.template)}
+        return body | {"type": "template", "template": graph.template_of(post.template)}
     text = helpdesk.fitting(post, VENDOR, TEXT_MAX)
     body |= {"type": "text", "text": {"body": text, "preview_url": False}}
     if not post.is_automatic and _MESSAGE.fullmatch(post.answers):

@@ -252,8 +252,7 @@ async def send(api: Api, post: Post) -> Delivered:
     person = _number(post.to, "the person")
     path = f"/2/dm_conversations/with/{person}/messages"
     answer = await _call(api, "POST", path, json={"text": text}, explain=_explain_person)
-    made = helpdesk.made(answer, _Answered)
-    return Delivered("taken", made.data.dm_event_id if made is not None else "")
+    return helpdesk.taken(answer, _Answered, lambda made: made.data.dm_event_id)
 
 
 async def _answer_post(api: Api, post: Post) -> Delivered:
@@ -267,8 +266,7 @@ async def _answer_post(api: Api, post: Post) -> Delivered:
     _number(post.thread, "the conversation")
     reply = {"in_reply_to_tweet_id": _number(post.answers, "the post to answer")}
     answer = await _call(api, "POST", "/2/tweets", json={"text": text, "reply": reply})
-    made = helpdesk.made(answer, _Answered)
-    return Delivered("taken", made.data.id if made is not None else "")
+    return helpdesk.taken(answer, _Answered, lambda made: made.data.id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

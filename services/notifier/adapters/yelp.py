@@ -29,7 +29,6 @@ from services.notifier.core.post import Post, Traits, Trouble
 VENDOR: Final = "Yelp"
 TEXT_MAX: Final = 5_000
 """Characters of a comment."""
-ID_MAX: Final = 200
 QUOTA_PAUSE: Final = timedelta(hours=6)
 """How long we wait when a location has its 20 comments of a day."""
 
@@ -141,18 +140,17 @@ async def send(api: Api, post: Post) -> Delivered:
     text = without_emoji(helpdesk.fitting(post, VENDOR, TEXT_MAX))
     if not text.strip():
         refuse(Trouble.MESSAGE, f"{VENDOR}: there are no words to send, and emoji are not taken")
-    if not 0 < len(post.thread) <= ID_MAX:
-        refuse(Trouble.MESSAGE, f"{VENDOR}: the review to answer is not known")
+    review = public.review_of(post, VENDOR)
     await api.call(
         "POST",
-        f"{settings.api_url}/reviews/v1/{helpdesk.segment(post.thread)}",
+        f"{settings.api_url}/reviews/v1/{review}",
         is_making=True,
         json={"response_text": text, "response_type": "public_comment"},
         headers=await _login(api),
         explain=_explain,
         reads_answer=False,
     )
-    return Delivered("taken", f"{post.thread}/reply")
+    return public.replied(post, "taken")
 
 
 PROVIDER: Final = Provider(

@@ -198,8 +198,7 @@ async def send(api: Api, post: Post) -> Delivered:
     answer = await api.call(
         "PUT", url, is_making=True, json={"ticket": update}, explain=_explain, **login
     )
-    updated = helpdesk.made(answer, _Updated)
-    return Delivered("taken", updated.audit.comment_id if updated is not None else "")
+    return helpdesk.taken(answer, _Updated, lambda made: made.audit.comment_id)
 
 
 async def find(api: Api, post: Post) -> Delivered | None:

@@ -46,6 +46,14 @@ class Word(StrEnum):
     HELP = "help"
 
 
+_HELP: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"en": ("help",), "tr": ("yardım", "yardim"), "ru": ("помощь",)}
+)
+_HELP_ON_PHONES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
+    {"en": ("info",), "tr": ("bilgi",), "ru": ("инфо",)}
+)
+"""The words for help, by the language that they are of."""
+
 _EDGES: Final = re.compile(r"^[\s\W_]+|[\s\W_]+$")
 
 
@@ -70,14 +78,14 @@ _ANYWHERE: Final[Mapping[str, Word]] = MappingProxyType(
     | _all(
         ("start", "unstop", "subscribe", "başla", "basla", "abone ol", "старт", "подписаться"), Word.START
     )
-    | _all(("help", "yardım", "yardim", "помощь"), Word.HELP)
+    | _all(tuple(word for words in _HELP.values() for word in words), Word.HELP)
 )  # fmt: skip
 
 # In a chat these are about an order, a call or a question; in a text message carriers take them at their word.
 _ON_PHONES: Final[Mapping[str, Word]] = MappingProxyType(
     _all(("cancel", "end", "quit", "revoke", "iptal", "çık", "cik", "отмена"), Word.STOP)
     | _all(("yes",), Word.START)
-    | _all(("info", "bilgi", "инфо"), Word.HELP)
+    | _all(tuple(word for words in _HELP_ON_PHONES.values() for word in words), Word.HELP)
 )
 
 
@@ -94,6 +102,16 @@ def word_in(text: str, channel: str) -> Word | None:
     word = _plain(text)
     found = _ANYWHERE.get(word)
     return found if found is not None or not is_phone else _ON_PHONES.get(word)
+
+
+def help_language(text: str) -> str | None:
+    """Return the language of a word for help; None of any other text."""
+    word = _plain(text)
+    for words in (_HELP, _HELP_ON_PHONES):
+        for language, several in words.items():
+            if word in map(_plain, several):
+                return language
+    return None
 
 
 def categories_of(word: Word, channel: str) -> frozenset[Category]:

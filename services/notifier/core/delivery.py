@@ -13,6 +13,7 @@ from schemas import reply_token
 from schemas.notifications import Occasion
 from services.notifier.core.policy import Policy, Sender
 from services.notifier.core.post import Post, Trouble, VendorTemplate
+from services.notifier.core.reason import OPENING
 from services.notifier.core.render import Words
 from services.notifier.core.state import Mail, Message
 
@@ -28,6 +29,9 @@ KEY_LIFE = timedelta(hours=1)
 LOOK_DELAYS = (timedelta(minutes=1), timedelta(minutes=10), timedelta(hours=1))
 """When a doubtful attempt is looked up, each time after the one before: what was taken may show a little later, and a vendor
 that could not answer is asked again."""
+
+_REPLIES = OPENING | {"help"}
+"""What answers a message of the customer's by itself, whatever words their channel and the hour gave it."""
 
 _MESSAGE_ID = re.compile(r"<[!-;=?A-~]{1,120}@[!-;=?A-~]{1,120}>")
 
@@ -196,7 +200,7 @@ def automatic_headers(occasion: Occasion) -> tuple[tuple[str, str], ...]:
     """
     if occasion == "answered":
         return ()
-    kind = "auto-replied" if occasion == "received" else "auto-generated"
+    kind = "auto-replied" if occasion in _REPLIES else "auto-generated"
     return (
         ("Auto-Submitted", kind),
         ("X-Auto-Response-Suppress", "All"),

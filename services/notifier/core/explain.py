@@ -64,6 +64,9 @@ _SUPPRESSED: Final[Mapping[Suppression, Why]] = MappingProxyType(
         Suppression.ASKED_LATELY: Why(
             "they were asked how it went not long ago", "survey.again_after_days"
         ),
+        Suppression.TOLD_LATELY: Why(
+            "they were told within the last seven days that a person looks at what made them unhappy"
+        ),
         Suppression.WORKSPACE_LIMIT: Why(
             "all customers together had as many in the last hour", "caps.automatic_total_per_hour"
         ),

@@ -66,7 +66,8 @@ class Known:
 
     `told` has `UNVERIFIED` and, of this batch, `EVERYBODY` too. `crowded_at` is when the notice was asked for that is, from the
     newest back, as many away as the workspace's cap allows in an hour: while that is within the hour, the cap is reached.
-    `surveyed` is when a recipient was asked last how it went.
+    `surveyed` is when a recipient was asked last how it went, `consoled` when they were told last that a person looks at what made
+    them unhappy.
     """
 
     workspace: str
@@ -75,6 +76,7 @@ class Known:
     undeliverable: dict[str, Undeliverable] = field(default_factory=dict)
     crowded_at: datetime | None = None
     surveyed: dict[str, datetime] = field(default_factory=dict)
+    consoled: dict[str, datetime] = field(default_factory=dict)
 
     def key(self, recipient: str) -> str:
         """Return the name of a recipient in the tables."""
@@ -109,6 +111,8 @@ class Known:
             kept.append(told)
         if occasion == "survey":
             self.note_survey(self.key(recipient), at)
+        if occasion == "recovery":
+            self.note_recovery(self.key(recipient), at)
 
     def note_survey(self, key: str, at: datetime) -> None:
         """Take in that a recipient (by their name in the tables) was asked how it went."""
@@ -118,6 +122,15 @@ class Known:
         """Whether the recipient was asked how it went within the window that ends now."""
         asked_at = self.surveyed.get(self.key(recipient))
         return asked_at is not None and asked_at > now - window
+
+    def note_recovery(self, key: str, at: datetime) -> None:
+        """Take in that a recipient (by their name in the tables) was told that a person looks at what made them unhappy."""
+        self.consoled[key] = max(at, self.consoled.get(key, at))
+
+    def has_been_consoled(self, recipient: str, now: datetime, window: timedelta) -> bool:
+        """Whether the recipient was told so within the window that ends now, in whichever case."""
+        told_at = self.consoled.get(self.key(recipient))
+        return told_at is not None and told_at > now - window
 
     def has_opted_out(self, recipient: str, category: Category) -> bool:
         """Whether the recipient wants nothing of the category."""

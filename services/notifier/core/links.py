@@ -10,7 +10,10 @@ from schemas.feedback import SurveyKind
 from schemas.link_token import SurveyLink, WishLink, make
 from schemas.notifications import Category
 from schemas.survey_words import QUESTIONS, label, scores
+from services.notifier.core.consent import OPTIONAL
 from services.notifier.core.facts import ChoiceFacts, SurveyFacts
+from services.notifier.core.policy import Policy
+from services.notifier.core.reason import CATEGORIES
 
 SURVEY_PATH = "/v1/feedback/"
 WISH_PATH = "/v1/unsubscribe/"
@@ -74,3 +77,18 @@ class Links:
 
     def _address(self, path: str, link: SurveyLink | WishLink) -> str:
         return f"{self.base_url.rstrip('/')}{path}{make(self.secret, self.workspace, link)}"
+
+
+def without_way_out(policy: Policy, base_url: str) -> tuple[str, ...]:
+    """Return the occasions of which mails tell although nobody can have no more of them by one click.
+
+    List-Unsubscribe needs an https address (RFC 8058, section 3.1), and by mail no word is taken for STOP. Surveys are not among
+    them: without an address of ours they are not sent at all.
+    """
+    if base_url.startswith("https://"):
+        return ()
+    return tuple(
+        occasion
+        for occasion, category in CATEGORIES.items()
+        if category in OPTIONAL and occasion != "survey" and occasion not in policy.occasions_off
+    )

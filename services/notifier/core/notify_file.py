@@ -103,6 +103,7 @@ class OccasionsFile(_Model):
     check_in: bool = False
     survey: bool = False
     digest: bool = True
+    help: bool = True
 
 
 class CategoryCapFile(_Model):

@@ -39,6 +39,7 @@ from services.notifier.core.state import (
     Conversation,
     Deferred,
     Held,
+    Line,
     Matter,
     Notice,
     Planned,
@@ -61,6 +62,7 @@ from services.notifier.core.told import (
     then,
     with_case,
     with_notice,
+    without_lines,
     without_notice,
 )
 from services.notifier.core.words import (
@@ -104,13 +106,17 @@ def contact_of(contact: tickets.Contact) -> Contact:
 
 
 def with_opening(state: Conversation, event: TicketOpened) -> Conversation:
-    """The router opens tickets for people only, so a person has written.
+    """The router opens tickets for people only, so a person has written, or has answered a survey (`by` feedback).
+
+    Who answered a survey has written nothing: the subject stays, and so does when they wrote last, by which vendors' windows go and
+    who is taken to be awake.
 
     A follow-up that is doubted, or that comes from an unproved address where a proved one is known, changes neither
     where answers go nor which subject they carry.
     """
     old, new = state.contact, contact_of(event.contact)
     is_believed = old is None or (event.suspicion is None and _may_replace(old, new))
+    has_written = event.by != "feedback"
     answered = thread_id(new.channel, event.vendor_message_id)
     case = Case(
         clean_line(event.reference, limit=40),
@@ -123,13 +129,13 @@ def with_opening(state: Conversation, event: TicketOpened) -> Conversation:
     fresh = structs.replace(
         state,
         contact=new if is_believed else old,
-        subject=clean_line(event.subject) if is_believed else state.subject,
+        subject=clean_line(event.subject) if is_believed and has_written else state.subject,
         in_reply_to=answered or state.in_reply_to,
         references=extend(state.references, answered),
         automatic_since_human=0,
         cases={**state.cases, event.ticket_id: case},
     )
-    if not is_believed:
+    if not is_believed or not has_written:
         return fresh
     return structs.replace(
         fresh,
@@ -183,6 +189,10 @@ def opened(
         # Nobody wrote: a low answer had the case opened.
         opened = with_opening(state, event)
         return _recover(conversation_id, opened, event.ticket_id, event.message_id, context)
+    if event.message_id == state.helped:
+        # It was the word HELP, and the answer to that says how a person is reached.
+        fresh = with_opening(state, event)
+        return suppressed(conversation_id, fresh, cause, Suppression.SUPERSEDED, context)
     state, search = search_for(
         with_opening(state, event), event, cause.notice_id, cause.occasion, context
     )
@@ -634,6 +644,14 @@ def felt(
         and (one.ticket_id == event.ticket_id or one.cause_id in names)
     ]
     dropped = drop(conversation_id, state, stale, Suppression.SUPERSEDED, context)
+    fewer = without_lines(
+        conversation_id,
+        dropped.state,
+        lambda line: line.occasion == "recovery" and line.ticket_id == event.ticket_id,
+        Suppression.SUPERSEDED,
+        context,
+    )
+    dropped = then(dropped, fewer)
     if event.ticket_id not in state.cases:
         return dropped
     # The two topics keep no order between them: what the router does of the earlier answer may be heard of later.
@@ -813,6 +831,7 @@ def _digest(
     themselves, or hear why not.
     """
     items: list[tuple[str, str]] = []
+    lines: list[Line] = []
     gathered: dict[str, Deferred] = {}
     for name in names:
         one = state.notices[name]
@@ -826,12 +845,13 @@ def _digest(
         except RenderError:
             continue  # It is told by itself, and says then what is wrong.
         items.append((case.reference if case is not None else "", text))
+        lines.append(Line(one.ticket_id, one.occasion, name))
         gathered[name] = one
     if not items:
         return Decision(state)
     first = state.notices[names[0]]
     cause = Cause(first.ticket_id, "digest", derive("digest", *sorted(names)))
-    matter = Matter(context.now, items=tuple(items))
+    matter = Matter(context.now, items=tuple(items), lines=tuple(lines))
     told = say(conversation_id, state, Intent(cause, matter, is_gathered=True), context)
     events: list[AnyNoticeEvent] = []
     match told.state.notices.get(cause.notice_id):

@@ -40,6 +40,9 @@ WAYS_MAX: Final = 2
 WINDOW_MARGIN: Final = timedelta(minutes=5)
 """A vendor's window is taken to close this much earlier: a message takes its time, and the vendor's clock is its own."""
 
+CONSOLED_WITHIN: Final = timedelta(days=7)
+"""Several low ratings of one customer within so long are one unhappiness: that a person looks at it is said once."""
+
 CALLS: Final = frozenset({"twilio_voice"})
 """Providers that ring somebody up: for what a person said only."""
 
@@ -237,7 +240,9 @@ def _open(
     if _is_dead(known, conversation, contact, way, recipient, now):
         return Suppression.UNDELIVERABLE
     # Whoever wrote STOP by text message gets none at all there, be it from a machine or a person: carriers block it.
-    is_asked = cause.is_automatic or way.provider in PHONE_CHANNELS
+    # HELP is answered even then: carriers ask for it whether or not somebody is subscribed (support.twilio.com, "US Short Code
+    # Keyword Requirements: HELP, STOP and Opt-In Confirmation").
+    is_asked = (cause.is_automatic or way.provider in PHONE_CHANNELS) and cause.occasion != "help"
     if is_asked and cause.category != "security" and known.has_opted_out(recipient, cause.category):
         return Suppression.OPTED_OUT
     route = Route(way.provider, way.account, to, way.traits.form, recipient, is_public)
@@ -350,7 +355,12 @@ def _held_back(
         route.recipient, now, policy.survey.again
     ):
         return Suppression.ASKED_LATELY
-    if conversation.automatic_since_human >= policy.automatic_between_human:
+    if cause.occasion == "recovery" and known.has_been_consoled(
+        route.recipient, now, CONSOLED_WITHIN
+    ):
+        return Suppression.TOLD_LATELY
+    is_too_much = conversation.automatic_since_human >= policy.automatic_between_human
+    if is_too_much and cause.occasion != "help":  # A person has just written that word.
         return Suppression.TOO_MANY_AUTOMATIC
     return over_cap(policy, known, route.recipient, cause.category, contact.is_verified, now)
 

@@ -548,7 +548,7 @@ def _quiet(file: QuietHoursFile, providers: Providers) -> QuietHours:
 
 _NEVER_GATHERED: frozenset[str] = OPENING | {
     "answered", "security", "digest", "callback_booked", "callback_missed", "outage_known", "need_info",
-    "still_on_it", "delayed", "recovery", "survey",
+    "still_on_it", "delayed", "recovery", "survey", "help",
 }  # fmt: skip
 """What cannot wait for tomorrow, and a survey: its links would be cut in a digest, and nobody would know that it was asked."""
 

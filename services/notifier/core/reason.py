@@ -64,6 +64,8 @@ class Suppression(StrEnum):
     CATEGORY_LIMIT = "category_limit"
     ASKED_LATELY = "asked_lately"
     """They were asked how it went not long ago, about this case or another."""
+    TOLD_LATELY = "told_lately"
+    """They were told not long ago, in this case or another, that a person looks at what made them unhappy."""
     WORKSPACE_LIMIT = "workspace_limit"
     DIGESTED = "digested"
     """It was told in a digest, together with others."""
@@ -113,6 +115,7 @@ SUPERSEDES: Final[Mapping[str, frozenset[str]]] = MappingProxyType(
         "check_in": frozenset(),
         "survey": frozenset(),
         "digest": frozenset(),
+        "help": frozenset(),
         # What happens without a notice of its own:
         # our side answered by the channel's own means, or reached the customer by telephone;
         "answered_elsewhere": _WAITING | _AFTERWARDS | {"escalated", "need_info", "solved"},
@@ -153,6 +156,7 @@ FRESH: Final[Mapping[str, timedelta]] = MappingProxyType(
         "check_in": timedelta(days=7),
         "survey": timedelta(days=3),
         "digest": timedelta(days=3),
+        "help": timedelta(days=1),
     }
 )
 """How long after it came about a notice may still go out. What an agent wrote and security have no such end."""

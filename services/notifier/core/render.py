@@ -5,9 +5,9 @@ writes: `subject`, `acknowledge`, `action`, `human`, `thanks`, then `short` (cha
 `public`. The greeting, the signature and the reference stand round them in every notice alike (`frame.j2`). Templates write
 text; the HTML part is made of the same text by one layout, so the two cannot say different things.
 
-They are Jinja2 in its sandbox, with what a template does not need taken away: no globals but three of ours, a short list of
-filters, no arithmetic that makes long strings of short ones, an undefined name is an error, output is capped. What a customer
-wrote is a value in the context: it is never compiled, and only the layout, which escapes everything, writes HTML.
+They are Jinja2 in a sandbox of ours (`sandbox.py`): no globals but three functions, no attributes but those of facts, an undefined
+name is an error, output and effort are capped. What a customer wrote is a value in the context: it is never compiled, and only
+the layout, which escapes everything, writes HTML.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -28,8 +28,6 @@ from jinja2 import (
     meta,
     nodes,
 )
-from jinja2.exceptions import SecurityError
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from schemas.notifications import Occasion
 from services.notifier.core.blocks import (
@@ -52,6 +50,7 @@ from services.notifier.core.facts import OutageFacts as OutageFacts
 from services.notifier.core.facts import SlotFacts as SlotFacts
 from services.notifier.core.facts import SurveyFacts as SurveyFacts
 from services.notifier.core.facts import Wait as Wait
+from services.notifier.core.sandbox import Sandbox, bounded, faults
 from services.notifier.core.text import clean_line, clean_text
 
 OCCASIONS: Final[tuple[str, ...]] = get_args(Occasion)
@@ -73,9 +72,6 @@ FRAME: Final = ("reference", "unsubscribe", "stop")
 OUTPUT_LENGTH_MAX: Final = 1_000_000
 """Characters of one rendered part: an answer of 100,000 characters, all of them escaped, fits."""
 
-FILTERS: Final = frozenset(
-    {"default", "e", "escape", "first", "join", "last", "length", "lower", "trim"}
-)
 FOLDER: Final = "templates"
 LAYOUT: Final = "layout.html.j2"
 _LAYOUT_VARIABLES: Final = frozenset(
@@ -108,16 +104,6 @@ class TemplateMistake(ValueError):
 
 class RenderError(ValueError):
     """A notice cannot be rendered. Says which template and why, never with what."""
-
-
-class _Environment(ImmutableSandboxedEnvironment):
-    """Jinja2's sandbox without the operators that turn a short template into a long string."""
-
-    intercepted_binops = frozenset({"*", "**", "%"})
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        del context, left, right
-        raise SecurityError(f"the operator {operator} has no place in a template")
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,6 +254,9 @@ def _compile(items: tuple[tuple[str, str], ...], languages: tuple[str, ...]) -> 
         parse = partial(environment.parse, sources[path], name=path, filename=path)
         trees[path] = _attempt(path, parse)
         _check_names(path, trees[path])
+        for fault in faults(trees[path], is_layout=path == LAYOUT):
+            where = f"line {fault.line}"
+            raise TemplateMistake(f"{FOLDER}/{path}", where, fault.value, fault.allowed)
     for path, occasion in occasions.items():
         _check_blocks(path, trees[path], blocks_wanted(occasion))
     for path in (one for one in shared if one.endswith("frame.j2")):
@@ -374,8 +363,8 @@ def plural(language: str, number: int) -> str:
     return str(_locale(language).plural_form(number))
 
 
-def _environment(sources: Mapping[str, str]) -> _Environment:
-    environment = _Environment(
+def _environment(sources: Mapping[str, str]) -> Sandbox:
+    environment = Sandbox(
         loader=DictLoader(dict(sources)),
         undefined=StrictUndefined,
         autoescape=lambda name: name is not None and name.endswith(".html.j2"),
@@ -386,8 +375,6 @@ def _environment(sources: Mapping[str, str]) -> _Environment:
     )
     environment.globals.clear()
     environment.globals.update(button=button, quote=quote, plural=plural)
-    for name in set(environment.filters) - FILTERS:
-        del environment.filters[name]
     return environment
 
 
@@ -422,7 +409,10 @@ def _declared(tree: nodes.Template) -> Iterator[str]:
 
 
 def _attempt(path: str, action: Callable[[], Any]) -> Any:
-    """Do `action`, and say of what fails where it stands in the templates."""
+    """Do `action`, and say of what fails where it stands in the templates.
+
+    A template is somebody's program: what it can raise has no end, and all of it is the template's mistake.
+    """
     try:
         return action()
     except TemplateSyntaxError as error:
@@ -431,7 +421,7 @@ def _attempt(path: str, action: Callable[[], Any]) -> Any:
         raise TemplateMistake(
             f"{FOLDER}/{name}", f"line {error.lineno}", None, error.message or "cannot be read"
         ) from error
-    except (TemplateError, RenderError, TypeError, ValueError, KeyError, RecursionError) as error:
+    except Exception as error:
         reason = error.message if isinstance(error, TemplateError) else str(error)
         raise TemplateMistake(
             f"{FOLDER}/{path}", _line(error, path), None, reason or "fails"
@@ -459,9 +449,10 @@ def _say(
     template: Template, context: Mapping[str, object], *, is_guarded: bool = True
 ) -> dict[str, str]:
     """Return what each block of a template says. Imports and settings at its top are done first, blocks on their own."""
-    if not is_guarded:
+    if is_guarded:
+        return _guard(template, lambda: _blocks(template, context))
+    with bounded():
         return _blocks(template, context)
-    return _guard(template, lambda: _blocks(template, context))
 
 
 def _guarded(template: Template, context: Mapping[str, object]) -> str:
@@ -500,10 +491,14 @@ def _capped(template: Template, produced: Iterator[str]) -> str:
 
 
 def _guard(template: Template, action: Callable[[], T]) -> T:
-    """Do `action`; of what fails say only which template and what kind, since a message may hold a customer's words."""
+    """Do `action` within bounds; of what fails say only which template and what kind: a message may hold a customer's words.
+
+    Whatever a template raises is a notice that cannot be said, and no reason for the task to stop.
+    """
     try:
-        return action()
-    except (TemplateError, TypeError, ValueError, KeyError, RecursionError) as error:
-        if isinstance(error, RenderError):
-            raise
+        with bounded():
+            return action()
+    except RenderError:
+        raise
+    except Exception as error:
         raise RenderError(f"{template.name}: {type(error).__name__}") from error

@@ -4,12 +4,13 @@ A notice that a provider may have taken is never blindly sent again: one that dr
 while it surely remembers the key, one that can be asked is asked, and else nobody knows, which a person is told.
 """
 
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any
 
 from msgspec import structs
 
-from schemas.messages import MessageDeliveryReported
+from schemas.messages import DeliveryWord, MessageDeliveryReported
 from schemas.notifications import (
     AnyNoticeEvent,
     NoticeDeliveryReported,
@@ -66,6 +67,16 @@ from services.notifier.core.told import (
 from services.notifier.core.words import Intent, is_over, say
 
 ACCOUNT_TROUBLE = "account_trouble"
+
+LOOKS_AFTER = (
+    timedelta(seconds=5),
+    timedelta(minutes=1),
+    timedelta(minutes=15),
+    timedelta(minutes=90),
+    timedelta(hours=6),
+)
+"""How long after a report came that names no conversation its message is looked for again. An answer to a sending takes seconds, one
+that had to be looked up (`LOOK_DELAYS`) over an hour; what is not ours by then never was."""
 
 EARLY_MAX = 20
 """Reports that a conversation keeps until the answers to their sendings come."""
@@ -692,13 +703,56 @@ def reported(
         return _told_of(conversation_id, state, notice_id, report, context)
     if not is_under_way(state):
         return Decision(state, ignored="not_ours")
-    name = clean_line(_bare(event.vendor_message_id), LATEST_MESSAGE_IDS)
+    return _kept_early(state, event.vendor_message_id, report)
+
+
+def _kept_early(state: Conversation, message_id: str, report: Report) -> Decision:
+    name = clean_line(_bare(message_id), LATEST_MESSAGE_IDS)
     known = state.early.get(name)
     if not name or (known is not None and _WORTH[report.what] <= _WORTH[known.what]):
         return Decision(state, ignored="known_already" if name else "not_ours")
     others = [(key, one) for key, one in state.early.items() if key != name]
     early = dict([*others, (name, report)][-EARLY_MAX:])
     return Decision(structs.replace(state, early=early), ignored="early")
+
+
+def unplaced(state: Conversation, event: MessageDeliveryReported, context: Context) -> Decision:
+    """Keep a report that names no conversation, and whose message is not known: its sending may not have been recorded yet."""
+    detail = clean_line(event.detail, REASON_LENGTH_MAX)
+    report = Report(event.what, detail, event.is_permanent)
+    decision = _kept_early(state, event.vendor_message_id, report)
+    if not decision.state.early:
+        return decision
+    heard_at = state.heard_at or context.now
+    return decision._replace(state=structs.replace(decision.state, heard_at=heard_at))
+
+
+def look_due(state: Conversation, now: datetime) -> datetime | None:
+    """Return when the message of reports that name no conversation is looked for again; None where it never is."""
+    if state.heard_at is None:
+        return None
+    return next((at for wait in LOOKS_AFTER if (at := state.heard_at + wait) > now), None)
+
+
+def placed(
+    conversation_id: str,
+    notice: Conversation,
+    kept: Conversation,
+    event: MessageDeliveryReported | None,
+    context: Context,
+) -> Decision:
+    """Take in what was heard of a notice that is known by now: what was kept before, and then what has come just now.
+
+    `notice` is a conversation of that notice alone, `kept` what `unplaced` has kept.
+    """
+    decision = Decision(notice, ignored="known_already")
+    (notice_id,) = notice.notices
+    for report in kept.early.values():
+        one = _told_of(conversation_id, decision.state, notice_id, report, context)
+        decision = then(decision, one)
+    if event is not None:
+        decision = then(decision, reported(conversation_id, decision.state, event, context))
+    return decision
 
 
 def _with_early(
@@ -747,6 +801,20 @@ def _told_of(
     name = dead_name(notice.provider, notice.recipient)
     is_for_good = report.is_permanent and not is_about_the_mail(report.detail)
     return decision._replace(dead=(_dead(name, reason, context, is_for_good=is_for_good),))
+
+
+def with_deliveries(state: Conversation, heard: Mapping[str, DeliveryWord]) -> Conversation:
+    """Return the conversation with what is known elsewhere of its notices' way, by their ids."""
+    changed: dict[str, Notice] = {
+        notice_id: structs.replace(one, delivery=heard[notice_id])
+        for notice_id, one in state.notices.items()
+        if notice_id in heard
+        and isinstance(one, Settled)
+        and _WORTH[heard[notice_id]] > _WORTH[one.delivery]
+    }
+    if not changed:
+        return state
+    return structs.replace(state, notices={**state.notices, **changed})
 
 
 _WORTH = {"": 0, "delivered": 1, "bounced": 2, "read": 3}

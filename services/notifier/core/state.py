@@ -57,14 +57,22 @@ class Article(msgspec.Struct, frozen=True):
     summary: str = ""
 
 
+class Line(msgspec.Struct, frozen=True):
+    """A notice that is told as one item of a digest."""
+
+    ticket_id: str
+    occasion: Occasion
+    notice_id: str
+
+
 class Matter(msgspec.Struct, frozen=True, omit_defaults=True):
     """What a notice is about, as far as neither the conversation nor the policy knows it; kept until it is said.
 
     `at` is when it came about. `text` is an agent's answer or what a person wrote for this notice, `language` the one it is
     written in; `question` what we need to know; `promised_by` what had been said before; `call_from` and `call_until` a time
     for a call; the rest of an outage. After `expires_at` it is of no use to anybody. `survey_kind` is what a survey asks, with the chance that
-    the case was drawn, `items` are the
-    references and words of what is told together.
+    the case was drawn, `items` are the references and words of what is told together, and `lines` say of each which notice it is
+    (none in a digest of before that was kept).
     """
 
     at: datetime
@@ -84,6 +92,7 @@ class Matter(msgspec.Struct, frozen=True, omit_defaults=True):
     survey_kind: str = ""
     survey_probability: float | None = None
     items: tuple[tuple[str, str], ...] = ()
+    lines: tuple[Line, ...] = ()
 
 
 class Planned(msgspec.Struct, frozen=True, tag=True):
@@ -300,6 +309,11 @@ class Conversation(msgspec.Struct, frozen=True):
     until their tickets are opened, and for a while at most since the last of them (`asked_at`). `counted` are the notices that
     `automatic_since_human` counts, newest last: one that ends without having left is taken back.
     `early` are reports that name no notice yet, by the messages' ids, while one is under way.
+
+    A report that names no conversation is kept by itself, under its message's id, until it leads to a notice: as `early`, and
+    `heard_at` is when it came first.
+
+    `helped` is the message that was answered last for being the word HELP.
     """
 
     contact: Contact | None = None
@@ -317,3 +331,5 @@ class Conversation(msgspec.Struct, frozen=True):
     asked_at: datetime | None = None
     counted: tuple[str, ...] = ()
     early: dict[str, Report] = {}
+    heard_at: datetime | None = None
+    helped: str = ""

@@ -1,5 +1,6 @@
 """What every decision of the notifier is made of: what it depends on, what it returns, and the facts that it publishes."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Literal, NamedTuple
@@ -34,6 +35,7 @@ from services.notifier.core.state import (
     Deferred,
     Doubted,
     Held,
+    Line,
     Matter,
     Message,
     Notice,
@@ -269,8 +271,12 @@ def has_reached(state: Conversation, ticket_id: str, occasion: Occasion) -> bool
 def supersede(
     conversation_id: str, state: Conversation, ticket_id: str, by: str, context: Context
 ) -> Decision:
-    """Drop what is stale now and has not gone out, and let what is under way have no further attempt."""
-    return drop(
+    """Drop what is stale now and has not gone out, and let what is under way have no further attempt.
+
+    What is stale of a digest leaves it.
+    """
+    stale = SUPERSEDES[by]
+    dropped = drop(
         conversation_id,
         state,
         [
@@ -278,11 +284,61 @@ def supersede(
             for notice_id, notice in sorted(
                 state.notices.items()
             )  # JSON keeps no order of its own.
-            if notice.ticket_id == ticket_id and notice.occasion in SUPERSEDES[by]
+            if notice.ticket_id == ticket_id and notice.occasion in stale
         ],
         Suppression.SUPERSEDED,
         context,
     )
+    lines = without_lines(
+        conversation_id,
+        dropped.state,
+        lambda line: line.ticket_id == ticket_id and line.occasion in stale,
+        Suppression.SUPERSEDED,
+        context,
+    )
+    return then(dropped, lines)
+
+
+def lines_of(notice: Notice) -> tuple[Line, ...]:
+    """Return which notices a digest tells; none of what is no digest, or has ended."""
+    if isinstance(notice, Planned | Settled) or notice.matter is None:
+        return ()
+    return notice.matter.lines
+
+
+def without_lines(
+    conversation_id: str,
+    state: Conversation,
+    is_stale: Callable[[Line], bool],
+    reason: Suppression,
+    context: Context,
+) -> Decision:
+    """Take what is stale out of the digests that have not gone out; one that has nothing left is dropped.
+
+    The rest is put into words anew before the next attempt. What a provider may have taken already is not sent in other words.
+    """
+    notices: dict[str, Notice] = dict(state.notices)
+    empty: list[str] = []
+    for notice_id, notice in sorted(state.notices.items()):
+        lines = lines_of(notice)
+        if isinstance(notice, Planned | Settled) or not any(map(is_stale, lines)):
+            continue
+        matter = notice.matter
+        assert matter is not None, "it has lines"
+        kept = [place for place, line in enumerate(lines) if not is_stale(line)]
+        if not kept:
+            empty.append(notice_id)
+            continue
+        fewer = structs.replace(
+            matter,
+            items=tuple(matter.items[place] for place in kept),
+            lines=tuple(lines[place] for place in kept),
+        )
+        if isinstance(notice, Held | Deferred):  # Their words are not made yet.
+            notices[notice_id] = structs.replace(notice, matter=fewer)
+        else:
+            notices[notice_id] = structs.replace(notice, matter=fewer, stale_at=context.now)
+    return drop(conversation_id, structs.replace(state, notices=notices), empty, reason, context)
 
 
 def drop(

@@ -213,10 +213,11 @@ def _trees(
 ) -> Iterator[tuple[str, nodes.Template]]:
     environment = Environment(autoescape=True)
     for language in languages:
-        for occasion in OCCASIONS:
-            path = path_of(language, occasion)
+        for path in (path_of(language, occasion) for occasion in OCCASIONS):
+            if path not in sources:
+                continue  # Said by name; that it says none of the facts would only drown that.
             try:
-                yield path, environment.parse(sources.get(path, ""))
+                yield path, environment.parse(sources[path])
             except TemplateSyntaxError:
                 continue  # Said when the templates are compiled, with its line.
 
@@ -441,6 +442,7 @@ def _long(language: str) -> Facts:
         opens=moment,
         promised=moment,
         reason="research",
+        slots=(SlotFacts(moment, moment),),
         callback=SlotFacts(moment, moment),
         zone="GMT+03:00",
         topic="refund",

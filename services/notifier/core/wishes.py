@@ -2,15 +2,24 @@
 
 from datetime import datetime
 
+from msgspec import structs
+
 from schemas.feedback import ContactOptedIn, ContactOptedOut
 from schemas.messages import MessageReceived
 from schemas.notifications import Category
-from services.notifier.core.consent import Word, categories_of, word_in
+from services.notifier.core.consent import (
+    PHONE_CHANNELS,
+    Word,
+    categories_of,
+    help_language,
+    word_in,
+)
 from services.notifier.core.plan import recipients
-from services.notifier.core.reason import Suppression, category_of
-from services.notifier.core.state import Contact, Conversation, Settled
+from services.notifier.core.reason import OPENING, Cause, Suppression, category_of
+from services.notifier.core.state import Contact, Conversation, Matter, Planned, Settled
 from services.notifier.core.text import clean_line
-from services.notifier.core.told import Context, Decision, Wished, drop
+from services.notifier.core.told import Context, Decision, Wished, drop, then, without_lines
+from services.notifier.core.words import Intent, say
 
 
 def wished(
@@ -33,7 +42,8 @@ def written(
     content = event.content
     text = content.text_new or content.text
     word = word_in(text, content.channel) if content.direction == "inbound" else None
-    if word is None or word is Word.HELP:
+    is_help = word is Word.HELP and content.channel in PHONE_CHANNELS
+    if word is None or (word is Word.HELP and not is_help):
         return Decision(state, ignored="told_by_its_ticket")
     contact = Contact(
         name="",
@@ -44,6 +54,8 @@ def written(
         language=None,
         is_verified=event.verified,
     )
+    if is_help:
+        return _helped(conversation_id, state, event, contact, context)
     names = recipients(
         context.policy, contact, clean_line(content.thread or ""), content.vendor_message_id
     )
@@ -53,6 +65,38 @@ def written(
         for category in sorted(categories_of(word, content.channel))
     )
     return _kept(conversation_id, state, wishes, context)
+
+
+def _helped(
+    conversation_id: str,
+    state: Conversation,
+    event: MessageReceived,
+    contact: Contact,
+    context: Context,
+) -> Decision:
+    """Answer HELP: who we are, how to stop, how to reach a person. Once a conversation and day, whatever else was told."""
+    content = event.content
+    day = content.occurred_at.astimezone(context.policy.zone).date()
+    cause = Cause(conversation_id, "help", day.isoformat())
+    if cause.notice_id in state.notices:
+        return Decision(state, ignored="already_told")
+    text = content.text_new or content.text
+    if state.contact is None:
+        state = structs.replace(state, contact=contact)
+    matter = Matter(content.occurred_at, language=help_language(text), is_urgent=True)
+    told = say(conversation_id, state, Intent(cause, matter), context)
+    if isinstance(told.state.notices.get(cause.notice_id), Settled):
+        return told  # It was not told, so the message is acknowledged like any other.
+    names = [
+        notice_id
+        for notice_id, one in sorted(told.state.notices.items())
+        if one.occasion in OPENING
+        and not isinstance(one, Planned | Settled)
+        and one.cause_id == event.message_id
+    ]
+    helped = structs.replace(told.state, helped=event.message_id)
+    dropped = drop(conversation_id, helped, names, Suppression.SUPERSEDED, context)
+    return then(told, dropped)
 
 
 def _said(name: str, category: Category, word: Word, at: datetime) -> Wished:
@@ -71,4 +115,11 @@ def _kept(
         and not isinstance(one, Settled)
     ]
     dropped = drop(conversation_id, state, names, Suppression.OPTED_OUT, context)
-    return dropped._replace(wished=wishes)
+    fewer = without_lines(
+        conversation_id,
+        dropped.state,
+        lambda line: category_of(line.occasion) in unwanted,
+        Suppression.OPTED_OUT,
+        context,
+    )
+    return then(dropped, fewer)._replace(wished=wishes)

@@ -151,7 +151,8 @@ def glance_words(
 class Shown:
     """What would be said now: which notice, by which way or why not, in which language, and its words in all forms.
 
-    `message` is what the provider would get; None where nothing would go now.
+    `message` is what the provider would get; None where nothing would go now. `asked` is the occasion that was asked for: an
+    opening is told in the one of its ways that fits.
     """
 
     cause: Cause
@@ -159,6 +160,7 @@ class Shown:
     language: str
     words: Words
     message: Message | None
+    asked: Occasion
 
 
 def show(conversation_id: str, state: Conversation, intent: Intent, context: Context) -> Shown:
@@ -170,6 +172,7 @@ def show(conversation_id: str, state: Conversation, intent: Intent, context: Con
     contact = state.contact
     if contact is None:
         raise RenderError("there is nobody to write to")
+    asked = intent.cause.occasion
     intent = replace(intent, cause=_in_its_way(state, intent, context))
     way: Plan = Refused(Suppression.EXPIRED)
     if not is_over(intent.cause.occasion, intent.matter, context.now):
@@ -180,7 +183,7 @@ def show(conversation_id: str, state: Conversation, intent: Intent, context: Con
     message = None
     if isinstance(way, Go):
         message = _message(conversation_id, state, contact, intent, route, language, words, context)
-    return Shown(intent.cause, way, language, words, message)
+    return Shown(intent.cause, way, language, words, message, asked)
 
 
 def is_over(occasion: Occasion, matter: Matter, now: datetime) -> bool:

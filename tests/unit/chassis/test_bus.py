@@ -11,6 +11,7 @@ from aiokafka.errors import KafkaError, NoOffsetForPartitionError, OffsetOutOfRa
 
 import chassis.bus
 from chassis.bus import BROKEN_SECONDS, Bus, SafeConsumer, UndecodableRecord
+from chassis.kafka_access import KafkaAccess
 
 OWNED, OTHER = (TopicPartition("tickets", number) for number in (0, 1))
 
@@ -217,7 +218,7 @@ async def test_a_record_that_cannot_be_decoded_and_is_not_ours_for_now_costs_the
 
 def make_bus(guard: Guard) -> Bus:
     return Bus(
-        bootstrap="127.0.0.1:1",
+        kafka=KafkaAccess("127.0.0.1:1"),
         group="g",
         topics=["tickets"],
         reader=guard,

@@ -20,7 +20,7 @@ from chassis.batch import Task, TaskState
 from chassis.clock import SystemClock, monotonic
 from chassis.ledger import Lease, Position, Walk, Write
 from chassis.settings import Settings
-from chassis.stage import Effect, EffectDone, EffectResult
+from chassis.stage import Effect, EffectDone, EffectResult, EffectStanding
 from chassis.task import Worker
 from tests.faults.pipeline import StageA, Tally
 
@@ -87,8 +87,8 @@ class Ledger:
     async def load_timers(self, *_: Any) -> list[Any]:
         return []
 
-    async def load_effects(self, task: int) -> list[tuple[Effect, bool]]:
-        return [(Effect("e1", "k1", {}), False)]
+    async def load_effects(self, task: int) -> list[tuple[Effect, EffectStanding]]:
+        return [(Effect("e1", "k1", {}), "waiting")]
 
     async def load_parked_keys(self, task: int) -> dict[str, list[str]]:
         return {}
@@ -338,7 +338,7 @@ async def test_a_result_of_a_task_that_is_still_ours_is_kept_however_old(
     await until(lambda: not worker.effects.performing)
     worker.effects.keep_only({0})
     task: Task[Tally] = Task(0, 0, (HERE,))
-    worker.effects.resume(task, effect, was_begun=True)
+    worker.effects.resume(task, effect, "begun")
     assert list(task.results) == [EffectDone(effect, EffectResult("done"))]
 
 

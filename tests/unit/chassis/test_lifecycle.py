@@ -1,7 +1,10 @@
 """A service's life: what it does while its database is away, and that it ends in time whatever hangs."""
 
 import asyncio
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +17,7 @@ from chassis import lifecycle
 from chassis.errors import ConfigurationError
 from chassis.health import Health
 from chassis.lifecycle import Application
-from chassis.settings import Settings
+from chassis.settings import Settings, load_settings
 
 
 def make_settings(dsn: str) -> Settings:
@@ -33,11 +36,13 @@ def application(*ports: tuple[str, int]) -> Application:
 
 @pytest.mark.parametrize("dsn", ["mysql://u:hunter2@db/x", "postgresql://u:hunter2@db:port/x"])
 async def test_a_dsn_that_cannot_be_read_is_refused_in_a_sentence_without_its_password(
-    dsn: str,
+    dsn: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("SIGNALBOX_DATABASE_URL", dsn)
+    monkeypatch.setenv("SIGNALBOX_KAFKA", "127.0.0.1:1")
     with pytest.raises(ConfigurationError, match="SIGNALBOX_DATABASE_URL") as caught:
         await lifecycle._open_database(
-            application(), make_settings(dsn), asyncio.Event(), Health("sla")
+            application(), load_settings(Settings), asyncio.Event(), Health("sla")
         )
     assert "hunter2" not in str(caught.value)
 
@@ -131,3 +136,43 @@ async def test_a_worker_that_fails_to_stop_does_not_keep_the_others_from_it() ->
     workers: Any = [SimpleNamespace(stop=fails), SimpleNamespace(stop=ends)]
     assert await lifecycle._stop(runtime, workers, [], []) == 0
     assert stopped == ["worker", "pool"]
+
+
+HANGS = """
+import sys, threading
+from pathlib import Path
+from chassis import lifecycle
+from chassis.settings import Settings, load_settings
+
+def build(settings):
+    threading.Thread(target=threading.Event().wait, name="a resolver that hangs").start()
+    return lifecycle.Application("sla", Path(sys.argv[1]), ())
+
+sys.exit(lifecycle.run(build, Settings, ["serve"]))
+"""
+
+
+def test_a_thread_that_hangs_does_not_keep_a_stopped_process_alive() -> None:
+    """As a resolver does when the broker's name is gone: its thread can be neither cancelled nor joined."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGS, str(Path(__file__).parent)],
+        env={
+            "SIGNALBOX_KAFKA": "127.0.0.1:1",
+            "SIGNALBOX_DATABASE_URL": "postgresql://u@127.0.0.1:1/x",
+            "SIGNALBOX_HTTP_PORT": str(free_port()),
+            "SIGNALBOX_LOG_FORMAT": "json",
+        },
+        cwd=Path(__file__).parents[3],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if b"database_unreachable" in line:
+                break
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=60) == 0
+    finally:
+        process.kill()
+        process.wait()

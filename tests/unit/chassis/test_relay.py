@@ -8,6 +8,7 @@ import pytest
 
 import chassis.relay
 from chassis.failpoints import Failpoints
+from chassis.kafka_access import KafkaAccess
 from chassis.ledger import OutboxRow
 from chassis.relay import Relay
 
@@ -78,7 +79,7 @@ def producers(monkeypatch: pytest.MonkeyPatch) -> list[Producer]:
     """The producers made so far, each of which acknowledges everything."""
     made: list[Producer] = []
 
-    def make(bootstrap: str, client_id: str) -> Producer:
+    def make(kafka: KafkaAccess, client_id: str) -> Producer:
         made.append(Producer(lambda value: value in refused))
         return made[-1]
 
@@ -91,7 +92,7 @@ def make_relay(table: Table) -> Relay:
     return Relay(
         stage="sla",
         task=0,
-        bootstrap="broker:9092",
+        kafka=KafkaAccess("broker:9092"),
         topic_name=lambda name: name,
         load_page=table.load_page,
         delete_acked=table.delete_acked,
@@ -196,7 +197,7 @@ async def test_after_a_refusal_a_new_producer_goes_on_from_the_first_row_not_ack
 ) -> None:
     made: list[Producer] = []
 
-    def make(bootstrap: str, client_id: str) -> Producer:
+    def make(kafka: KafkaAccess, client_id: str) -> Producer:
         is_first = not made
         made.append(Producer(lambda value: is_first and value == b"3"))
         return made[-1]

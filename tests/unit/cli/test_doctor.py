@@ -1,9 +1,13 @@
 """What the doctor finds in settings, each side of each edge, and that each finding has a cure."""
 
+from pathlib import Path
+
 import pytest
 
-from cli.doctor import Finding, check_broker, check_database, check_topic
+from chassis.policy import load
+from cli.doctor import Finding, check_broker, check_database, check_topic, check_way_out
 from cli.ledger import describe
+from services.notifier.handlers import POLICY
 
 GOOD_DATABASE = {
     "server_version_num": "180000",
@@ -18,6 +22,15 @@ WEEK = 7 * 86_400.0
 def levels(findings: list[Finding]) -> list[str]:
     assert all(finding.what and finding.cure for finding in findings)
     return [finding.level for finding in findings]
+
+
+def test_mails_without_a_way_out_are_told_with_the_setting_that_gives_them_one() -> None:
+    policy = load(Path(__file__).parents[3] / "policy", POLICY)
+    assert levels(check_way_out(policy, "")) == ["warning"]
+    (finding,) = check_way_out(policy, "http://localhost:8080")
+    assert "SIGNALBOX_PUBLIC_URL" in finding.what
+    assert "outage_known" in finding.what
+    assert check_way_out(policy, "https://in.example.com") == []
 
 
 def test_a_sound_database_is_not_blamed() -> None:

@@ -1,5 +1,7 @@
 """Every error a person can meet is one sentence that says what to do, and never a traceback."""
 
+from importlib.metadata import version
+
 import asyncpg
 import pytest
 from aiokafka.errors import KafkaConnectionError
@@ -91,3 +93,8 @@ def test_every_command_that_the_readme_names_exists() -> None:
         result = CliRunner().invoke(command.app, [*words, "--help"])
         assert result.exit_code == 0, words
         assert "Usage" in result.output
+
+
+def test_the_command_says_which_version_it_is() -> None:
+    done = CliRunner().invoke(command.app, ["--version"])
+    assert (done.exit_code, done.output) == (0, f"signalbox {version('signalbox')}\n")

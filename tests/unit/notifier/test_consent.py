@@ -1,5 +1,7 @@
 """The words that end notices, and the headers by which a mail client does."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,6 +15,8 @@ from services.notifier.core.consent import (
     unsubscribe_headers,
     word_in,
 )
+from services.notifier.core.links import without_way_out
+from services.notifier.core.policy import Policy
 
 
 @pytest.mark.parametrize(
@@ -131,3 +135,18 @@ def test_notices_of_ones_own_case_and_of_security_have_no_such_headers() -> None
 def test_a_link_that_is_no_plain_https_address_is_refused(url: str) -> None:
     with pytest.raises(ValueError, match="RFC 8058"):
         unsubscribe_headers("follow_up", url)
+
+
+@pytest.mark.parametrize("base", ["", "http://localhost:8080"])
+def test_mails_of_a_kind_that_nobody_can_end_by_one_click_are_found(
+    policy: Policy, base: str
+) -> None:
+    lacking = without_way_out(policy, base)
+    assert {"outage_known", "outage_over", "next_issue", "recovery"} <= set(lacking)
+    assert not {"survey", "check_in", "security", "received"} & set(lacking), "not sent, or no such"
+    quiet = replace(policy, occasions_off=policy.occasions_off | set(lacking))
+    assert without_way_out(quiet, base) == ()
+
+
+def test_with_an_https_address_every_such_mail_has_its_way_out(policy: Policy) -> None:
+    assert without_way_out(policy, "https://in.example.com") == ()

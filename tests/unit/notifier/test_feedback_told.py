@@ -15,7 +15,7 @@ from services.notifier.core.links import Links
 from services.notifier.core.policy import Digest, SurveyPolicy
 from services.notifier.core.post import Traits
 from services.notifier.core.quiet import QuietHours
-from tests.unit.notifier.conftest import CONVERSATION, FOLLOW_UP, SECRET, TICKET, Story
+from tests.unit.notifier.conftest import CONVERSATION, FOLLOW_UP, SECRET, TICKET, Story, at
 
 
 def asked(story_with: Callable[..., Story], share: float = 1.0) -> Story:
@@ -143,6 +143,23 @@ def test_a_short_survey_has_one_link_and_says_how_to_have_no_more(
         assert stop in story.mail.text
         assert word_in(stop, "twilio_sms") is Word.STOP
         assert len(story.mail.text) < 500
+
+
+def test_a_case_that_a_low_answer_opens_keeps_the_subject_and_when_they_wrote_last(
+    story_with: Callable[..., Story],
+) -> None:
+    """Pressing a button is no message: no vendor's window is open for it, and nobody is taken for awake by their own words."""
+    story = asked(story_with)
+    before = story.state
+    opening = story.opening(
+        ticket_id=FOLLOW_UP, number=2, follows=TICKET, by="feedback", subject="",
+        vendor_message_id="", vendor_thread="", occurred_at=at("09:29"),
+    )  # fmt: skip
+    story.when(opening, "09:30").then(("recovery", "requested"))
+    for field in ("subject", "wrote_at", "thread", "answers", "in_reply_to"):
+        assert getattr(story.state, field) == getattr(before, field), field
+    assert story.state.subject
+    assert story.state.cases[FOLLOW_UP].received_at == at("09:29")
 
 
 def test_a_case_that_a_low_answer_opens_is_not_acknowledged(

@@ -8,19 +8,20 @@ from typing import Any
 
 import pytest
 
+from schemas.feedback import ContactOptedOut
 from schemas.messages import MessageDeliveryReported, MessageReceived
 from schemas.notifications import NoticeDeferred, NoticeDeliveryReported, NoticeUnknown
 from schemas.tickets import ConversationErased, TicketReopened
 from services.notifier.core.accounts import Account, AccountSettings
 from services.notifier.core.decide import FollowUpDue
-from services.notifier.core.delivery import Absent, Unknown
+from services.notifier.core.delivery import Absent, SendSettled, Unknown, Unsent
 from services.notifier.core.policy import CategoryCap, Digest
 from services.notifier.core.post import Traits
 from services.notifier.core.quiet import QuietHours, Window
 from services.notifier.core.reason import Cause
 from services.notifier.core.state import Deferred, Doubted, Settled
 from services.notifier.core.told import Context, failed
-from services.notifier.handlers import _effect
+from services.notifier.handlers import _effect, _withdrawn
 from tests.unit.notifier.conftest import CONVERSATION, SECRET, TICKET, Story, at
 from tests.unit.notifier.test_resend import only, resend
 
@@ -120,6 +121,71 @@ def test_news_wait_together_where_their_digest_has_to_wait(story_with: StoryWith
     assert {one.occasion for one in waiting} == {"check_in", "outage_over"}
     assert len({one.until for one in waiting}) == 1
     assert waiting[0].until > story.now
+
+
+def digested(story_with: StoryWith, *occasions: str) -> Story:
+    """A digest with these pieces of news of the story's ticket and one of an outage, which the server has put off."""
+    story = gathering(
+        story_with,
+        digest=Digest(frozenset({"check_in", "outage_over", "next_issue", "still_on_it"}), 660),
+    )
+    for occasion in occasions:
+        story.day_offset = timedelta(0)
+        story.told_to("08:50", occasion, ticket_id=TICKET, text=f"News of {occasion}.")
+    story.day_offset = timedelta(days=1)
+    return story.resumed("08:00")
+
+
+def test_what_an_answer_makes_stale_leaves_the_digest_that_waits_for_its_next_attempt(
+    story_with: StoryWith,
+) -> None:
+    story = digested(story_with, "next_issue").refused("08:00:01")
+    assert ("digest", "requested") not in story.answered("08:00:02").said
+    story.delivered("08:00:03")
+    before = len(story.sends)
+    story.when_at_due()
+    assert len(story.sends) == before + 1
+    assert "Your case is settled" not in story.mail.text
+    assert "works again" in story.mail.text
+    assert "Is everything well" in story.mail.text, "what is about another case stays"
+
+
+def test_a_digest_of_which_nothing_is_left_is_not_sent(story_with: StoryWith) -> None:
+    base = gathering(story_with, digest=Digest(frozenset({"check_in", "next_issue"}), 660))
+    story = Story(base.policy).opened("07:00", contact={"is_verified": True}).delivered("07:00:01")
+    story.told_to("08:30", "check_in", ticket_id=TICKET, text="Is the lamp bright enough?")
+    story.told_to("08:31", "next_issue", ticket_id=TICKET, text="How to clean a lamp.")
+    story.day_offset = timedelta(days=1)
+    story.resumed("08:00").refused("08:00:01")
+    assert only(story, "digest")
+
+    story.answered("08:00:02").then(
+        ("digest", "suppressed", "superseded"), ("answered", "requested")
+    )
+    assert story.due is None
+
+
+def test_a_digest_that_was_not_begun_yet_is_withdrawn_and_goes_without_what_is_stale(
+    story_with: StoryWith,
+) -> None:
+    story = digested(story_with, "next_issue")
+    sent, before = story.sends[-1], story.state
+    assert "Your case is settled" in story.mail.text
+    story.answered("08:00:01")
+    assert _withdrawn(before, story.state) == (sent.notice_id,)
+
+    story.when(SendSettled(sent, Unsent()), "08:00:02")
+    assert "Your case is settled" not in story.mail.text
+    assert "works again" in story.mail.text
+
+
+def test_who_wants_no_more_of_a_kind_finds_none_of_it_in_the_digest(story_with: StoryWith) -> None:
+    story = digested(story_with).refused("08:00:01")
+    wish = {**ContactOptedOut.EXAMPLE, "category": "outage"}
+    story.when(ContactOptedOut.model_validate(wish), "08:00:02")
+    story.when_at_due()
+    assert "works again" not in story.mail.text
+    assert "Is everything well" in story.mail.text
 
 
 # --------------------------------------------------------------------------------- what is not counted

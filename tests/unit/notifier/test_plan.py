@@ -370,6 +370,21 @@ def test_where_the_window_is_over_the_fall_back_is_taken(rules: Policy) -> None:
 # ---------------------------------------------------------------------------------------------- caps
 
 
+def test_a_customer_is_told_once_in_a_week_that_a_person_looks_at_what_made_them_unhappy(
+    rules: Policy,
+) -> None:
+    """They may have rated cases in several conversations."""
+    policy = replace(rules, category_caps=MappingProxyType({}))
+    known = Known("default")
+    known.remember("ada@example.com", "recovery", NOON, is_verified=True)
+    after = NOON + timedelta(days=7)
+    before = after - timedelta(seconds=1)
+    assert refused(asked(policy, occasion="recovery", known=known, now=before)) == "told_lately"
+    assert route(asked(policy, occasion="recovery", known=known, now=after))
+    assert route(asked(policy, SMS, "recovery", known=known, now=before))
+    assert route(asked(policy, occasion="check_in", known=known, now=before))
+
+
 def test_nobody_is_asked_how_it_went_twice_within_the_time_that_the_policy_names(
     rules: Policy,
 ) -> None:
@@ -639,9 +654,9 @@ def test_nobody_is_told_what_they_want_no_more_of(
     planned = asked(policy, contact, occasion, known=known, wrote_at=NOON, tried=ways)
     category = CATEGORIES.get(occasion, "service")
     if isinstance(planned, Go) and category in out and category != "security":
-        # A person's own answer is no notice, but where carriers take STOP for everything.
-        assert occasion == "answered"
-        assert planned.route.provider != "twilio_sms"
+        # A person's own answer is no notice, but where carriers take STOP for everything; and HELP is always answered.
+        assert occasion in ("answered", "help")
+        assert occasion == "help" or planned.route.provider != "twilio_sms"
 
 
 @settings(max_examples=200)

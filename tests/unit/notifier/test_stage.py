@@ -9,17 +9,22 @@ from typing import Any
 import pytest
 
 from chassis.clock import Clock
+from chassis.effects import WITHDRAWN
 from chassis.errors import ConfigurationError, InvalidEvent
 from chassis.policy import PolicyHolder
 from chassis.settings import load_settings
 from chassis.stage import Effect, EffectDone, EffectResult, Received, Tick
 from schemas.envelope import Envelope
+from schemas.messages import MessageDeliveryReported
+from schemas.notifications import NoticeDeliveryReported
 from schemas.sla import WaitPromised
 from schemas.tickets import TicketAnswered, TicketOpened
+from services.notifier.consent_store import FoundDead
 from services.notifier.core.articles import NO_ARTICLES
 from services.notifier.core.delivery import Attempted, Delivered, Ended, Failed, Unknown
 from services.notifier.core.known import UNVERIFIED, Known, Told
-from services.notifier.core.state import Conversation, Mail, Message
+from services.notifier.core.settle import LOOKS_AFTER
+from services.notifier.core.state import Conversation, Mail, Message, Settled
 from services.notifier.handlers import POLICY, NotifierStage
 from services.notifier.settings import NotifierSettings
 from services.notifier.store import Loaded, PutOff
@@ -163,12 +168,82 @@ async def test_what_was_superseded_while_it_waited_for_its_turn_is_not_handed_ov
     item = Received(opened.envelope, answered, opened.key, "tickets", "e2")
     second = stage.decide(first.state, item, NOW)
     late, answer = _through_json(first.effects[0]), _through_json(second.effects[0])
-    result = await stage.perform(late)
-    assert provider.mails == []
-    third = stage.decide(second.state, EffectDone(late, result), NOW)
+    assert second.withdrawn == (late.id,), "so it is, whichever process has the task by its turn"
+    third = stage.decide(second.state, EffectDone(late, WITHDRAWN), NOW)
     assert [said.reason for said in third.events] == ["superseded"]  # type: ignore[attr-defined]
+    assert third.withdrawn == ()
     await stage.perform(answer)
     assert len(provider.mails) == 1, "the answer goes out"
+
+
+def _report(what: str, conversation_id: str | None = None) -> Received:
+    facts = {**MessageDeliveryReported.EXAMPLE, "what": what, "conversation_id": conversation_id}
+    event = MessageDeliveryReported.model_validate(facts)
+    key = conversation_id or event.vendor_message_id
+    return Received(_received().envelope, event, key, "messages", f"r-{what}")
+
+
+def _sent(message_id: str) -> tuple[str, Conversation]:
+    """The notice that a message was, as the table tells of it."""
+    notice = Settled("t1", "received", "sent", message_id, "twilio_sms", "sms", recipient="r")
+    return CONVERSATION, Conversation(notices={"n1": notice})
+
+
+CONVERSATION = "b1c9f1c2-55a0-5a0e-9d1e-7c6d6a0f7f01"
+
+
+def test_a_report_that_comes_before_its_notice_is_recorded_waits_for_it_and_is_told_then() -> None:
+    stage = _stage(Delivered())
+    early = _report("bounced")
+    kept = stage.decide(Loaded(Conversation(), Known("default")), early, NOW)
+    assert isinstance(kept.state, Loaded)
+    due = kept.timers["report"]
+    assert (due, kept.events, kept.is_changed) == (NOW + timedelta(seconds=5), (), True)
+
+    known = Loaded(kept.state.conversation, Known("default"), {early.key: _sent(early.key)})
+    told = stage.decide(known, Tick(early.key, "report", NOW), NOW + timedelta(seconds=5))
+    (event,) = told.events
+    assert isinstance(event, NoticeDeliveryReported)
+    assert (event.conversation_id, event.ticket_id, event.what) == (CONVERSATION, "t1", "bounced")
+    assert (told.state, told.is_changed, told.timers) == (None, True, {"report": None})
+    assert [row.recipient for row in told.rows if isinstance(row, FoundDead)]
+
+
+def test_a_later_report_finds_the_notice_and_what_was_kept_of_it_is_told_too() -> None:
+    stage = _stage(Delivered())
+    early = stage.decide(Loaded(Conversation(), Known("default")), _report("delivered"), NOW)
+    assert isinstance(early.state, Loaded)
+    second = _report("read")
+    known = Loaded(early.state.conversation, Known("default"), {second.key: _sent(second.key)})
+    told = stage.decide(known, second, NOW)
+    assert [one.what for one in told.events] == ["delivered", "read"]  # type: ignore[attr-defined]
+    assert (told.state, told.timers) == (None, {"report": None})
+
+
+def test_a_report_of_a_message_that_never_becomes_ours_is_forgotten_within_hours() -> None:
+    stage = _stage(Delivered())
+    outcome = stage.decide(Loaded(Conversation(), Known("default")), _report("read"), NOW)
+    key, looks = _report("read").key, []
+    while outcome.state is not None:
+        due = outcome.timers["report"]
+        assert due is not None
+        looks.append(due - NOW)
+        outcome = stage.decide(outcome.state, Tick(key, "report", due), due)
+    assert (outcome.timers, outcome.ignored) == ({"report": None}, "not_ours")
+    assert looks == list(LOOKS_AFTER)
+
+
+def test_a_report_that_names_a_conversation_which_knows_no_such_notice_is_told_where_it_belongs() -> (
+    None
+):
+    """The ticket has closed meanwhile, or the chat is another conversation by now."""
+    stage = _stage(Delivered())
+    item = _report("bounced", "7a1f9c52-55a0-5a0e-9d1e-7c6d6a0f7f02")
+    message = MessageDeliveryReported.EXAMPLE["vendor_message_id"]
+    known = Loaded(Conversation(), Known("default"), {message: _sent(message)})
+    told = stage.decide(known, item, NOW)
+    assert [one.conversation_id for one in told.events] == [CONVERSATION]  # type: ignore[attr-defined]
+    assert not told.is_changed
 
 
 def test_the_table_knows_when_a_troubled_account_is_tried_again_and_that_it_is() -> None:

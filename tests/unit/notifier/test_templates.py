@@ -9,7 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from schemas.notifications import Occasion
 from services.notifier.core.blocks import blocks_of, button, clean_link, preheader_of, quote
+from services.notifier.core.delivery import automatic_headers
 from services.notifier.core.facts import (
     PUBLIC_VARIABLES,
     SAMPLES,
@@ -158,6 +160,34 @@ def test_in_public_nothing_private_is_said(templates: Templates, language: str) 
         public = templates.render(occasion, facts).public
         assert public
         assert "secret" not in public
+
+
+@pytest.mark.parametrize(
+    ("language", "offer"),
+    [
+        ("en", "Would you rather talk? Reply with your number and a time."),
+        ("tr", "Aranmak isterseniz numaranızı ve uygun bir saati yazın."),
+        ("ru", "Удобнее по телефону? Напишите номер и время."),
+    ],
+)
+@pytest.mark.parametrize("occasion", ["after_hours", "voicemail"])
+def test_a_call_is_offered_in_a_chat_too_where_there_are_times_for_it(
+    templates: Templates, occasion: str, language: str, offer: str
+) -> None:
+    monday = moment("weekday", 10)
+    facts = replace(SAMPLE, language=language)
+    assert offer not in templates.render(occasion, facts).short
+    facts = replace(facts, slots=(SlotFacts(monday, monday),))
+    assert offer in templates.render(occasion, facts).short
+
+
+@pytest.mark.parametrize("occasion", OCCASIONS)
+def test_what_answers_a_message_says_so_to_machines(occasion: Occasion) -> None:
+    """RFC 3834 section 5: `auto-replied` answers a message, `auto-generated` comes by itself; a person's words are neither."""
+    replies = {"received", "after_hours", "voicemail", "help"}
+    kind = "auto-replied" if occasion in replies else "auto-generated"
+    said = dict(automatic_headers(occasion)).get("Auto-Submitted")
+    assert said == (None if occasion == "answered" else kind)
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -136,14 +136,18 @@ def test_a_topic_without_words_of_its_own_is_an_error() -> None:
     }
 
 
-def test_a_missing_file_is_found_for_every_language_at_once() -> None:
+def test_a_missing_file_is_found_for_every_language_at_once_and_nothing_else_is_said_of_it() -> (
+    None
+):
     files = sources()
     del files["tr/survey.j2"], files["ru/digest.j2"]
     findings = lint(files, LANGUAGES)
-    assert [one.file for one in findings if one.rule == "missing"] == [
-        "templates/ru/digest.j2",
-        "templates/tr/survey.j2",
+    assert [(one.rule, one.file) for one in findings] == [
+        ("missing", "templates/ru/digest.j2"),
+        ("missing", "templates/tr/survey.j2"),
     ]
+    findings = lint(sources(), (*LANGUAGES, "de"))
+    assert {one.rule for one in findings} == {"missing"}
 
 
 def test_an_unknown_variable_is_found_with_its_line() -> None:

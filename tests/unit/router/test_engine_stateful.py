@@ -108,8 +108,7 @@ class Machine:
         until = FOREVER if due is None else due - 1
         if until < self.world.now:
             return  # It asks to be woken at once.
-        before = deepcopy(self.oracle)
-        after = deepcopy(self.oracle)
+        before, after = self.oracle, deepcopy(self.oracle)
         told, _ = after.hears({"what": "tick"}, until)
         assert told == [], where
         for name in ("works", "agents", "kept", "spilling", "guarding"):

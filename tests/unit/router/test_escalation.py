@@ -280,7 +280,8 @@ def test_a_notice_of_which_nobody_knows_becomes_a_note_that_says_so() -> None:
 
 def _noticed(case: Case, kind: type[notifications.NoticeEvent], **changes: object) -> Case:
     facts = kind.EXAMPLE | {"ticket_id": case.ticket.ticket_id, "occasion": "answered"} | changes
-    return case.hears(kind.model_validate(facts), "09:05")
+    event: Any = kind.model_validate(facts)
+    return case.hears(event, "09:05")
 
 
 def test_an_answer_that_came_back_becomes_a_note_for_whoever_wrote_it() -> None:
@@ -297,6 +298,13 @@ def test_an_answer_that_cannot_go_out_at_all_becomes_a_note_in_words() -> None:
     )
 
 
+def test_an_answer_that_a_dry_run_keeps_here_becomes_a_note_that_says_so() -> None:
+    case = _noticed(held(), notifications.NoticeSuppressed, reason="dry_run")
+    text = case.one(wire.TicketNoteAdded).text
+    assert text.startswith("The answer did not go out: notices are only rehearsed")
+    assert "answer again once notices leave" in text
+
+
 def test_an_answer_that_waits_for_an_account_becomes_a_note_that_names_it() -> None:
     case = _noticed(
         held(), notifications.NoticeDeferred, reason="account_trouble", account="shop-whatsapp"
@@ -304,11 +312,47 @@ def test_an_answer_that_waits_for_an_account_becomes_a_note_that_names_it() -> N
     assert "shop-whatsapp" in case.one(wire.TicketNoteAdded).text
 
 
+def test_an_answer_that_waits_for_the_customers_morning_becomes_a_note_that_says_when() -> None:
+    case = _noticed(held(), notifications.NoticeDeferred, until="2026-11-25T05:00:00Z")
+    assert "2026-11-25 05:00 UTC" in case.one(wire.TicketNoteAdded).text
+
+
+def _held_on(channel: str) -> Case:
+    return Case().hears(message(channel=channel), "09:00").held_by("ada")
+
+
+@pytest.mark.parametrize("channel", ["telegram", "whatsapp", "messenger", "twilio_sms"])
+def test_an_answer_that_no_account_carries_becomes_a_note_that_names_the_channel(
+    channel: str,
+) -> None:
+    case = _noticed(_held_on(channel), notifications.NoticeSuppressed, reason="channel_unsupported")
+    text = case.one(wire.TicketNoteAdded).text
+    assert text.startswith(f"The answer did not go out: no account carries answers to {channel} ")
+
+
+def test_an_answer_that_our_own_chat_shows_needs_no_account_and_leaves_no_note() -> None:
+    case = _noticed(
+        _held_on("webchat"), notifications.NoticeSuppressed, reason="channel_unsupported"
+    )
+    assert case.last.ignored == "told_as_it_should"
+
+
+@pytest.mark.parametrize("occasion", ["received", "after_hours", "voicemail"])
+@pytest.mark.parametrize("reason", ["no_address", "own_address", "undeliverable"])
+def test_an_acknowledgement_for_an_address_that_takes_none_is_said_to_whoever_has_the_case(
+    reason: str, occasion: str
+) -> None:
+    case = _noticed(held(), notifications.NoticeSuppressed, occasion=occasion, reason=reason)
+    text = case.one(wire.TicketNoteAdded).text
+    assert text.startswith("The customer was not told that their message arrived: ")
+
+
 @pytest.mark.parametrize(
     ("kind", "changes"),
     [
-        (notifications.NoticeSuppressed, {"reason": "channel_unsupported"}),
-        (notifications.NoticeSuppressed, {"occasion": "received", "reason": "no_address"}),
+        (notifications.NoticeSuppressed, {"reason": "superseded"}),
+        (notifications.NoticeSuppressed, {"occasion": "received", "reason": "channel_unsupported"}),
+        (notifications.NoticeSuppressed, {"occasion": "survey", "reason": "no_address"}),
         (notifications.NoticeDeferred, {"occasion": "solved"}),
         (notifications.NoticeDeliveryReported, {"what": "read"}),
     ],

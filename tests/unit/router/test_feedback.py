@@ -171,6 +171,76 @@ def test_a_late_low_answer_about_a_closed_case_opens_one_that_follows_it() -> No
     assert versions == list(range(1, len(versions) + 1))
 
 
+def test_several_low_answers_within_days_make_one_task_and_one_draft() -> None:
+    """Two questions about one case, and one about an earlier case: a person looks once, and reads of all of them."""
+    case = solved()
+    ticket_id = case.ticket.ticket_id
+    assert "A draft for a personal answer" in note_of(hears(case, given_feedback(ticket_id, 1)))
+    second = hears(case, given_feedback(ticket_id, 2, kind="nps"), "11:00")
+    assert kinds(second) == ["ticket.note_added.v1"]
+    assert "no second one" in note_of(second)
+    assert "A draft" not in note_of(second)
+
+    # Somebody has looked and solved it: what was asked before that is behind it.
+    case.held_by("ada", "11:30").commands(commands.SolveTicket, "12:00")
+    third = hears(case, given_feedback(ticket_id, 1, kind="ces"), "12:30")
+    assert kinds(third) == ["ticket.note_added.v1"]
+
+
+def test_who_is_asked_after_somebody_looked_and_is_unhappy_still_is_looked_at_anew() -> None:
+    case = solved()
+    ticket_id = case.ticket.ticket_id
+    hears(case, given_feedback(ticket_id, 1))
+    case.held_by("ada", "11:30").commands(commands.SolveTicket, "12:00")
+    again = given_feedback(ticket_id, 1, kind="nps", asked_at=at("12:10"))
+    decision = hears(case, again, "12:30")
+    assert "ticket.reopened.v1" in kinds(decision)
+    assert "A draft for a personal answer" in note_of(decision)
+
+
+@pytest.mark.parametrize(("days", "is_task"), [(6, False), (8, True)])
+def test_a_low_answer_about_another_closed_case_opens_no_second_one_within_days(
+    days: int, is_task: bool
+) -> None:
+    case = solved()
+    ticket_id = case.ticket.ticket_id
+    hears(case, given_feedback(ticket_id, 1))
+    case.held_by("ada", "11:30").commands(commands.SolveTicket, "12:00")
+    closed_at = at("12:00") + timedelta(hours=73)
+    closing = decide.decide(case.state, decide.CloseDue(), closed_at, POLICY, closed_at)
+    case.state = closing.state
+    now = at("10:00") + timedelta(days=days)
+    event = given_feedback(ticket_id, 1, kind="nps")
+    decision = decide.decide(case.state, event, now, POLICY, now)
+    assert bool(decision.events) is is_task
+    assert decision.ignored == (None if is_task else "looked_at_already")
+
+
+def test_an_answer_that_is_corrected_upwards_withdraws_the_draft_unless_another_is_low() -> None:
+    case = solved()
+    ticket_id = case.ticket.ticket_id
+    hears(case, given_feedback(ticket_id, 1))
+    hears(case, given_feedback(ticket_id, 2, kind="nps"), "10:01")
+    better = hears(case, given_feedback(ticket_id, 5, revision=2), "10:02")
+    assert "the draft stands" in note_of(better)
+    assert "asks for no personal look" in note_of(better), "nor is it said to ask for one"
+    best = hears(case, given_feedback(ticket_id, 10, kind="nps", revision=2), "10:03")
+    assert "draft of a personal answer is withdrawn" in note_of(best)
+    assert case.state is not None
+    assert case.state.recovery is None
+
+
+def test_who_left_no_address_is_looked_at_and_no_draft_is_made_for_nobody() -> None:
+    sender = {"address": "", "kind": "none", "name": "A guest"}
+    case = Case(POLICY).hears(message(sender=sender), "09:00").held_by("ada")
+    case.commands(commands.SolveTicket, "09:20")
+    decision = hears(case, given_feedback(case.ticket.ticket_id, 1))
+    assert "ticket.reopened.v1" in kinds(decision)
+    note = note_of(decision)
+    assert "No address of theirs is known" in note
+    assert "I have read your case again" not in note
+
+
 def test_without_the_rule_or_of_an_unknown_case_nothing_comes_of_it() -> None:
     case = solved(read_policy())
     assert hears(case, given_feedback(case.ticket.ticket_id, 1)).ignored == "no_rule"

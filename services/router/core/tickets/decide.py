@@ -950,15 +950,51 @@ def _feedback(
     if ignored is not None:
         # Known all the same: an earlier word that comes after it is no news.
         return Decision(_remember(state, seen), ignored=ignored)
+    is_known = feedback.is_looked_at(state.recovery, ticket, event, now)
+    story = _after_feedback(state, past, event, now, policy, is_changed=is_changed)
+    ticket_id = event.ticket_id if story is None else story.ticket.ticket_id
+    recovery = feedback.after(
+        state.recovery,
+        event,
+        ticket_id,
+        now,
+        is_low=feedback.is_low(event, policy),
+        is_same=is_known or is_changed,
+    )
+    state = _remember(_remember(state, seen), feedback.acted(event))
+    state = structs.replace(state, recovery=recovery)
+    if story is None:
+        return Decision(state, ignored="looked_at_already")
+    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events))
+
+
+def _after_feedback(
+    state: Conversation,
+    past: Past | None,
+    event: FeedbackGiven,
+    now: datetime,
+    policy: Policy,
+    *,
+    is_changed: bool,
+) -> Story | None:
+    """Return the story of the case that is looked at, or noted in; None where a person has seen to it and all cases are closed."""
+    ticket, recovery = state.ticket, state.recovery
+    is_known = not is_changed and feedback.is_looked_at(recovery, ticket, event, now)
     if ticket is None:
         assert past is not None, "objection() has seen to it"
+        if is_known:
+            return None
         number = state.past[-1].number + 1
-        story = feedback.follow_up(state.conversation_id, number, past, event, now, policy)
+        return feedback.follow_up(state.conversation_id, number, past, event, now, policy)
+    story = Story(state.conversation_id, ticket, now)
+    if is_changed:
+        feedback.tell_change(story, event, recovery, policy)
+    elif is_known:
+        assert recovery is not None, "is_looked_at() has seen to it"
+        feedback.tell_another(story, event, recovery)
     else:
-        story = Story(state.conversation_id, ticket, now)
-        feedback.look_again(story, event, policy, is_changed=is_changed)
-    state = _remember(_remember(state, seen), feedback.acted(event))
-    return Decision(structs.replace(state, ticket=story.ticket), tuple(story.events))
+        feedback.look_again(story, event, policy)
+    return story
 
 
 # ------------------------------------------------------------------------- routing, clocks, notices
@@ -1126,9 +1162,20 @@ _UNTOLD: Final[Mapping[str, str]] = MappingProxyType(
         "opted_out": "the customer wants no messages there any more",
         "window_closed": "the channel lets nobody write so long after the customer's last message",
         "not_in_public": "everybody would have read it",
+        "dry_run": "notices are only rehearsed (`delivery: dry_run` in notify.yaml), and nothing leaves. What was rehearsed is"
+        " not sent later: answer again once notices leave",
     }
 )
-"""Why an agent's answer did not go out, in words. What other services deliver (a chat's own page) is none of these."""
+"""Why an agent's answer did not go out, in words. What lacks an account stands apart: it depends on the channel."""
+
+_UNMAILABLE: Final = frozenset({"no_address", "own_address", "undeliverable"})
+"""Reasons of an acknowledgement that whoever has the case should know: no answer will reach the customer there either."""
+
+_OPENING: Final = frozenset({"received", "after_hours", "voicemail"})
+"""Notices that say that a case has arrived: one of them for each."""
+
+_SHOWN_BY_US: Final = "webchat"
+"""The channel whose answers our own page shows, whether or not an account carries them."""
 
 
 def _notice_lost(story: Story, event: NoticeTrouble) -> str | None:
@@ -1147,11 +1194,28 @@ def _notice_lost(story: Story, event: NoticeTrouble) -> str | None:
             text = f"The {about} came back and did not reach the customer: {event.detail or 'no reason was given'}"
         case NoticeSuppressed(occasion="answered", reason=reason) if reason in _UNTOLD:
             text = f"The answer did not go out: {_UNTOLD[reason]}."
+        case NoticeSuppressed(occasion="answered", reason="channel_unsupported") if (
+            story.ticket.contact.channel != _SHOWN_BY_US
+        ):
+            text = (
+                f"The answer did not go out: no account carries answers to {story.ticket.contact.channel} "
+                "(`accounts` in notify.yaml). Answer again once there is one, or where the customer can be reached."
+            )
+        case NoticeSuppressed(occasion=occasion, reason=reason) if (
+            occasion in _OPENING and reason in _UNMAILABLE
+        ):
+            text = f"The customer was not told that their message arrived: {_UNTOLD[reason]}."
         case NoticeDeferred(occasion="answered", reason="account_trouble"):
             note_id = f"{event.notice_id}/deferred"
             text = (
                 f"The answer waits: the account {event.account} has trouble that somebody has to mend. "
                 "It goes out when the account works again."
+            )
+        case NoticeDeferred(occasion="answered", reason="quiet_hours"):
+            note_id = f"{event.notice_id}/quiet"
+            text = (
+                f"The answer goes out {event.until:%Y-%m-%d %H:%M} UTC or soon after: until then it is quiet hours for "
+                "the customer."
             )
         case _:
             return "told_as_it_should"

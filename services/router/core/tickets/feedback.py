@@ -4,15 +4,17 @@ Owns the rule and the words of the note. The draft is a note like any other: nob
 What was answered stands in the note only if the customer agreed to that.
 """
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Final
+
+from msgspec import structs
 
 from schemas import ids
 from schemas import tickets as wire
 from schemas.feedback import SCALES, FeedbackGiven, SurveyKind, feedback_id
 from services.router.core.policy.policy import Policy
 from services.router.core.tickets import escalation, lifecycle
-from services.router.core.tickets.state import Merged, Past, Queued, Solved, Spam, Ticket
+from services.router.core.tickets.state import Merged, Past, Queued, Recovery, Solved, Spam, Ticket
 from services.router.core.tickets.story import (
     SIGNALBOX,
     Story,
@@ -25,6 +27,9 @@ BY: Final = "feedback"
 
 REVISIONS_LOOKED_FOR: Final = 20
 """How far a survey's revisions are looked for; the gateway takes fewer."""
+
+ONE_WITHIN: Final = timedelta(days=7)
+"""Low answers of one conversation within so long are one unhappiness: one task, and one draft."""
 
 _KINDS: Final[dict[SurveyKind, str]] = {
     "csat": "satisfaction",
@@ -85,10 +90,9 @@ def objection(
     is_changed: bool,
 ) -> str | None:
     """Return why the answer brings nothing about, or None. After one that did, a changed mind is always told."""
-    rule = policy.routing.feedback
-    if rule is None:
+    if policy.routing.feedback is None:
         return "no_rule"
-    if not is_changed and event.score > rule.low.get(event.kind, SCALES[event.kind].low_max):
+    if not is_changed and not is_low(event, policy):
         return "not_low"
     match ticket:
         case Ticket(standing=Merged()):
@@ -103,11 +107,73 @@ def objection(
             return None
 
 
-def look_again(story: Story, event: FeedbackGiven, policy: Policy, *, is_changed: bool) -> None:
+def is_low(event: FeedbackGiven, policy: Policy) -> bool:
+    """Whether the policy has somebody look at such an answer."""
+    rule = policy.routing.feedback
+    low_max = SCALES[event.kind].low_max if rule is None else rule.low.get(event.kind)
+    return event.score <= (SCALES[event.kind].low_max if low_max is None else low_max)
+
+
+def is_looked_at(
+    recovery: Recovery | None, ticket: Ticket | None, event: FeedbackGiven, now: datetime
+) -> bool:
+    """Whether a person is at it already because of another answer, or has been since this one's question was asked.
+
+    Whoever was asked after that, and is unhappy still, has the case looked at anew.
+    """
+    if recovery is None or now - recovery.since >= ONE_WITHIN:
+        return False
+    is_open = (
+        ticket is not None
+        and ticket.ticket_id == recovery.ticket_id
+        and not isinstance(ticket.standing, Solved)
+    )
+    return is_open or event.asked_at <= recovery.since
+
+
+def after(
+    recovery: Recovery | None,
+    event: FeedbackGiven,
+    ticket_id: str,
+    now: datetime,
+    *,
+    is_low: bool,
+    is_same: bool,
+) -> Recovery | None:
+    """Return what low answers are behind now. `is_same`: what was begun for an earlier one goes for this one too."""
+    others = () if recovery is None else tuple(s for s in recovery.surveys if s != event.survey_id)
+    if not is_low:
+        return (
+            structs.replace(recovery, surveys=others) if recovery is not None and others else None
+        )
+    if recovery is not None and is_same:
+        return structs.replace(recovery, surveys=(*others, event.survey_id))
+    return Recovery(now, ticket_id, (event.survey_id,))
+
+
+def tell_change(
+    story: Story, event: FeedbackGiven, recovery: Recovery | None, policy: Policy
+) -> None:
+    """Note that somebody has changed their answer; where none is low any more, the draft is withdrawn."""
+    changed = "The customer has changed their answer since."
+    if is_low(event, policy):
+        more = f"{changed} A personal answer is called for as before."
+    elif recovery is not None and set(recovery.surveys) - {event.survey_id}:
+        more = f"{changed} Another answer of theirs is low still, so the draft stands."
+    else:
+        more = f"{changed} The draft of a personal answer is withdrawn: if it has not been sent, do not send it."
+    _note(story, event, more, is_low=is_low(event, policy), is_draft_needed=False)
+
+
+def tell_another(story: Story, event: FeedbackGiven, recovery: Recovery) -> None:
+    """Note a low answer beside another one: whoever looks at that one reads it, and nothing is asked for twice."""
+    where = ids.ticket_reference(recovery.ticket_id)
+    more = f"A personal answer was asked for before ({where}), so this asks for no second one."
+    _note(story, event, f"{_about(story.ticket, event)} {more}".strip(), is_draft_needed=False)
+
+
+def look_again(story: Story, event: FeedbackGiven, policy: Policy) -> None:
     """Have the case looked at: a solved one waits again, in the policy's queue; one that is open becomes more urgent."""
-    if is_changed:
-        _note(story, event, "The customer has changed their answer since.", is_draft_needed=False)
-        return
     rule = policy.routing.feedback
     assert rule is not None, "objection() has seen to it"
     if isinstance(story.ticket.standing, Solved):
@@ -204,9 +270,14 @@ def _about(ticket: Ticket, event: FeedbackGiven) -> str:
     return f"It is about {ids.ticket_reference(event.ticket_id)}, an earlier case of this conversation."
 
 
-def _note(story: Story, event: FeedbackGiven, more: str, *, is_draft_needed: bool) -> None:
-    parts = [f"{_said(event)} {more}".strip()]
-    if is_draft_needed:
+def _note(
+    story: Story, event: FeedbackGiven, more: str, *, is_draft_needed: bool, is_low: bool = True
+) -> None:
+    parts = [f"{_said(event, is_low=is_low)} {more}".strip()]
+    contact = story.ticket.contact
+    if is_draft_needed and (contact.address_kind == "none" or not contact.address):
+        parts.append("No address of theirs is known, so there is no draft: see what can be mended.")
+    elif is_draft_needed:
         parts.append(
             "A draft for a personal answer. Nothing is sent by itself: read the case, fill it in, and send it as your own."
         )
@@ -216,7 +287,12 @@ def _note(story: Story, event: FeedbackGiven, more: str, *, is_draft_needed: boo
     )
 
 
-def _said(event: FeedbackGiven) -> str:
+def _said(event: FeedbackGiven, *, is_low: bool) -> str:
+    if not event.may_share and not is_low:
+        return (
+            "The customer was asked how it went, and what they answer now asks for no personal look. They did not agree that"
+            " whoever works on the case sees the answer, so it is not shown here."
+        )
     if not event.may_share:
         return (
             "The customer was asked how it went, and what they answered asks for a personal look. They did not agree that"

@@ -349,11 +349,22 @@ class Past(Struct, frozen=True):
     reopen_count: int = 0
 
 
+class Recovery(Struct, frozen=True):
+    """Since `since` a person is to look at what made the customer unhappy, with a draft in `ticket_id`.
+
+    `surveys` are those that were answered low and are behind it.
+    """
+
+    since: datetime
+    ticket_id: str
+    surveys: tuple[str, ...]
+
+
 class Conversation(Struct, frozen=True):
     """One customer's thread. `seen` holds the latest ids of messages and commands, oldest first.
 
     `merged_into` is where its tickets went, also those that came back or are closed: what is to be forgotten of the customer
-    is to be forgotten there too.
+    is to be forgotten there too. `recovery` is what low answers to surveys have brought about last.
     """
 
     conversation_id: str
@@ -361,3 +372,4 @@ class Conversation(Struct, frozen=True):
     past: tuple[Past, ...] = ()
     seen: tuple[str, ...] = ()
     merged_into: tuple[Into, ...] = ()
+    recovery: Recovery | None = None
