@@ -129,6 +129,10 @@ lock: setup ## Resolve the lock files anew (ARGS=--upgrade moves to the newest v
 		--output-file requirements.lock pyproject.toml
 	echo uv | $(BIN)/uv pip compile $(LOCK) --constraint requirements-dev.lock \
 		--output-file requirements-uv.lock -
+	$(BIN)/uv pip compile $(LOCK) --constraint requirements.lock \
+		--output-file deploy/docker/requirements.lock pyproject.toml
+	printf 'hatchling\ncyclonedx-bom\n' | $(BIN)/uv pip compile $(LOCK) \
+		--constraint requirements-dev.lock --output-file deploy/docker/requirements-build.lock -
 	$(PY) -m chassis.local
 
 clean: ## Remove .venv, caches and build products

@@ -121,7 +121,7 @@ def _start(settings: Settings, module: str, *arguments: str) -> subprocess.Popen
 
 def _producer(settings: Settings) -> AIOKafkaProducer:
     return AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
+        **settings.kafka_access.options(),
         acks="all",
         enable_idempotence=True,
         linger_ms=1,
@@ -161,7 +161,7 @@ def cpu_seconds(pid: int) -> float:
 
 async def _throughput(settings: Settings, topic: str, count: int, pid: int) -> tuple[float, float]:
     """Return events/s and CPU µs an event between the first fifth and the end, by what stands in the topic."""
-    consumer = AIOKafkaConsumer(bootstrap_servers=settings.kafka)
+    consumer = AIOKafkaConsumer(**settings.kafka_access.options())
     await consumer.start()
     partitions = [TopicPartition(settings.topic(topic), n) for n in range(settings.partitions)]
     before = sum((await consumer.end_offsets(partitions)).values())
@@ -190,7 +190,7 @@ async def _throughput(settings: Settings, topic: str, count: int, pid: int) -> t
 async def _latency(settings: Settings, per_second: int, seconds: float, first: int) -> list[float]:
     """Return seconds from the planned instant of each input to its answer being read, at a fixed arrival rate."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=settings.kafka,
+        **settings.kafka_access.options(),
         fetch_max_wait_ms=10,
         enable_auto_commit=False,
     )

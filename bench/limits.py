@@ -28,14 +28,14 @@ async def bare_pass_through(settings: Settings, count: int) -> float:
     """Return events/s of a bare aiokafka consume, validate and produce: nothing durable, nothing decided."""
     consumer = AIOKafkaConsumer(
         settings.topic("inbound"),
-        bootstrap_servers=settings.kafka,
+        **settings.kafka_access.options(),
         auto_offset_reset="earliest",
         fetch_max_wait_ms=50,
         enable_auto_commit=False,
         group_id=None,
     )
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka,
+        **settings.kafka_access.options(),
         acks="all",
         enable_idempotence=True,
         max_batch_size=262_144,

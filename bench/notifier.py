@@ -264,7 +264,7 @@ async def _run(
     service = Service(settings, write_policy(folder, http_port), smtp_port)
     listener = Listener(settings)
     producer = AIOKafkaProducer(
-        bootstrap_servers=settings.kafka, acks="all", enable_idempotence=True, linger_ms=1
+        **settings.kafka_access.options(), acks="all", enable_idempotence=True, linger_ms=1
     )
     try:
         await producer.start()

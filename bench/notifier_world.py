@@ -204,7 +204,7 @@ class Listener:
     async def start(self) -> None:
         """Begin to listen."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.kafka, enable_auto_commit=False
+            **self.settings.kafka_access.options(), enable_auto_commit=False
         )
         await self._consumer.start()
         topic = self.settings.topic(NOTIFICATIONS.name)

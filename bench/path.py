@@ -334,7 +334,7 @@ class _Watch:
         self.stamps: dict[str, Stamp] = {}
         self.offer_of: dict[str, str] = {}
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=settings.kafka, fetch_max_wait_ms=10, enable_auto_commit=False
+            **settings.kafka_access.options(), fetch_max_wait_ms=10, enable_auto_commit=False
         )
         self._reading: asyncio.Task[None] | None = None
         self.conversations: dict[str, str] = {}

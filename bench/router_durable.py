@@ -274,7 +274,7 @@ async def _latency(
     taken: list[float] = []
     is_sent = asyncio.Event()
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=stand.settings.kafka, enable_auto_commit=False, fetch_max_wait_ms=10
+        **stand.settings.kafka_access.options(), enable_auto_commit=False, fetch_max_wait_ms=10
     )
     await consumer.start()
     partitions = [TopicPartition(stand.settings.topic(ROUTING.name), n) for n in range(PARTITIONS)]
@@ -322,7 +322,7 @@ class _Sender:
         self._n = 0
         self._open: set[asyncio.Future[object]] = set()
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka,
+            **settings.kafka_access.options(),
             acks="all",
             enable_idempotence=True,
             linger_ms=1,

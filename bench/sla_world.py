@@ -340,7 +340,7 @@ class Listener:
     async def start(self) -> None:
         """Begin to listen."""
         self._consumer = AIOKafkaConsumer(
-            bootstrap_servers=self.settings.kafka, enable_auto_commit=False, fetch_max_wait_ms=10
+            **self.settings.kafka_access.options(), enable_auto_commit=False, fetch_max_wait_ms=10
         )
         await self._consumer.start()
         partitions = [TopicPartition(self.settings.topic(SLA.name), n) for n in range(PARTITIONS)]
@@ -394,7 +394,7 @@ class Sender:
         self._sequences: Counter[int] = Counter()
         self._open: deque[asyncio.Future[object]] = deque()
         self._producer = AIOKafkaProducer(
-            bootstrap_servers=settings.kafka,
+            **settings.kafka_access.options(),
             acks="all",
             enable_idempotence=True,
             linger_ms=1,

@@ -22,6 +22,7 @@ from typing import Final
 
 import uvloop
 
+from bench.mail_sink import ANSWERS, END
 from chassis.clock import monotonic, now_seconds
 
 PLACES: Final = 8
@@ -33,12 +34,6 @@ BUSY_GRACE_SECONDS: Final = 1.0
 """What comes so soon after the wish was on its way already."""
 BUSY_AFTER: Final = 20
 """Messages that a busy vendor takes between two refusals."""
-
-SMTP_ANSWERS: Final = {
-    b"EHLO": b"250-sink\r\n250 8BITMIME\r\n",
-    b"DATA": b"354 go on\r\n",
-    b"QUIT": b"221 bye\r\n",
-}
 
 
 @dataclass(slots=True)
@@ -177,11 +172,11 @@ class Vendors:
                 verb = line[:4].upper()
                 if verb == b"RCPT":
                     recipient = line.partition(b"<")[2].partition(b"@")[0].decode("ascii")
-                writer.write(SMTP_ANSWERS.get(verb, b"250 fine\r\n"))
+                writer.write(ANSWERS.get(verb, b"250 fine\r\n"))
                 if verb == b"QUIT":
                     break
                 if verb == b"DATA":
-                    await reader.readuntil(b"\r\n.\r\n")
+                    await reader.readuntil(END)
                     account.take(recipient, None)
                     await account.answer()
                     writer.write(b"250 taken\r\n")

@@ -24,6 +24,7 @@ from services.ingest.adapters import whatsapp as whatsapp_channel
 from services.ingest.adapters import x as x_channel
 from services.ingest.adapters.channel import FETCHED, Channel, ChannelSettings, Delivery, Parsed
 from services.notifier.adapters import (
+    PROVIDERS,
     discourse,
     facebook_page,
     google_reviews,
@@ -407,29 +408,54 @@ def test_the_proof_of_a_token_is_the_vendors_own() -> None:
     assert proof == "9617cc288513f462f590d42d79c57a0cc6262dd637e8c81745e74e5fdc031fcd"
 
 
-# ------------------------------------------------------------------------------------- WhatsApp
-
-
-async def test_an_approved_template_goes_when_the_24_hours_are_over() -> None:
-    fake = WHATSAPP.fake()
-    fake.closed.add("15550107788")
-    refused(await send(WHATSAPP, fake), Trouble.WINDOW)
+@pytest.mark.parametrize("case", [MESSENGER, WHATSAPP], ids=lambda case: case.name)
+async def test_an_approved_template_goes_when_the_24_hours_are_over(case: ProviderCase) -> None:
+    fake = case.fake()
+    before, person = len(fake.sent), case.to or case.post.to
+    fake.closed.add(person)
+    refused(await send(case, fake), Trouble.WINDOW)
     template = VendorTemplate("order_update", "en", ("Ada", "on\nits   way"))
-    assert isinstance(await send(WHATSAPP, fake, but(WHATSAPP, template=template)), Delivered)
-    assert [sent.text for sent in fake.sent] == ["order_update | Ada | on its way"]
-    bare = but(WHATSAPP, template=VendorTemplate("hello", "tr"))
-    assert isinstance(await send(WHATSAPP, fake, bare), Delivered)
+    automatic = but(case, occasion="solved", is_automatic=True, template=template)
+    assert isinstance(await send(case, fake, automatic), Delivered)
+    assert [sent.text for sent in fake.sent[before:]] == ["order_update | Ada | on its way"]
+    bare = but(case, template=VendorTemplate("hello", "tr"))
+    assert isinstance(await send(case, fake, bare), Delivered)
 
 
+@pytest.mark.parametrize("case", [MESSENGER, WHATSAPP], ids=lambda case: case.name)
 @pytest.mark.parametrize(
     "template",
     [VendorTemplate("order_update", "ru", ("Ada", "x")), VendorTemplate("order_update", "en")],
 )
-async def test_a_template_that_whatsapp_does_not_know_so_is_the_messages_trouble(
-    template: VendorTemplate,
+async def test_a_template_that_the_vendor_does_not_know_so_is_the_messages_trouble(
+    template: VendorTemplate, case: ProviderCase
 ) -> None:
-    outcome = await send(WHATSAPP, WHATSAPP.fake(), but(WHATSAPP, template=template))
-    refused(outcome, Trouble.MESSAGE)
+    refused(await send(case, case.fake(), but(case, template=template)), Trouble.MESSAGE)
+
+
+def test_whatsapp_and_messenger_are_the_vendors_with_templates_of_their_own() -> None:
+    """A policy that names templates for any other vendor is refused by its check."""
+    having = {name for name, one in PROVIDERS.items() if one.traits.has_templates}
+    assert having == {"whatsapp", "messenger"}
+
+
+async def test_a_template_of_messengers_whose_send_was_interrupted_is_for_a_person() -> None:
+    """Its words are Meta's: what stands in the chat tells neither that it went nor that it did not."""
+    fake = MESSENGER.fake()
+    post = but(MESSENGER, template=VendorTemplate("order_update", "en", ("Ada", "x")))
+    fake.lose_answer()
+    assert isinstance(await send(MESSENGER, fake, post), Unknown)
+    assert isinstance(await api_of(MESSENGER, fake).find(MESSENGER.provider, post), Unknown)
+
+
+async def test_a_template_to_somebody_who_blocked_the_page_is_refused_as_a_text_is() -> None:
+    fake = MESSENGER.fake()
+    fake.blocked.add(MESSENGER.post.to)
+    post = but(MESSENGER, template=VendorTemplate("hello", "tr"))
+    refused(await send(MESSENGER, fake, post), Trouble.ADDRESS)
+
+
+# ------------------------------------------------------------------------------------- WhatsApp
 
 
 async def test_a_person_without_a_number_is_written_to_by_their_user_id() -> None:

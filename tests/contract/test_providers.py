@@ -2,10 +2,13 @@
 
 import asyncio
 import inspect
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +16,8 @@ import pytest
 from msgspec import structs
 from starlette.responses import Response
 
-from services.notifier.adapters import PROVIDERS
+from services.notifier import adapters
+from services.notifier.adapters import KINDS, PROVIDERS
 from services.notifier.adapters.api import AccountApi
 from services.notifier.core.delivery import Attempted, Delivered, Failed, Unknown
 from services.notifier.core.post import Traits, Trouble
@@ -144,6 +148,44 @@ def test_a_provider_says_what_it_needs_in_words(world: World) -> None:
     assert provider.traits.channels
     assert inspect.iscoroutinefunction(provider.send)
     assert PROVIDERS[provider.name] is provider
+    assert KINDS[provider.name] == (provider.settings, provider.traits)
+
+
+def test_a_provider_is_registered_under_the_name_of_its_module_and_none_is_forgotten() -> None:
+    folder = Path(adapters.__file__).parent
+    written = {
+        path.stem
+        for path in folder.glob("*.py")
+        if "\nPROVIDER: " in path.read_text(encoding="utf-8")
+    }
+    assert sorted(PROVIDERS) == sorted(written)
+    assert [PROVIDERS[name].name for name in PROVIDERS] == list(PROVIDERS)
+    for name in ("smtp", "sending", "carrier_pigeon"):
+        assert name not in PROVIDERS
+        assert PROVIDERS.get(name) is None
+
+
+ASKED = """
+import sys
+import services.notifier.app
+from services.notifier import adapters
+
+def imported():
+    names = [name.rpartition(".")[2] for name in sys.modules if name.startswith(adapters.__name__ + ".")]
+    return sorted(set(names) & set(adapters.PROVIDERS))
+
+assert "slack" in adapters.KINDS and len(sorted(adapters.KINDS)) == len(adapters.PROVIDERS)
+assert imported() == [], imported()
+adapters.KINDS["slack"]
+assert imported() == ["slack"], imported()
+"""
+
+
+def test_a_provider_costs_a_start_nothing_until_an_account_is_at_it() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ASKED], capture_output=True, text=True, check=False, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
 
 
 # ------------------------------------------------------------------------------------- once

@@ -5,6 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
+from aiosmtpd.smtp import AuthResult
 from msgspec import structs
 
 from chassis.metrics import REGISTRY
@@ -17,6 +18,7 @@ from services.notifier.core.post import Trouble
 from tests.contract.providers import a_post
 from tests.contract.providers.gmail import CASE as GMAIL
 from tests.contract.providers.gmail import MAIL
+from tests.contract.test_smtp_provider import CountingSMTP, MailServer
 from tests.fakes import desk, receiver
 from tests.fakes import gmail as gmail_fake
 
@@ -132,6 +134,49 @@ async def test_credentials_that_fail_are_told_once_with_what_to_renew_and_taken_
     stand.accounts[stand.box] = Account(BOX, structs_of(GMAIL.settings, client_id="other"))
     await stand.sending.send(BOX, stand.box, MAIL)
     assert [event for event, _ in told].count("account_trouble") == 2, "it is news again"
+
+
+@pytest.mark.filterwarnings("ignore:Requiring AUTH while not requiring TLS")
+async def test_a_login_that_our_mail_server_refuses_is_told_once_for_all_senders_and_ends_with_any(
+    told: list[tuple[str, dict[str, Any]]],
+) -> None:
+    """Senders share the server and its login: their channels' accounts are not what has to be renewed."""
+    server, is_right = MailServer(), False
+    listener = await asyncio.get_running_loop().create_server(
+        lambda: CountingSMTP(
+            server,
+            authenticator=lambda *_: AuthResult(success=is_right, handled=is_right),
+            auth_require_tls=False,
+            auth_required=True,
+        ),
+        "127.0.0.1",
+        0,
+    )
+    port, host = listener.sockets[0].getsockname()[1], "127.0.0.1"
+    options = SmtpOptions(host, port, tls="none", user="signalbox", password="old")
+    sending = Sending(SmtpProvider(options), dict, httpx.AsyncClient)
+
+    def shown(account: str) -> float | None:
+        labels = {"provider": "smtp", "account": account}
+        return REGISTRY.get_sample_value("signalbox_notifier_account_trouble", labels)
+
+    for account in ("support", "contact", "shop-telegram", "support"):
+        outcome = await sending.send("smtp", account, MAIL)
+        assert isinstance(outcome, Failed)
+        assert outcome.trouble is Trouble.ACCOUNT
+    ((event, values),) = told
+    assert (event, values["provider"], values["account"]) == ("account_trouble", "smtp", host)
+    assert "SIGNALBOX_SMTP_PASSWORD" in values["cure"]
+    assert (shown(host), shown("support")) == (1.0, None)
+    await sending.follow_policy()
+    assert shown(host) == 1.0, "no policy names the mail server"
+    is_right = True
+    assert isinstance(await sending.send("smtp", "contact", MAIL), Delivered)
+    assert told[1] == ("account_works_again", {"provider": "smtp", "account": host})
+    assert shown(host) == 0.0
+    await sending.close()
+    listener.close()
+    await listener.wait_closed()
 
 
 @pytest.mark.parametrize("account", ["nobody", "box"])

@@ -7,34 +7,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
 from chassis.web import serve
 from schemas.feedback import ContactOptedIn, ContactOptedOut, FeedbackGiven
-from tests.e2e.test_webchat import FLAGS, SECONDS, chromium
+from tests.e2e.test_webchat import SECONDS
 from tests.integration.feedback_kit import Door, door, survey_path, wish_path
 
 PICTURES = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 
 pytestmark = pytest.mark.timeout(120)
-
-
-@pytest.fixture(scope="module")
-def executable() -> str:
-    found = chromium()
-    if found is None:
-        pytest.skip(
-            "no Chromium is installed: `make browser` installs Debian's, or name one in SIGNALBOX_CHROMIUM"
-        )
-    return found
-
-
-@pytest.fixture
-async def browser(executable: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield made
-        await made.close()
 
 
 class Site:

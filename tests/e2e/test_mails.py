@@ -2,17 +2,15 @@
 
 import asyncio
 import os
-import shutil
-from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.async_api import Browser, Page, async_playwright, expect
+from playwright.async_api import Browser, Page, expect
 
+from cli.template_page import MORE, sample
 from cli.template_page import page as preview_page
-from cli.template_page import sample
 from cli.templates import read
 from services.notifier.core.facts import ArticleFacts, ChoiceFacts, DigestItem, Facts, SurveyFacts
 from services.notifier.core.render import OCCASIONS, Templates, compile_templates
@@ -20,7 +18,6 @@ from services.notifier.core.render import OCCASIONS, Templates, compile_template
 ROOT = Path(__file__).resolve().parents[2]
 PICTURES = ROOT / "docs" / "pictures"
 IS_WRITING = os.environ.get("SIGNALBOX_GOLDEN") == "write"
-FLAGS = ["--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-background-networking"]
 WIDTHS = {"phone": 390, "desk": 1024}
 CONTRAST_MIN = 4.5
 """WCAG 2.2, 1.4.3 Contrast (Minimum), level AA: for text below 24 px."""
@@ -51,26 +48,6 @@ MEASURE = """() => {
 }"""
 
 pytestmark = pytest.mark.timeout(170)
-
-
-@pytest.fixture(scope="module")
-def executable() -> str:
-    named = os.environ.get("SIGNALBOX_CHROMIUM")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    found = named or next((path for name in names if (path := shutil.which(name))), None)
-    if found is None:
-        pytest.skip(
-            "no Chromium is installed: `make browser` installs one, or name one in SIGNALBOX_CHROMIUM"
-        )
-    return found
-
-
-@pytest.fixture
-async def browser(executable: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield made
-        await made.close()
 
 
 @pytest.fixture(scope="module")
@@ -209,7 +186,7 @@ async def test_the_preview_shows_every_notice_and_its_frames_may_do_nothing(
     page.on("request", lambda request: asked.append(request.url))
     page.on("console", lambda said: complaints.append(said.text))
     await page.goto(path.as_uri())
-    assert await page.locator("section").count() == len(OCCASIONS)
+    assert await page.locator("section").count() == len(OCCASIONS) + len(MORE)
     assert len(page.frames) == 1 + 4, "only what is opened is drawn"
     shown = page.frame_locator("#received iframe.phone >> nth=1").locator("body")
     assert "Thank you for writing to us." in await shown.inner_text()

@@ -2,56 +2,20 @@
 
 import asyncio
 import contextlib
-import os
 import re
-import shutil
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
-from playwright.async_api import Browser, BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, expect
 
 from chassis.web import Receive, Scope, Send, respond, serve
 from tests.integration.webchat_kit import Gateway, answered, gateway, opened, taken, until
 
 PICTURE = Path(__file__).resolve().parents[2] / "docs" / "pictures" / "webchat.png"
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
 SECONDS = 15.0
 
 pytestmark = pytest.mark.timeout(120)
-
-
-def chromium() -> str | None:
-    """Where a Chromium is; `SIGNALBOX_CHROMIUM` names another."""
-    named = os.environ.get("SIGNALBOX_CHROMIUM")
-    names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-    return named or next((found for name in names if (found := shutil.which(name))), None)
-
-
-@pytest.fixture(scope="module")
-def executable() -> str:
-    found = chromium()
-    if found is None:
-        pytest.skip(
-            "no Chromium is installed: `make browser` installs Debian's, or name one in SIGNALBOX_CHROMIUM"
-        )
-    return found
-
-
-@pytest.fixture
-async def browser(executable: str) -> AsyncIterator[Browser]:
-    async with async_playwright() as playwright:
-        made = await playwright.chromium.launch(executable_path=executable, args=FLAGS)
-        yield made
-        await made.close()
 
 
 class Site:

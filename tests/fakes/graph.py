@@ -53,6 +53,10 @@ class Messenger(Graph):
     blocked: set[str] = field(default_factory=set)
     platform: str = "messenger"
     has_type: bool = True
+    templates: dict[tuple[str, str], int] = field(
+        default_factory=lambda: {("order_update", "en"): 2, ("hello", "tr"): 0}
+    )
+    """How many places each template of the Page's own library has, by name and language."""
     characters_max: int = 2_000
     bytes_max: int = 1_000_000
     messages: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
@@ -79,6 +83,8 @@ class Messenger(Graph):
         message, recipient = body.get("message"), body.get("recipient")
         if set(body) != known or not isinstance(message, dict) or not isinstance(recipient, dict):
             return error(400, 100)
+        if kind == "UTILITY" and self.has_type:
+            return self._utility(recipient, message)
         if kind not in ("RESPONSE", "MESSAGE_TAG") and (self.has_type or kind is not None):
             return error(400, 100)
         if (kind == "MESSAGE_TAG") != (tag == "HUMAN_AGENT"):
@@ -91,13 +97,39 @@ class Messenger(Graph):
         if len(text.encode()) > self.bytes_max or len(mark) > 1_000:
             return error(400, 100)
         person = recipient["id"]
-        if person not in self.people:
-            return error(400, 100, 2018001, "No matching user found")
-        if person in self.blocked:
-            return error(400, 551, 1545041)
+        unknown = self._unreachable(person)
+        if unknown is not None:
+            return unknown
         if person in self.closed and tag is None:
             return error(400, 10, 2018278)
         return JSONResponse({"recipient_id": person, "message_id": self.write(person, text, mark)})
+
+    def _unreachable(self, person: str) -> Response | None:
+        if person not in self.people:
+            return error(400, 100, 2018001, "No matching user found")
+        return error(400, 551, 1545041) if person in self.blocked else None
+
+    def _utility(self, recipient: dict[str, Any], message: dict[str, Any]) -> Response:
+        """A template goes whenever it is sent; its places are filled by position."""
+        said = message.get("template")
+        if set(recipient) != {"id"} or set(message) != {"template"} or not isinstance(said, dict):
+            return error(400, 100)
+        parts = said.get("components", [])
+        if set(said) - {"components"} != {"name", "language"} or set(said["language"]) != {"code"}:
+            return error(400, 100)
+        if any(set(part) != {"type", "parameters"} or part["type"] != "body" for part in parts):
+            return error(400, 100)
+        values = [one["text"] for part in parts for one in part["parameters"]]
+        if self.templates.get((said["name"], said["language"]["code"])) != len(values):
+            return error(400, 100)
+        if any(re.search(r"[\n\t]| {5}", value) for value in values):
+            return error(400, 100)
+        person = recipient["id"]
+        unreachable = self._unreachable(person)
+        if unreachable is not None:
+            return unreachable
+        text = " | ".join([said["name"], *values])
+        return JSONResponse({"recipient_id": person, "message_id": self.write(person, text)})
 
     def write(self, person: str, text: str, mark: str = "", *, is_ours: bool = True) -> str:
         """A message is written, by the Page or by the person; returns its id."""

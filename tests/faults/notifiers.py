@@ -7,39 +7,25 @@ the vendors, which are on sockets of the test's own process and outlive every ki
 import asyncio
 import base64
 import contextlib
-import random
 import shutil
 import signal
 import uuid
-from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
 import yaml
-from aiokafka import AIOKafkaProducer
-from pydantic import SecretStr
 
-from chassis.batch import partition_of
-from chassis.migrate import migrate
-from chassis.settings import Settings
-from chassis.topics import apply_topics
-from schemas import ids, tickets
-from schemas.envelope import Envelope
-from schemas.payload import Payload
+from schemas import tickets
 from tests.fakes.receiver import Receiver
 from tests.fakes.served import Served, served
 from tests.fakes.telegram import Telegram
-from tests.faults.harness import PARTITIONS, SESSION_SECONDS, Member, Servers
+from tests.faults.harness import PARTITIONS, Member
 from tests.faults.nursery import NOTIFIER
+from tests.faults.stand import ROOT, Stand
 from tests.integration.kit import until
 
-ROOT: Final = Path(__file__).parents[2]
-SQL: Final = ROOT / "services/notifier/sql"
-SOURCE: Final = "signalbox/router.tickets/0"
 STAGE: Final = "notifier"
 CHAT: Final = 55501
 
@@ -101,60 +87,38 @@ class Case:
 
 
 @dataclass
-class Notifiers:
+class Notifiers(Stand):
     """The slot of the notifier, its broker and database, its vendors, and what was asked of it."""
 
-    servers: Servers
-    name: str
-    rng: random.Random
-    directory: Path
+    SERVICE = NOTIFIER
+    SOURCE = "signalbox/router.tickets/{partition}"
+    END_SECONDS = 60.0
+
     mails: Mails = field(default_factory=Mails)
     receiver: Receiver = field(default_factory=Receiver)
     telegram: Telegram = field(default_factory=Telegram)
     cases: list[Case] = field(default_factory=list)
-    _sequences: Counter[tuple[str, int]] = field(default_factory=Counter)
-    _serial: int = 0
     _member: Member | None = None
-
-    def __post_init__(self) -> None:
-        self.prefix = f"{self.name}."
-        self.database = f"notifiers_{self.name}"
-        self.dsn = self.servers.postgres.dsn(self.database)
-        self.failpoint_log = self.directory / "failpoints.log"
-        self.policy = self.directory / "policy"
-        self.settings = Settings(
-            kafka=self.servers.kafka.bootstrap,
-            database_url=SecretStr(self.dsn),
-            partitions=PARTITIONS,
-            topic_prefix=self.prefix,
-        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Notifiers"]:
         """The vendors, the topics and the tables; no notifier yet."""
-        await asyncio.to_thread(self.servers.postgres.create_database, self.database)
-        await apply_topics(self.settings)
-        await migrate(self.dsn, "notifier", [SQL])
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self.servers.kafka.bootstrap, acks="all", enable_idempotence=True
-        )
-        await self._producer.start()
-        listener = await asyncio.start_server(self.mails.serve, "127.0.0.1", 0)
-        self.mails.port = listener.sockets[0].getsockname()[1]
-        try:
-            async with (
-                served(self.receiver.server()) as self.hook,
-                served(self.telegram.server()) as self.bot,
-            ):
-                self._write_policy()
-                yield self
-        finally:
-            self.mails.release()
-            listener.close()
-            await self._producer.stop()
-            if self._member is not None:
-                self._member.send(signal.SIGKILL)
-                await self.ended()
+        async with self._prepared():
+            listener = await asyncio.start_server(self.mails.serve, "127.0.0.1", 0)
+            self.mails.port = listener.sockets[0].getsockname()[1]
+            try:
+                async with (
+                    served(self.receiver.server()) as self.hook,
+                    served(self.telegram.server()) as self.bot,
+                ):
+                    self._write_policy()
+                    yield self
+            finally:
+                self.mails.release()
+                listener.close()
+                if self._member is not None:
+                    self._member.send(signal.SIGKILL)
+                    await self.ended()
 
     def _write_policy(self) -> None:
         """The example policy with two accounts, where nothing but an agent's answer is told."""
@@ -188,33 +152,22 @@ class Notifiers:
 
     def start(self, failpoints: str = "") -> Member:
         """Start a notifier; the last one is gone."""
-        self._serial += 1
-        environment = {
-            "SIGNALBOX_KAFKA": self.servers.kafka.bootstrap,
-            "SIGNALBOX_DATABASE_URL": self.dsn,
-            "SIGNALBOX_PARTITIONS": str(PARTITIONS),
-            "SIGNALBOX_TOPIC_PREFIX": self.prefix,
-            "SIGNALBOX_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
-            "SIGNALBOX_POLICY": str(self.policy),
-            "SIGNALBOX_TOKEN_SECRET": base64.b64encode(bytes(range(33))).decode(),
-            "SIGNALBOX_SMTP_HOST": "127.0.0.1",
-            "SIGNALBOX_SMTP_PORT": str(self.mails.port),
-            "SIGNALBOX_SMTP_TLS": "none",
-            "SIGNALBOX_INNER_HOSTS": "127.0.0.1",
-            "SIGNALBOX_TEST_HOOK": self.receiver.secret,
-            "SIGNALBOX_TEST_BOT": self.telegram.token,
-            "SIGNALBOX_FAILPOINTS": failpoints,
-            "SIGNALBOX_FAILPOINT_LOG": str(self.failpoint_log),
-        }
-        self._member = Member(
-            self.servers.nursery, NOTIFIER, "only", self._serial, environment, self.directory
+        self._member = self._born(
+            "only",
+            failpoints,
+            SIGNALBOX_TOKEN_SECRET=base64.b64encode(bytes(range(33))).decode(),
+            SIGNALBOX_SMTP_HOST="127.0.0.1",
+            SIGNALBOX_SMTP_PORT=str(self.mails.port),
+            SIGNALBOX_SMTP_TLS="none",
+            SIGNALBOX_INNER_HOSTS="127.0.0.1",
+            SIGNALBOX_TEST_HOOK=self.receiver.secret,
+            SIGNALBOX_TEST_BOT=self.telegram.token,
         )
         return self._member
 
     async def ended(self) -> None:
         """Wait until the notifier's process is gone."""
-        member = self.member
-        await until(f"{member.name} ends", lambda: member.exit_code is not None, 60)
+        await self._gone(self.member)
 
     async def staffed(self) -> None:
         """Wait until every task of the notices belongs to the notifier that was started last."""
@@ -250,8 +203,11 @@ class Notifiers:
             **tickets.TicketAnswered.EXAMPLE, **about, "version": 2, "command_id": f"c-{number}",
             "text": case.words, "occurred_at": now,
         }  # fmt: skip
-        await self._tell(tickets.TicketOpened.model_validate(opened))
-        await self._tell(tickets.TicketAnswered.model_validate(answered))
+        for event in (
+            tickets.TicketOpened.model_validate(opened),
+            tickets.TicketAnswered.model_validate(answered),
+        ):
+            await (await self._tell(event, case.conversation_id))
         return case
 
     def _contact(self, provider: str, number: int) -> dict[str, Any]:
@@ -265,27 +221,6 @@ class Notifiers:
             "address_kind": kind, "channel": channel, "account": account, "language": "en",
             "is_verified": True,
         }  # fmt: skip
-
-    async def _tell(self, event: Payload) -> None:
-        key = str(event.conversation_id)  # type: ignore[attr-defined]
-        partition = partition_of(key, PARTITIONS)
-        self._sequences[event.TOPIC, partition] += 1
-        at = self._sequences[event.TOPIC, partition]
-        envelope = Envelope(
-            type=event.TYPE,
-            source=SOURCE.rpartition("/")[0] + f"/{partition}",
-            id=ids.derive("test", event.TOPIC, str(partition), str(at)),
-            time=datetime.now(UTC),
-            partitionkey=key,
-            sequence=at,
-        )
-        await self._producer.send_and_wait(
-            self.prefix + event.TOPIC,
-            event.to_json(),
-            key=key.encode(),
-            headers=list(envelope.to_headers()),
-            partition=partition,
-        )
 
     # -- looking ---------------------------------------------------------------------------------------------
 
@@ -313,16 +248,6 @@ class Notifiers:
 
         await until("every answer has come to an end", are, seconds)
         return await self.statuses()
-
-    async def rows(self, query: str, *values: Any) -> list[Any]:
-        """Look into the notifier's schema."""
-        connection = await asyncpg.connect(
-            self.dsn, timeout=10, server_settings={"search_path": "notifier"}
-        )
-        try:
-            return list(await connection.fetch(query, *values))
-        finally:
-            await connection.close()
 
     def hold(self, provider: str) -> None:
         """Let a vendor take messages and say nothing."""

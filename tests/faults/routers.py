@@ -8,34 +8,25 @@ in which they were committed by the one task that decides for the domain.
 import asyncio
 import contextlib
 import json
-import random
 import signal
-from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Final
 
-import asyncpg
-from aiokafka import AIOKafkaConsumer, AIOKafkaProducer
-from pydantic import SecretStr
+from aiokafka import AIOKafkaConsumer
 
 from chassis.batch import partition_of
-from chassis.migrate import migrate
-from chassis.settings import Settings
-from chassis.topics import apply_topics
-from schemas import commands, ids, roster, routing
-from schemas.envelope import Envelope, read_record
+from schemas import commands, roster, routing
+from schemas.envelope import read_record
 from schemas.messages import MessageContent, MessageReceived, Sender
 from schemas.payload import REGISTRY, Payload
 from schemas.topics import ROUTING, TICKETS
-from tests.faults.harness import PARTITIONS, SESSION_SECONDS, Member, Servers
+from tests.faults.harness import PARTITIONS, Member
 from tests.faults.nursery import ROUTER
+from tests.faults.stand import Stand
 from tests.integration.kit import until
 
-SQL: Final = Path(__file__).parents[2] / "services/router/sql"
-SOURCE: Final = "signalbox/test.world/0"
 AGENT: Final = "ada"
 DOMAIN: Final = "main"
 
@@ -61,33 +52,17 @@ class Told:
 
 
 @dataclass
-class Routers:
+class Routers(Stand):
     """Two slots with a router each, a broker and a database between them, and what the world tells and hears."""
 
-    servers: Servers
-    name: str
-    rng: random.Random
-    directory: Path
+    SERVICE = ROUTER
+    SOURCE = "signalbox/test.world/0"
+
     offer_seconds: float = 2.0
     escalation: str = ""
     heard: list[Told] = field(default_factory=list)
     members: dict[str, Member] = field(default_factory=dict)
-    _sequences: Counter[tuple[str, int]] = field(default_factory=Counter)
-    _serial: int = 0
     _listeners: list[Callable[[Payload], None]] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.prefix = f"{self.name}."
-        self.database = f"routers_{self.name}".replace("-", "_")
-        self.dsn = self.servers.postgres.dsn(self.database)
-        self.failpoint_log = self.directory / "failpoints.log"
-        self.policy = self.directory / "policy"
-        self.settings = Settings(
-            kafka=self.servers.kafka.bootstrap,
-            database_url=SecretStr(self.dsn),
-            partitions=PARTITIONS,
-            topic_prefix=self.prefix,
-        )
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator["Routers"]:
@@ -95,62 +70,42 @@ class Routers:
         self.policy.mkdir(parents=True)
         text = POLICY.format(seconds=self.offer_seconds, escalation=self.escalation)
         (self.policy / "routing.yaml").write_text(text, encoding="utf-8")
-        await asyncio.to_thread(self.servers.postgres.create_database, self.database)
-        await apply_topics(self.settings)
-        await migrate(self.dsn, "router", [SQL])
-        self._producer = AIOKafkaProducer(
-            bootstrap_servers=self.servers.kafka.bootstrap, acks="all", enable_idempotence=True
-        )
-        await self._producer.start()
-        self._consumer = AIOKafkaConsumer(
-            self.prefix + ROUTING.name,
-            self.prefix + TICKETS.name,
-            bootstrap_servers=self.servers.kafka.bootstrap,
-            enable_auto_commit=False,
-            auto_offset_reset="earliest",
-        )
-        await self._consumer.start()
-        listening = asyncio.create_task(self._listen())
-        try:
-            for slot in ("one", "two"):
-                self.start(slot)
-            await self.staffed()
-            yield self
-        finally:
-            listening.cancel()
-            await asyncio.gather(listening, return_exceptions=True)
-            await self._consumer.stop()
-            await self._producer.stop()
-            for member in self.members.values():
-                member.send(signal.SIGCONT)
-                member.send(signal.SIGKILL)
-            for member in self.members.values():
-                await self.ended(member)
+        async with self._prepared():
+            self._consumer = AIOKafkaConsumer(
+                self.prefix + ROUTING.name,
+                self.prefix + TICKETS.name,
+                bootstrap_servers=self.servers.kafka.bootstrap,
+                enable_auto_commit=False,
+                auto_offset_reset="earliest",
+            )
+            await self._consumer.start()
+            listening = asyncio.create_task(self._listen())
+            try:
+                for slot in ("one", "two"):
+                    self.start(slot)
+                await self.staffed()
+                yield self
+            finally:
+                listening.cancel()
+                await asyncio.gather(listening, return_exceptions=True)
+                await self._consumer.stop()
+                for member in self.members.values():
+                    member.send(signal.SIGCONT)
+                    member.send(signal.SIGKILL)
+                for member in self.members.values():
+                    await self.ended(member)
 
     # -- processes -------------------------------------------------------------------------------------------
 
     def start(self, slot: str, failpoints: str = "") -> Member:
         """Start a router in a slot, whose last one is gone."""
-        self._serial += 1
-        environment = {
-            "SIGNALBOX_KAFKA": self.servers.kafka.bootstrap,
-            "SIGNALBOX_DATABASE_URL": self.dsn,
-            "SIGNALBOX_PARTITIONS": str(PARTITIONS),
-            "SIGNALBOX_TOPIC_PREFIX": self.prefix,
-            "SIGNALBOX_SESSION_TIMEOUT_SECONDS": str(SESSION_SECONDS),
-            "SIGNALBOX_POLICY": str(self.policy),
-            "SIGNALBOX_FAILPOINTS": failpoints,
-            "SIGNALBOX_FAILPOINT_LOG": str(self.failpoint_log),
-        }
-        member = Member(
-            self.servers.nursery, ROUTER, slot, self._serial, environment, self.directory
-        )
+        member = self._born(slot, failpoints)
         self.members[slot] = member
         return member
 
     async def ended(self, member: Member) -> None:
         """Wait until a router's process is gone."""
-        await until(f"{member.name} ends", lambda: member.exit_code is not None, 30)
+        await self._gone(member)
 
     async def staffed(self) -> None:
         """Wait until every task of both stages belongs to a router that lives."""
@@ -173,16 +128,6 @@ class Routers:
         pid = rows[0]["owner"].rpartition(":")[2]
         return next(one for one in self.members.values() if str(one.pid) == pid)
 
-    async def rows(self, query: str) -> list[Any]:
-        """Look into the router's schema."""
-        connection = await asyncpg.connect(
-            self.dsn, timeout=10, server_settings={"search_path": "router"}
-        )
-        try:
-            return list(await connection.fetch(query))
-        finally:
-            await connection.close()
-
     async def routing_events(self) -> list[tuple[str, dict[str, Any]]]:
         """Return everything that assignment told, in the order in which it was committed."""
         rows = await self.rows("SELECT type, data FROM routing_event ORDER BY id")
@@ -192,24 +137,7 @@ class Routers:
 
     async def tell(self, event: Payload, key: str) -> None:
         """Publish an event as the service would whose it is, with the next number of its partition."""
-        partition = partition_of(key, PARTITIONS)
-        self._sequences[event.TOPIC, partition] += 1
-        at = self._sequences[event.TOPIC, partition]
-        envelope = Envelope(
-            type=event.TYPE,
-            source=SOURCE,
-            id=ids.derive("test", event.TOPIC, str(partition), str(at)),
-            time=datetime.now(UTC),
-            partitionkey=key,
-            sequence=at,
-        )
-        await self._producer.send(
-            self.prefix + event.TOPIC,
-            event.to_json(),
-            key=key.encode(),
-            headers=list(envelope.to_headers()),
-            partition=partition,
-        )
+        await self._tell(event, key)
 
     async def write(self, n: int) -> str:
         """Customer `n` writes; return the conversation."""

@@ -39,7 +39,7 @@ async def notifiers(servers: Servers, seed: str, name: str) -> AsyncIterator[Not
 
 @pytest.mark.timeout(120 + 30 * SEEDS)
 async def test_n1_a_send_that_is_cut_off_anywhere_is_made_once_or_told_as_unknown(
-    servers: Servers, seed: str
+    servers: Servers, seed: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     killed: Counter[str] = Counter()
     async with notifiers(servers, seed, "n1") as stand:
@@ -56,6 +56,7 @@ async def test_n1_a_send_that_is_cut_off_anywhere_is_made_once_or_told_as_unknow
     assert sum(killed.values()) == SEEDS
     assert open_ == [], f"seed {seed}: effects are left"
     wrong = []
+    came: Counter[tuple[str, str]] = Counter()
     for case in stand.cases:
         status, times = statuses[case.ticket_id], stand.arrived(case)
         is_right = (
@@ -63,8 +64,13 @@ async def test_n1_a_send_that_is_cut_off_anywhere_is_made_once_or_told_as_unknow
             if case.provider == KEYED
             else (status == "sent" and times == 1) or (status == "unknown" and times <= 1)
         )
+        came[case.provider, f"{status}, arrived {times}"] += 1
         if not is_right:
             wrong.append((case.provider, status, times, case.ticket_id))
+    with capsys.disabled():  # So that a log of the run keeps what it found.
+        print(f"\nSEEDS={SEEDS} SEED={seed}, {len(stand.cases)} answers; killed in:", dict(killed))
+        for (provider, how), count in sorted(came.items()):
+            print(f"  {provider}: {how}: {count}")
     assert wrong == [], f"seed {seed}: {wrong} after {dict(killed)}"
     keys = Counter(one.key for one in stand.receiver.sent)
     assert set(keys.values()) == {1}

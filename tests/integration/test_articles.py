@@ -94,6 +94,17 @@ def test_a_question_about_something_else_names_nothing() -> None:
     assert all(one["score"] < floor for one in json.loads(told.output))
 
 
+def test_a_language_without_articles_is_refused_before_any_database_is_asked(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def never(*_: object) -> None:
+        raise AssertionError("no database is needed to say so")
+
+    monkeypatch.setattr("chassis.local.start_postgres", never)
+    told = CliRunner().invoke(app, ["search", "Wo ist mein Paket?", "--language", "de"])
+    assert str(told.exception) == "There are no articles in de; there are in en, ru, tr."
+
+
 def test_a_label_for_an_article_that_is_not_there_is_refused_with_its_place(tmp_path: Path) -> None:
     labels = tmp_path / "questions.yaml"
     labels.write_text("en:\n  no-such-article:\n    - Where?\n")

@@ -19,6 +19,7 @@ from aiokafka.errors import CommitFailedError, MessageSizeTooLargeError
 from chassis.bus import Bus, Record, SafeConsumer, UndecodableRecord
 from chassis.deadletters import pack_own_headers
 from chassis.failpoints import Failpoints
+from chassis.kafka_access import KafkaAccess
 from chassis.ledger import OutboxRow
 from chassis.relay import Relay
 from chassis.task import Worker
@@ -164,7 +165,7 @@ async def test_no_record_is_handed_out_before_somebody_has_resumed_its_partition
             await producer.send_and_wait(topic, b"waiting", partition=number)
     watching = _Watching()
     bus = Bus(
-        bootstrap=bootstrap,
+        kafka=KafkaAccess(bootstrap),
         group=f"{topic_prefix}watch",
         topics=[topic],
         reader=watching,
@@ -196,7 +197,7 @@ async def test_nothing_is_committed_while_the_group_is_being_joined(
     topic = await make_topic("letters", partitions=2)
     watching = _Watching()
     bus = Bus(
-        bootstrap=bootstrap,
+        kafka=KafkaAccess(bootstrap),
         group=f"{topic_prefix}watch",
         topics=[topic],
         reader=watching,
@@ -343,7 +344,7 @@ async def test_the_relay_waits_for_the_first_record_and_leaves_no_hole(
     relay = Relay(
         stage="traps",
         task=0,
-        bootstrap=bootstrap,
+        kafka=KafkaAccess(bootstrap),
         topic_name=lambda name: name,
         load_page=no_rows,
         delete_acked=forget,

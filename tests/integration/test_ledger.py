@@ -118,7 +118,7 @@ async def test_a_commit_writes_all_of_a_batch_and_reads_back_the_same(
     assert await ledger.peek_offsets(0) == {"inbound": 1}
     assert await ledger.load_outbox(0, 0, 10) == made.outbox
     assert await ledger.load_timers(0, None, at("09:00")) == list(made.timers.values())
-    assert await ledger.load_effects(0) == [(Effect("e1", "k1", {"n": 1}), False)]
+    assert await ledger.load_effects(0) == [(Effect("e1", "k1", {"n": 1}), "waiting")]
     assert await ledger.load_parked_keys(0) == {"k1": [parked(1).id]}
     await db.connection.execute("UPDATE parked SET replay_requested_at = clock_timestamp()")
     assert await ledger.load_replays([0]) == [parked(1)]
@@ -243,11 +243,29 @@ async def test_an_effect_is_begun_settled_and_may_be_recorded_again_with_its_set
     await ledger.commit([Write(0, lease.epoch, first)])
     begun = overlay(first.position, 2, effects={}, effects_started=["e1"])
     await ledger.commit([Write(0, lease.epoch, begun)])
-    assert await ledger.load_effects(0) == [(Effect("e1", "k1", {"n": 1}), True)]
+    assert await ledger.load_effects(0) == [(Effect("e1", "k1", {"n": 1}), "begun")]
     again = Effect("e1", "k1", {"n": 1}, attempt=2)
     retried = overlay(begun.position, 3, effects={"e1": (9, again)}, effects_settled=["e1"])
     await ledger.commit([Write(0, lease.epoch, retried)])
-    assert await ledger.load_effects(0) == [(again, False)]
+    assert await ledger.load_effects(0) == [(again, "waiting")]
+
+
+async def test_an_effect_is_withdrawn_only_before_it_is_begun_and_then_never_begun(
+    ledger: Ledger[Tally],
+) -> None:
+    lease = await take(ledger)
+    one, two = Effect("e1", "k1", {}), Effect("e2", "k2", {})
+    made = {"e1": (1, one), "e2": (2, two)}
+    first = overlay(lease.position, effects=made, effects_started=["e2"])
+    await ledger.commit([Write(0, lease.epoch, first)])
+    both = {"e1": None, "e2": None}
+    late = overlay(first.position, 2, effects={}, effects_withdrawn=both, effects_started=["e1"])
+    await ledger.commit([Write(0, lease.epoch, late)])
+    assert await ledger.load_effects(0) == [(one, "withdrawn"), (two, "begun")]
+    again = Effect("e1", "k1", {}, attempt=2)
+    retried = overlay(late.position, 3, effects={"e1": (9, again)}, effects_settled=["e1"])
+    await ledger.commit([Write(0, lease.epoch, retried)])
+    assert await ledger.load_effects(0) == [(two, "begun"), (again, "waiting")]
 
 
 async def test_published_rows_go_with_the_next_commit_or_when_idle_but_only_for_the_owner(

@@ -8,7 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, ClassVar
@@ -25,6 +25,7 @@ from chassis.batch import TaskState, partition_of
 from chassis.clock import SystemClock
 from chassis.deadletters import Reason
 from chassis.errors import Conflict
+from chassis.kafka_access import KafkaAccess
 from chassis.lanes import EFFECTS_AT_ONCE
 from chassis.ledger import DocumentStore, resume
 from chassis.settings import Settings
@@ -575,6 +576,12 @@ class Provider:
     answers: dict[int, list[EffectResult]]
     begun: list[tuple[str, int]]
     hangs: bool = False
+    released: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def let_go(self) -> None:
+        """What hangs is done now, and nothing hangs from now on."""
+        self.hangs = False
+        self.released.set()
 
 
 class Sender(Stage[Tally]):
@@ -616,7 +623,7 @@ class Sender(Stage[Tally]):
     async def perform(self, effect: Effect) -> EffectResult:
         self.provider.begun.append((effect.id, effect.attempt))
         if self.provider.hangs:
-            await asyncio.Event().wait()
+            await self.provider.released.wait()
         waiting = self.provider.answers.get(int(effect.payload["n"]), [])
         return waiting.pop(0) if waiting else EffectResult("done")
 
@@ -686,6 +693,57 @@ async def test_effects_of_one_key_keep_their_order(
     assert provider.begun == [(f"send-{n}", 1) for n in range(1, 13)]
 
 
+class ChangingItsMind(Sender):
+    """The ninth input withdraws what the second asked for."""
+
+    def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
+        if isinstance(item, Received) and isinstance(item.event, Given) and item.event.n == 9:
+            return Outcome(Tally(9), withdrawn=("send-2",))
+        return super().decide(state, item, now)
+
+
+@pytest.mark.parametrize("is_taken_over", [False, True])
+async def test_an_effect_that_is_withdrawn_before_its_turn_is_never_done_whoever_has_the_task_then(
+    settings: Settings, driver: Driver, a: Database, is_taken_over: bool
+) -> None:
+    provider = Provider({}, [], hangs=True)
+    stage = ChangingItsMind(provider)
+
+    async def is_withdrawn() -> bool:
+        return bool(
+            await a.value("SELECT count(*) = 1 FROM effect WHERE withdrawn_at > '-infinity'")
+        )
+
+    async def are_settled() -> bool:
+        return bool(
+            await a.value("SELECT count(*) = 0 FROM effect")
+            and await a.value("SELECT count(*) = 0 FROM outbox")
+        )
+
+    async with running(stage, settings) as worker:
+        await driver.given(1)
+        await until("the first is under way", lambda: provider.begun)
+        for n in (2, 3, 9):
+            await driver.given(n, "k1")
+        await until("the second is withdrawn", is_withdrawn)
+        if is_taken_over:
+            await crash(worker)
+        else:
+            provider.let_go()
+            await until("all are settled", are_settled)
+    provider.hangs = False
+    async with running(ChangingItsMind(provider), settings):
+        await until("all are settled", are_settled)
+    assert provider.begun == [("send-1", 1), ("send-3", 1)]
+    told = [event for _, event, _ in await read_topic(settings, "tickets")]
+    first = ("unknown", "interrupted") if is_taken_over else ("done", "")
+    assert [(one.status, one.detail) for one in told if isinstance(one, Sent)] == [
+        first,
+        ("withdrawn", ""),
+        ("done", ""),
+    ]
+
+
 class LanedSender(Sender):
     """Its uneven effects go to an account that hangs, its even ones to one that works."""
 
@@ -725,10 +783,10 @@ async def test_a_long_outbox_pauses_the_input_and_a_short_one_lets_it_go_on(
     is_away = True
     made = chassis.relay.make_producer
 
-    def make_producer(bootstrap: str, client_id: str) -> Any:
+    def make_producer(kafka: KafkaAccess, client_id: str) -> Any:
         if is_away:
             raise OSError("the broker is away")
-        return made(bootstrap, client_id)
+        return made(kafka, client_id)
 
     monkeypatch.setattr(chassis.relay, "make_producer", make_producer)
     home = partition_of("k1", PARTITIONS)
