@@ -7,8 +7,9 @@ good policy in force, says so in a metric and a log line, and tries again when t
 
 import asyncio
 import hashlib
+import os
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Generic, TypeVar
@@ -187,11 +188,28 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 def folder_version(folder: Path) -> str:
     """Return the digest (12 hex digits) of all files below `folder`, names included."""
     digest = hashlib.sha256()
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and not p.name.startswith("..")):
-        if any(part.startswith("..") for part in path.relative_to(folder).parts):
-            continue  # The hidden folders a ConfigMap swaps.
+    for path in sorted(_files(folder)):
         digest.update(str(path.relative_to(folder)).encode() + b"\0" + path.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    """Every file below `folder`, through links too: in a mounted ConfigMap all that has a name is a link, folders included.
+
+    The hidden folders that a ConfigMap swaps (`..data`) are left out, and so is a folder that links back to one above it.
+    """
+    for at, folders, names in os.walk(folder, followlinks=True):
+        here = Path(at).resolve()
+        above = {here, *here.parents}
+        folders[:] = [
+            name
+            for name in folders
+            if not name.startswith("..") and Path(at, name).resolve() not in above
+        ]
+        for name in names:
+            path = Path(at, name)
+            if not name.startswith("..") and path.is_file():
+                yield path
 
 
 def load(folder: Path, files: PolicyFiles[P]) -> P:

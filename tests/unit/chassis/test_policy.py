@@ -232,6 +232,21 @@ def test_the_version_follows_names_and_bytes_and_nothing_else(folder: Path) -> N
     assert folder_version(folder) not in {before, with_template}
 
 
+def test_a_folder_that_is_a_link_is_part_of_the_version_and_one_that_leads_back_is_not(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """A mounted ConfigMap shows its folders as links into a hidden one, which is swapped when something changes."""
+    data = tmp_path_factory.mktemp("data")
+    (data / "received.j2").write_text("hello")
+    (folder / "templates").symlink_to(data)
+    before = folder_version(folder)
+    (data / "received.j2").write_text("good day")
+    assert folder_version(folder) != before
+    after = folder_version(folder)
+    (folder / "round").symlink_to(folder)
+    assert folder_version(folder) == after
+
+
 def test_the_hidden_folders_of_a_configmap_are_not_counted(folder: Path) -> None:
     before = folder_version(folder)
     (folder / "..2026_11_24").mkdir()

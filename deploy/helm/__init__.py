@@ -1,0 +1,1 @@
+"""The Helm chart, and the small programs that keep what it says of the product true."""
