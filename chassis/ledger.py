@@ -134,6 +134,8 @@ class Overlay(Generic[S]):
     effects_settled: list[str] = field(default_factory=list)
     effects_withdrawn: dict[str, None] = field(default_factory=dict)
     """Of the task's effects as they are after this batch; in order."""
+    effects_unbegun: set[str] = field(default_factory=set)
+    """Of those withdrawn, what the table lets withdraw: one that was ever begun goes on, and its own result is told."""
     parked: list[ParkedRecord] = field(default_factory=list)
     resolved: list[tuple[str, str]] = field(default_factory=list)
     superseded: list[str] = field(default_factory=list)
@@ -254,6 +256,7 @@ SELECT $1, * FROM unnest($2::int[], $3::text[], $4::text[], $5::int[], $6::jsonb
 WITHDRAW_EFFECTS = """
 UPDATE effect AS e SET withdrawn_at = clock_timestamp() FROM unnest($2::int[], $3::text[]) AS u(task, id)
  WHERE e.stage = $1 AND e.task = u.task AND e.id = u.id AND e.started_at IS NULL
+RETURNING e.task, e.id
 """
 
 START_EFFECTS = """
@@ -744,9 +747,13 @@ class Ledger(Generic[S]):
         ]
         if withdrawn:
             # Before any is begun: one that this very batch withdraws is not.
-            await connection.execute(
+            rows = await connection.fetch(
                 WITHDRAW_EFFECTS, self._stage, [t for t, _ in withdrawn], [i for _, i in withdrawn]
             )
+            for write in writes:
+                write.overlay.effects_unbegun = {
+                    row["id"] for row in rows if row["task"] == write.task
+                }
         started = [(w.task, effect_id) for w in writes for effect_id in w.overlay.effects_started]
         if started:
             await connection.execute(

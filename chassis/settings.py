@@ -158,9 +158,10 @@ class Settings(BaseSettings):
         """Refuse what a driver would take apart wrongly: its error would quote a part of the password."""
         try:
             parts = urlsplit(value.get_secret_value())
-            is_whole = (
-                not parts.fragment and parts.port != 0
-            )  # Asked for, a port that is none raises.
+            where = parts.netloc.rpartition("@")[2]
+            # A port that is asked for and is none raises. There may be several hosts, each with its own.
+            ports = [urlsplit(f"//{host}").port for host in where.split(",")]
+            is_whole = not parts.fragment and parts.netloc.count("@") <= 1 and 0 not in ports
         except ValueError:
             is_whole = False
         if not is_whole:

@@ -345,7 +345,7 @@ class Settling(Generic[S]):
                 metrics.EFFECTS.labels(self._stage.name, item.result.status).inc()
                 self._effects.recorded(item)
                 task.effects_withdrawn.discard(item.effect.id)
-        task.effects_withdrawn.update(overlay.effects_withdrawn)
+        task.effects_withdrawn.update(overlay.effects_unbegun)
         if task.relay is not None:
             task.relay.append(overlay.outbox)
             task.relay.ack_noted(overlay.acked_oid)

@@ -410,11 +410,12 @@ class World:
         for effect_id in overlay.effects_settled:
             task.effects_running.pop(effect_id, None)
             task.effects_withdrawn.discard(effect_id)
-        task.effects_withdrawn.update(overlay.effects_withdrawn)
         for _, effect in overlay.effects.values():
             if effect.id in task.effects_running or any(e.id == effect.id for e in task.effects):
                 raise WorldError(f"effect {effect.id} is recorded while it is still open")
             task.effects.append(effect)
+        waiting = {effect.id for effect in task.effects}
+        task.effects_withdrawn.update(overlay.effects_withdrawn.keys() & waiting)
         for row in overlay.outbox:
             self.publish_raw(
                 row.topic,

@@ -9,7 +9,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -38,6 +38,7 @@ from chassis.stage import (
     Outcome,
     Received,
     Stage,
+    Tick,
 )
 from schemas.envelope import Envelope
 from schemas.payload import Payload
@@ -742,6 +743,50 @@ async def test_an_effect_that_is_withdrawn_before_its_turn_is_never_done_whoever
         ("withdrawn", ""),
         ("done", ""),
     ]
+
+
+class TooLate(Sender):
+    """Two seconds after it was asked for, the message is withdrawn. Its provider may be asked again under the same key."""
+
+    def is_repeatable(self, effect: Effect) -> bool:
+        return True
+
+    def decide(self, state: Tally | None, item: Input, now: datetime) -> Outcome[Tally]:
+        if isinstance(item, Tick):
+            return Outcome(Tally(9), withdrawn=("send-1",))
+        outcome = super().decide(state, item, now)
+        if isinstance(item, Received) and isinstance(item.event, Given):
+            return replace(outcome, timers={"late": now + timedelta(seconds=2)})
+        return outcome
+
+
+async def test_an_effect_that_was_begun_by_whomever_is_never_told_as_withdrawn(
+    settings: Settings, driver: Driver, a: Database
+) -> None:
+    """The process that began it died, and the provider may have it: it is done again under its key, and that is told."""
+    first, second = Provider({}, [], hangs=True), Provider({}, [])
+
+    async def is_due() -> bool:
+        return bool(
+            await a.value("SELECT count(*) = 1 FROM timer WHERE due_at < clock_timestamp()")
+        )
+
+    async def are_settled() -> bool:
+        return bool(
+            await a.value("SELECT count(*) = 0 FROM effect")
+            and await a.value("SELECT count(*) = 0 FROM outbox")
+        )
+
+    async with running(TooLate(first), settings) as worker:
+        await driver.given(1)
+        await until("the effect is under way", lambda: first.begun)
+        await crash(worker)
+    await until("it is to be withdrawn", is_due)
+    async with running(TooLate(second), settings):
+        await until("all are settled", are_settled)
+    assert (first.begun, second.begun) == ([("send-1", 1)], [("send-1", 1)])
+    told = [event for _, event, _ in await read_topic(settings, "tickets")]
+    assert [(one.status, one.detail) for one in told if isinstance(one, Sent)] == [("done", "")]
 
 
 class LanedSender(Sender):

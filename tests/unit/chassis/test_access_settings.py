@@ -61,6 +61,30 @@ def test_without_any_of_it_connections_are_as_they_were() -> None:
     assert settings.dsn == "postgresql://signalbox@db/signalbox"
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://u:p@one:5432,two:5433/signalbox?target_session_attrs=primary",
+        "postgresql://u:p@one,two/signalbox",
+        "postgresql:///signalbox?host=/var/run/postgresql",
+        "postgresql://u:p%40ss@[::1]:5432/signalbox",
+    ],
+)
+def test_several_hosts_and_sockets_are_addresses_too(
+    environment: pytest.MonkeyPatch, url: str
+) -> None:
+    put(environment, DATABASE_URL=url)
+    assert load_settings(Settings).dsn == url
+
+
+def test_a_password_that_would_be_cut_is_refused_and_not_shown(
+    environment: pytest.MonkeyPatch,
+) -> None:
+    """The driver cuts at the first `@`: the rest of the password would be a host, and a part of its error."""
+    put(environment, DATABASE_URL=f"postgresql://u:pa@{CANARY}:word@db:5432/signalbox")
+    assert "%40" in refusal()
+
+
 def test_a_user_of_the_brokers_is_told_to_every_client(environment: pytest.MonkeyPatch) -> None:
     put(
         environment,
