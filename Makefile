@@ -7,6 +7,9 @@ BIN := $(VENV)/bin
 PY := $(BIN)/python
 STAMP := $(VENV)/.signalbox-setup
 PYTEST := $(BIN)/pytest
+# Two targets at a time, and what each one says in one piece.
+TWO := $(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget)
+CHECKS := unit contract types lint imports schemas golden-diff
 LOCK := --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 	--no-annotate --quiet
 
@@ -17,7 +20,8 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test check lint types imports schemas unit contract openapi golden-diff \
-	integration e2e browser faults bench evidence golden docs format lock clean
+	integration e2e browser faults bench promtool check-deploy check-dashboards check-image evidence golden docs \
+	format lock clean
 
 help: ## List the targets
 	@awk 'BEGIN { FS = ":.*## " } /^[a-z0-9-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' \
@@ -56,11 +60,13 @@ $(STAMP): requirements-dev.lock requirements-uv.lock pyproject.toml
 demo: setup ## A shop's day, end to end, on a real Kafka and PostgreSQL (ARGS=--keep leaves it running)
 	@$(BIN)/signalbox demo $(ARGS)
 
-test: check integration e2e ## Every test but the fault tests: check, integration, e2e
+# Integration tests mostly wait for servers: what needs a processor runs beside them.
+test: setup ## Every test but the fault tests: check, integration, e2e
+	+@$(TWO) integration $(CHECKS)
+	@$(MAKE) --no-print-directory e2e
 
-check: setup ## Linters, types, contracts, unit tests: no server needed
-	@$(MAKE) --no-print-directory -j2 $(if $(filter output-sync,$(.FEATURES)),-Otarget) \
-		unit contract types lint imports schemas golden-diff
+check: setup ## Linters, types, contracts, unit tests
+	+@$(TWO) $(CHECKS)
 
 lint: setup
 	$(BIN)/ruff check .
@@ -107,13 +113,36 @@ faults: setup ## Attacks on the running whole, seeded (SEED=… repeats one)
 bench: setup ## Broker to broker, durable, against this machine's own limits
 	@$(BIN)/signalbox bench hop $(ARGS)
 
+promtool: ## Install Debian's Prometheus for the tests of the alerts, where no promtool is found (needs root)
+	@command -v promtool >/dev/null && exit 0; \
+	command -v apt-get >/dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq \
+		&& DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends prometheus \
+		|| echo "No promtool is here and none could be installed: the alerts' cases will be skipped." >&2
+
+check-deploy: setup promtool ## Rules, dashboards, image, chart: static, and on a real API server where one has been built
+	$(PY) -m deploy.prometheus.slo --check
+	$(PY) -m deploy.grafana.build --check
+	$(PY) -m deploy.prometheus.lint
+	$(PY) -m deploy.test.check_static
+	$(PY) -m deploy.test.apiserver_check || [ $$? = 3 ]  # 3: no API server is built; it says how to.
+	$(PYTEST) $(or $(T),tests/deploy)
+
+check-dashboards: setup ## Every query of the dashboards on a real Prometheus that scrapes the demo (minutes)
+	$(PY) -m deploy.test.check_dashboards $(ARGS)
+
+check-image: setup ## Build the image and run every service of it, read-only, stopped by SIGTERM (needs root and podman; minutes)
+	$(PY) -m deploy.test.check_image $(ARGS)
+
 evidence: setup ## What the matcher does to waits, and how true promises are: docs/evidence/ (minutes)
 	$(PY) -m bench.evidence_routing --write $(ARGS)
 	$(PY) -m bench.promises --write
 
-docs: setup ## Rewrite what is generated from code: schemas/json, schemas/examples, docs/{events,metrics,settings}.md, docs/openapi.json
+docs: setup ## Rewrite what is generated from code: schemas, docs/{events,metrics,settings,slo}.md, docs/openapi.json, rules, dashboards, chart
 	$(PY) -m schemas.export
 	$(PY) -m cli.docs
+	$(PY) -m deploy.prometheus.slo
+	$(PY) -m deploy.grafana.build
+	$(PY) -m deploy.helm.topology --write
 
 golden: docs ## Rewrite the golden files; read the diff like code
 	SIGNALBOX_GOLDEN=write $(PYTEST) tests/golden

@@ -3,6 +3,7 @@
 import copy
 import json
 import re
+import shutil
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -170,11 +171,18 @@ def test_payloads_cannot_be_changed_after_they_are_made() -> None:
 # -- the generated files on disk ---------------------------------------------------------------------------------------
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What is generated, written once into a project of its own; tests change copies of it."""
+    root = tmp_path_factory.mktemp("exported")
+    (root / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n', encoding="utf-8")
+    export.write(root)
+    return root
+
+
 @pytest.fixture
-def project(tmp_path: Path) -> Path:
-    (tmp_path / "pyproject.toml").write_text('[project]\nversion = "0.1.0"\n', encoding="utf-8")
-    export.write(tmp_path)
-    return tmp_path
+def project(exported: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(exported, tmp_path / "project")
 
 
 def test_export_writes_only_what_differs(project: Path) -> None:
