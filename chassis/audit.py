@@ -6,6 +6,7 @@ Each request that a right opens is a line of its own (`access_used`), and so is 
 minute, and counted beyond it, so that nobody can fill a disk by knocking. No line has a secret, a query or a body.
 """
 
+import asyncio
 import sys
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import Any, Final
 import structlog
 
 from chassis.auth import Caller
-from chassis.clock import monotonic
+from chassis.clock import monotonic, pause
 from schemas.scopes import Right
 
 COUNTED: Final[frozenset[Right]] = frozenset({"messages", "events"})
@@ -106,6 +107,12 @@ class Audit:
 
     def _look(self) -> None:
         if self._now() - self._since >= COUNT_SECONDS:
+            self.flush()
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Tell once a minute of what was counted, also where nothing more is asked, until the process stops."""
+        while not stopping.is_set():
+            await pause(stopping, COUNT_SECONDS)
             self.flush()
 
     def flush(self) -> None:

@@ -68,6 +68,11 @@ class Caller:
     agent_id: str | None = None
     domains: tuple[str, ...] = ()
 
+    @property
+    def sender(self) -> str:
+        """By what their commands' names (idempotency) are kept apart: two keys of one name may be two agents'."""
+        return self.name if self.agent_id is None else f"{self.name}@{self.agent_id}"
+
     def check(self, right: Right) -> None:
         """Do nothing, if they have this right.
 

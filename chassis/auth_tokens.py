@@ -36,6 +36,8 @@ KEYS_SECONDS_MAX: Final = 24 * 3600.0
 KEYS_MAX: Final = 100
 RSA_BITS_MIN: Final = 2048
 CALL_SECONDS: Final = 5.0
+SECONDS_MAX: Final = 1e12
+"""No instant of a token lies beyond: some 30,000 years from 1970."""
 CHECKED_MAX: Final = 10_000
 """Tokens that are known to be right, kept so that a signature is checked once."""
 _TYPES: Final = frozenset({"", "jwt", "at+jwt", "application/at+jwt"})
@@ -78,6 +80,11 @@ class IssuerKeys:
     def _age(self) -> float:
         return monotonic() - self._had_at
 
+    @property
+    def can_serve(self) -> bool:
+        """Whether the keys that are kept still count: they were had within a day."""
+        return self._age <= KEYS_SECONDS_MAX
+
     async def get(self, kid: str | None) -> PyJWK:
         """Return the key of an id; without one, the only key that there is.
 
@@ -89,14 +96,14 @@ class IssuerKeys:
         if found is None:
             await self.refresh()
             found = self._find(kid)
-        if self._age > KEYS_SECONDS_MAX:
+        if not self.can_serve:
             raise Unavailable("the issuer of access tokens", KEYS_AGAIN_SECONDS)
         if found is None:
             raise NotProved("the token is signed with a key that its issuer does not publish")
         return found
 
     def _find(self, kid: str | None) -> PyJWK | None:
-        if self._age > KEYS_SECONDS_MAX:
+        if not self.can_serve:
             return None
         if kid is None:
             return next(iter(self._keys.values())) if len(self._keys) == 1 else None
@@ -110,6 +117,7 @@ class IssuerKeys:
             self._looked_at = monotonic()
             try:
                 keys = await self._fetch()
+                is_changed = _materials(keys) != _materials(self._keys)
             except VendorFailure as failure:
                 log.warning(
                     "issuer_keys_not_had",
@@ -120,12 +128,15 @@ class IssuerKeys:
                     else "see whether it answers; keys that were had serve for a day",
                 )
                 return
-            except (ValueError, TypeError) as error:
-                log.warning("issuer_keys_not_had", problem=str(error)[:200], status=200)
+            except Exception as error:  # noqa: BLE001 - nothing that an issuer sends may end `run`, and the gateway with it
+                log.warning(
+                    "issuer_keys_not_had",
+                    problem=str(error)[:200],
+                    error=type(error).__name__,
+                    status=200,
+                )
                 return
-            if {kid: _material(key) for kid, key in keys.items()} != {
-                kid: _material(key) for kid, key in self._keys.items()
-            }:
+            if is_changed:
                 self.version += 1
                 log.info("issuer_keys_changed", count=len(keys))
             self._keys, self._had_at = keys, monotonic()
@@ -133,12 +144,14 @@ class IssuerKeys:
     async def _fetch(self) -> dict[str, PyJWK]:
         if self._api is None:
             self._api = VendorApi(self._new_client(), seconds=CALL_SECONDS)
-        if not self._url:
-            self._url = await self._discovered()
-        answer = await self._api.call("GET", self._url)
+        url = self._url or await self._discovered()
+        # A discovered address is kept while it answers: an issuer that moved its keys is asked anew where they are.
+        self._url = self._issuer.keys_url
+        answer = await self._api.call("GET", url)
         made = _read_keys(answer.body)
         if not made:
             raise ValueError("the issuer publishes no key that can be used")
+        self._url = url
         return made
 
     async def _discovered(self) -> str:
@@ -184,16 +197,22 @@ def _read_keys(body: Any) -> dict[str, PyJWK]:
             not isinstance(told, dict)
             or told.get("use", "sig") != "sig"
             or told.get("kty") == "oct"
+            or "d" in told  # A private key: whoever publishes it has given it away.
         ):
             continue
         try:
             key = PyJWK(told)
-        except (jwt.PyJWTError, ValueError, TypeError, KeyError):
+        except (jwt.PyJWTError, ValueError, TypeError, KeyError, NotImplementedError):
+            # The last is what an entry with "alg": "none" comes to.
             continue
         if getattr(key.key, "key_size", RSA_BITS_MIN) < RSA_BITS_MIN and told.get("kty") == "RSA":
             continue
         made[str(told.get("kid", f"#{index}"))] = key
     return made
+
+
+def _materials(keys: Mapping[str, PyJWK]) -> dict[str, Any]:
+    return {kid: _material(key) for kid, key in keys.items()}
 
 
 def _material(key: PyJWK) -> Any:
@@ -224,13 +243,17 @@ class TokenVerifier:
         now = self._clock.now().timestamp()
         digest = hashlib.sha256(shown).digest()
         known = self._checked.get(digest)
-        if known is not None and known[2] == self.keys.version:
+        if known is not None and known[2] == self.keys.version and self.keys.can_serve:
             if now < known[1] + LEEWAY_SECONDS:
                 self._checked.move_to_end(digest)
                 return known[0]
             raise NotProved("the token has expired", is_stale=True)
         claims = await self._claims(shown, now)
-        caller = self._caller(claims)
+        try:
+            caller = self._caller(claims)
+        except ValueError:
+            # Half of a surrogate pair is JSON, and is no text.
+            raise NotProved("the token holds a text that cannot be read") from None
         self._checked[digest] = (caller, float(claims["exp"]), self.keys.version)
         if len(self._checked) > CHECKED_MAX:
             self._checked.popitem(last=False)
@@ -278,9 +301,7 @@ class TokenVerifier:
     def _check_times(self, claims: Mapping[str, Any], now: float) -> None:
         """Check by the clock that is given; the library has one of its own."""
         for name in ("exp", "nbf"):
-            if name in claims and (
-                not isinstance(claims[name], (int, float)) or isinstance(claims[name], bool)
-            ):
+            if name in claims and not _is_time(claims[name]):
                 raise NotProved(f"the token's {name} is no time")
         if now >= claims["exp"] + LEEWAY_SECONDS:
             raise NotProved("the token has expired", is_stale=True)
@@ -302,8 +323,15 @@ class TokenVerifier:
                 raise NotAllowed(
                     f"the token has no {issuer.agent_claim}, which would say which agent you are"
                 )
+            found.encode()  # A ValueError where it is no text, as in `short_name`.
             agent_id = found
         return Caller("token", short_name(subject), subject, rights, agent_id)
+
+
+def _is_time(value: Any) -> bool:
+    """Whether this is a number of seconds that can be reckoned with: JSON here may also be NaN, Infinity or 10^400."""
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    return is_number and abs(value) < SECONDS_MAX
 
 
 def _scopes(claims: Mapping[str, Any], names: Sequence[str], prefix: str) -> list[str]:

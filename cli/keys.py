@@ -39,8 +39,8 @@ def add(
         str, typer.Option(help="When it ends: `90d`, an instant, or `never`.")
     ] = "365d",
     agent: Annotated[
-        str, typer.Option(help="The one agent that it may speak as; any if left out.")
-    ] = "",
+        str | None, typer.Option(help="The one agent that it may speak as; any if left out.")
+    ] = None,
     domain: Annotated[
         list[str] | None,
         typer.Option("--domain", help="With the scope scim alone: domain that it may provision."),
@@ -57,14 +57,14 @@ def add(
     from cli.environment import common
     from cli.typed import user
 
-    _check(name, scope, domain or [])
+    _check(name, scope, domain or [], agent)
     now = datetime.now(UTC)
     until = _end(expires, now)
     who = user(by)
     settings = common()
     key_id, shown, digest = new_key()
     key = StoredKey(
-        key_id, name, digest, tuple(sorted(set(scope))), tuple(domain or ()), agent or None, until
+        key_id, name, digest, tuple(sorted(set(scope))), tuple(domain or ()), agent, until
     )
     asyncio.run(_add(settings.dsn, settings.workspace, key, who, now))
     typer.echo(
@@ -110,13 +110,16 @@ def revoke(
     typer.echo(f"Key {row.key_id} of {row.name} opens nothing any more.")
 
 
-def _check(name: str, scopes: list[str], domains: list[str]) -> None:
+def _check(name: str, scopes: list[str], domains: list[str], agent: str | None) -> None:
     from schemas.scopes import SCOPES
 
     if not _NAME.fullmatch(name):
         raise UsageMistake(
             f"{name!r} cannot name a key: small letters, digits, _ and -, a letter first, at most 64."
         )
+    if agent is not None and not agent.strip():
+        # An empty variable of a script would else make a key that speaks as anybody.
+        raise UsageMistake("--agent is empty; leave it out for a key that may speak as anybody.")
     unknown = [scope for scope in scopes if scope not in SCOPES]
     if unknown:
         raise UsageMistake(f"There is no scope {unknown[0]!r}; there are {', '.join(SCOPES)}.")

@@ -71,22 +71,32 @@ class Access:
         self._failures = Pace(FAILED_PER_MINUTE)
         self.audit = audit
 
-    @contextmanager
-    def proving(self, request: Request) -> Iterator[None]:
-        """Count what fails to prove who asks, and let a client address that fails too often try no further.
+    def hold_off(self, request: Request) -> None:
+        """Let a client address that failed too often try no further; for what is proved by its body, before that is read.
 
         Raises:
             Problem: 429, it has failed too often.
         """
-        client = client_of(request)
-        wait = self._failures.wait(client, self._seconds())
+        wait = self._failures.wait(client_of(request), self._seconds())
         if wait > 0:
             raise too_many("Authorization: failed too often from this address", wait)
+
+    @contextmanager
+    def proving(self, request: Request, *, with_stale: bool = True) -> Iterator[None]:
+        """Count what fails to prove who asks, and let a client address that fails too often try no further.
+
+        `with_stale` says whether what is too old counts too: not where only its true holder can be told so, who guesses
+        nothing.
+
+        Raises:
+            Problem: 429, it has failed too often.
+        """
+        self.hold_off(request)
         try:
             yield
         except Problem as problem:
-            if problem.status == 401:
-                self._failures.take(client, self._seconds())
+            if problem.status == 401 and (with_stale or problem.reason != "stale"):
+                self._failures.take(client_of(request), self._seconds())
             raise
 
     async def admit(self, request: Request, permission: Permission, route: str) -> Caller | None:
@@ -100,7 +110,8 @@ class Access:
             return None
         caller = None
         try:
-            with self.proving(request):
+            # Keys and tokens are called stale only once digest or signature was found right.
+            with self.proving(request, with_stale=False):
                 caller = await self._caller(request, right)
                 try:
                     caller.check(right)
@@ -117,6 +128,10 @@ class Access:
         shown = _shown(request, right)
         if not shown:
             raise _unauthorized("a bearer key is required")
+        # First, for such a key may be of any form: also of a stored key's, or of a token's.
+        known = self._policy_key(shown)
+        if known is not None:
+            return known
         try:
             if shown.startswith(PREFIX) and self._keys is not None:
                 if not self._keys.is_loaded:
@@ -132,17 +147,17 @@ class Access:
             raise forbidden(str(refused)) from None
         except Unavailable as error:
             raise unavailable(error.retry_after) from None
-        return self._policy_key(shown)
+        raise _unauthorized("the key is not known")
 
-    def _policy_key(self, shown: bytes) -> Caller:
-        """Return whose key of `channels.yaml` this is; all are compared as bytes, each in constant time."""
+    def _policy_key(self, shown: bytes) -> Caller | None:
+        """Return whose key of `channels.yaml` this is, if one's; all are compared as bytes, each in constant time."""
         found = None
         for key in self._policies.current.file.api_keys:
             secret = self._secrets.get(key.secret)
             if secret is not None and hmac.compare_digest(secret, shown):
                 found = key
         if found is None:
-            raise _unauthorized("the key is not known")
+            return None
         return Caller(
             "policy_key", found.name, found.name, opened(found.scopes), domains=found.domains
         )

@@ -41,7 +41,7 @@ from schemas.ids import derive
 from schemas.inbound import InboundReceived
 from schemas.payload import Payload
 from services.ingest import metrics
-from services.ingest.access import Access, SecretSource, forbidden
+from services.ingest.access import Access, SecretSource, asked_of, forbidden
 from services.ingest.adapters import event as foreign
 from services.ingest.adapters import form, intake, json_body, standard_webhooks
 from services.ingest.adapters.channel import ParseError
@@ -81,6 +81,7 @@ HEADERS_KEPT: Final = frozenset(
 )
 EVENT_ATTRIBUTES: Final = b"ce-"
 FORMS: Final = "/v1/forms/"
+EVENTS: Final = "/v1/events"
 ALLOW_ORIGIN: Final = "Access-Control-Allow-Origin"
 EVENT_RATE_PER_MINUTE: Final = 6_000
 """What a sender of CloudEvents that asks is told it may deliver in a minute."""
@@ -433,6 +434,8 @@ class Gateway:
             wait = self._forms.take((key, client_of(request)), self._seconds())
             if wait > 0:
                 raise too_many("this form was sent too often from this address", wait)
+        else:
+            self.access.hold_off(request)
         content_type = _content_type(request, FORM_TYPES)
         body = await self._body(request)
         named = _named(request, f"form/{key}", body)
@@ -512,14 +515,21 @@ class Gateway:
             request, frozenset({"application/json", foreign.STRUCTURED, foreign.BATCHED})
         )
         if standard_webhooks.is_signed(_raw_headers(request)):
+            self.access.hold_off(request)
             body = await self._body(request)
             secrets = {
                 name: self._secrets(account.secrets)
                 for name, account in self._channels.file.events.items()
             }
-            account_name, webhook_id = self._signed_by(
-                request, body, secrets, self._deps.clock.now()
-            )
+            try:
+                account_name, webhook_id = self._signed_by(
+                    request, body, secrets, self._deps.clock.now()
+                )
+            except Problem as problem:
+                if problem.status == 401:
+                    asked = asked_of(request, "events", EVENTS)
+                    self.access.audit.refused(asked, problem.status, problem.reason)
+                raise
             named = Named(
                 f"webhook/event/{account_name}/{webhook_id}", _named(request, "", body).digest
             )
@@ -617,7 +627,7 @@ class Gateway:
             )
         if caller.agent_id is not None:
             given.setdefault("agent_id", caller.agent_id)
-        named = _named(request, f"command/{caller.name}{_path(request)}", body)
+        named = _named(request, f"command/{caller.sender}{_path(request)}", body)
         command_id = named.id("command", self._deps.workspace)
         fixed = {
             "command_id": command_id,
@@ -639,17 +649,20 @@ class Gateway:
 
     async def notice(self, request: Request) -> tuple[Response, bool]:
         """Take something that a customer is to be told: in their conversation, or by a contact that never wrote."""
-        key_name = caller_of(request.scope).name
+        caller = caller_of(request.scope)
         _content_type(request, JSON_TYPES)
         body = await self._body(request)
         given = _object(body)
-        named = _named(request, f"notice/{key_name}", body)
+        if caller.agent_id is not None:
+            given.setdefault("agent_id", caller.agent_id)
+        named = _named(request, f"notice/{caller.sender}", body)
         command_id = named.id("notice", self._deps.workspace)
         event = _payload(
             commands.NotifyCustomer,
             {"conversation_id": _place_of(given, self._deps.workspace), **given},
             {"command_id": command_id},
         )
+        _check_agent(request, event.agent_id)
         try:
             UUID(event.conversation_id)
         except ValueError:
@@ -722,7 +735,7 @@ class Gateway:
         given.setdefault("domain", self._channels.file.domain)
         if caller.agent_id is not None and "agent_id" not in fixed:
             given.setdefault("agent_id", caller.agent_id)
-        named = _named(request, f"roster/{caller.name}{_path(request)}", body)
+        named = _named(request, f"roster/{caller.sender}{_path(request)}", body)
         event = _payload(kind, given, fixed)
         _check_agent(request, getattr(event, "agent_id", ""))
         event_id = named.id("roster", self._deps.workspace)
@@ -863,9 +876,9 @@ def create_app(deps: Deps) -> Paths:
     signed = needs(
         "events", waived_by=_is_signed, why="or a signature of the body (Standard Webhooks)"
     )
-    add("POST", "/v1/events", "events", gateway.event, signed)
+    add("POST", EVENTS, "events", gateway.event, signed)
     handshake = proved("the origin is one of those that may deliver; nothing is taken by it")
-    app.add("/v1/events", ("OPTIONS",), gateway.event_handshake, handshake)
+    app.add(EVENTS, ("OPTIONS",), gateway.event_handshake, handshake)
     ticket = "/v1/conversations/{conversation_id}/tickets/{ticket_id}"
     agents, roster_right = needs("agents"), needs("roster")
     add("GET", ticket, "tickets", gateway.ticket, agents)

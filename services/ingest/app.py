@@ -85,6 +85,7 @@ class Gateway:
             self._mailboxes(runtime, spool),
             self._collector(runtime, spool),
             KeyWatch(runtime.pool, self._settings.workspace, self._ring).run(runtime.stopping),
+            self._audit.run(runtime.stopping),
         ]
         if self._issuer_keys is not None:
             doors.append(self._issuer_keys.run(runtime.stopping))

@@ -1,12 +1,15 @@
 """What an operator sets for ingest, beside what every service has."""
 
 from pathlib import Path
-from typing import Self
+from typing import Final, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, field_validator, model_validator
 
 from chassis.auth import ALGORITHMS, Issuer
 from chassis.settings import Settings
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "localhost", "::1"})
 
 
 class IngestSettings(Settings):
@@ -203,6 +206,17 @@ class IngestSettings(Settings):
             raise ValueError(
                 "SIGNALBOX_OIDC_ISSUER needs SIGNALBOX_OIDC_AUDIENCE: without it a token made for anybody would open"
                 " the gateway"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _keys_come_untouched(self) -> Self:  # noqa: N804 - an "after" validator gets the model itself
+        url = urlsplit(self.oidc_keys_url)
+        trusted = _LOOPBACK | {host.strip("[]").lower() for host in self.inner_host_names}
+        if url.scheme == "http" and url.hostname not in trusted:
+            raise ValueError(
+                "SIGNALBOX_OIDC_KEYS_URL is asked in clear, so whoever sits between could put keys of their own in: use"
+                " https, or name its host in SIGNALBOX_OIDC_INNER_HOSTS if it is inside"
             )
         return self
 

@@ -2,6 +2,7 @@
 
 import ast
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -317,10 +318,10 @@ def test_a_flood_of_refusals_is_told_of_by_its_number(said: Lines) -> None:
     assert len(said.of("access_refused")) == 301
 
 
-def test_no_log_level_silences_the_audit(capsys: pytest.CaptureFixture[str]) -> None:
-    from chassis import logs
-
-    logs.configure("ingest", "json", "error")
+def test_no_log_level_silences_the_audit(
+    configure_logs: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logs("ingest", "json", "error")
     caller = StoredKey("a" * 12, "helpdesk", b"", ("agents",)).caller()
     Audit("shop").used(caller, asked("agents"), 202)
     (line,) = capsys.readouterr().err.splitlines()

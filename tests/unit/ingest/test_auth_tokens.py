@@ -203,6 +203,24 @@ async def test_times_that_are_none_are_refused(world: World) -> None:
                 await world.find(token(**{name: value}))
 
 
+@pytest.mark.parametrize("name", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), 10**400, 1e300])
+async def test_times_that_nobody_can_reckon_with_are_refused(
+    world: World, name: str, value: Any
+) -> None:
+    with pytest.raises(NotProved, match=f"{name} is no time"):
+        await world.find(token(**{name: value}))
+
+
+async def test_half_a_character_in_a_name_is_a_refusal_and_no_mistake_of_ours(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    world = World(Provider(published(RSA, "r1")), monkeypatch, agent_claim="agent_id")
+    for changed in ({"sub": "ada\ud800"}, {"agent_id": "ada\udfff"}):
+        with pytest.raises(NotProved, match="cannot be read"):
+            await world.find(token(**{"agent_id": "ada", **changed}))
+
+
 async def test_keys_are_asked_for_once_and_served_from_memory(world: World) -> None:
     for n in range(5):
         await world.find(token(jti=str(n)))
@@ -249,6 +267,32 @@ async def test_while_the_issuer_is_away_its_keys_serve_for_a_day(world: World) -
         await world.find(token(exp=at + 600, jti="a day later"))
 
 
+async def test_a_token_met_before_counts_no_longer_than_its_key(world: World) -> None:
+    long = token(exp=int(NOW.timestamp() + KEYS_SECONDS_MAX + 600))
+    await world.find(long)
+    world.provider.is_away = True
+    world.passed = KEYS_SECONDS_MAX
+    await world.find(long)
+    world.passed = KEYS_SECONDS_MAX + 1
+    with pytest.raises(Unavailable):
+        await world.find(long)
+
+
+async def test_an_issuer_that_moved_its_keys_is_asked_where_they_are_now(world: World) -> None:
+    await world.find(token())
+    world.provider.is_away = True
+    world.passed = KEYS_AGAIN_SECONDS
+    await world.verifier.keys.refresh()
+    world.provider.is_away = False
+    world.provider.keys_url = f"{URL}/keys-of-tomorrow"
+    world.passed = 2 * KEYS_AGAIN_SECONDS
+    await world.verifier.keys.refresh()
+    assert world.provider.asked[-2:] == [
+        "/realms/shop/.well-known/openid-configuration",
+        "/realms/shop/keys-of-tomorrow",
+    ]
+
+
 async def test_an_issuer_that_was_never_had_makes_no_token_wrong(world: World) -> None:
     """Its people are told to come again, not that they are nobody."""
     world.provider.is_away = True
@@ -266,6 +310,51 @@ async def test_a_broken_answer_of_the_issuer_leaves_the_keys_as_they_are(world: 
         world.passed += KEYS_AGAIN_SECONDS
         await world.verifier.keys.refresh()
         await world.find(token(jti=repr(broken)[:20]))
+
+
+def private(key: Any, kid: str) -> dict[str, Any]:
+    kinds: Any = {RSA: jwt.algorithms.RSAAlgorithm, CURVE: jwt.algorithms.ECAlgorithm}
+    kind = kinds.get(key, jwt.algorithms.OKPAlgorithm)
+    made: dict[str, Any] = json.loads(kind.to_jwk(key))
+    return made | {"kid": kid}
+
+
+@pytest.mark.parametrize(
+    "entry",
+    [
+        published(RSA, "x", alg="none"),
+        private(RSA, "x"),
+        private(CURVE, "x"),
+        private(EDWARDS, "x"),
+        {"kty": "EC", "crv": "P-256", "x": "AA", "y": "AA", "kid": "x"},
+        {"kty": "RSA", "n": "AA", "e": "AA", "kid": "x"},
+        {"kty": [], "kid": "x"},
+        published(RSA, "x", alg=7),
+    ],
+)
+async def test_an_entry_that_is_no_public_key_leaves_the_others_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, entry: dict[str, Any]
+) -> None:
+    world = World(Provider(entry, published(RSA, "r1")), monkeypatch)
+    await world.find(token())
+    if "d" in entry or entry.get("alg") == "none":
+        with pytest.raises(NotProved, match="does not publish"):
+            await world.find(token(kid="x"))
+
+
+async def test_whatever_a_library_makes_of_the_keys_the_watch_over_them_goes_on(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await world.find(token())
+
+    def fails(_: Any) -> Any:
+        raise MemoryError("a key of a kind that is not known yet")
+
+    world.passed = KEYS_AGAIN_SECONDS
+    with monkeypatch.context() as broken:
+        broken.setattr(chassis.auth_tokens, "PyJWK", fails)
+        await world.verifier.keys.refresh()
+    await world.find(token(jti="afterwards"))
 
 
 @pytest.mark.filterwarnings("ignore::jwt.warnings.InsecureKeyLengthWarning")

@@ -286,6 +286,7 @@ _TREE = "{% macro a0() %}{% endmacro %}" + "".join(
     for n in range(1, 40)
 )
 _PARAGRAPHS = "{% for a in answer_paragraphs %}"
+_EACH = "{% for a in answer_paragraphs if answer|length > 99 %}"
 
 
 @pytest.mark.parametrize(
@@ -302,6 +303,16 @@ _PARAGRAPHS = "{% for a in answer_paragraphs %}"
         "{% set a = answer %}{% if answer|length > 99 %}" + "{% set a = a ~ a %}" * 40 + "{% endif %}x",
         _TREE + "{% if answer|length > 99 %}{{ a39() }}{% endif %}x",
         "{% if answer|length > 99 %}{% for a in answer_paragraphs %}{% include 'en/nothing.j2' %}{% include 'en/nothing.j2' %}{% endfor %}{% endif %}x",
+        f"x{_EACH}" + "{% if answer == name %}{% elif name %}{% endif %}" * 30 + "{% endfor %}",
+        f"x{_EACH}" + "{{ '' if name else name }}" * 40 + "{% endfor %}",
+        "{% macro much() %}" + "{% if name %}{% endif %}" * 99 + f"{{% endmacro %}}x{_EACH}{{{{ much() }}}}{{% endfor %}}",
+        f"x{_EACH}{{% set same = '{'long ' * 999}' %}}{{% endfor %}}",
+        "x" + f"{{% for a in answer_paragraphs if {'not ' * 99}name %}}{{% endfor %}}" * 2,
+        f"{{% set same = answer ~ '' %}}x{_EACH}{{% if same == answer %}}{{% endif %}}{{% endfor %}}",
+        f"{{% set same = answer ~ '' %}}x{_EACH}{{% if name in [same, answer] %}}{{% endif %}}{{% endfor %}}",
+        f"{{% set same = answer ~ '' %}}x{_EACH}{{% if {{answer: 1}}[same] %}}{{% endif %}}{{% endfor %}}",
+        f"x{_EACH}{{% include ['en/no.j2', 'en/none.j2', 'en/not.j2'] ignore missing %}}{{% endfor %}}",
+        f"x{_EACH}{{% if answer_paragraphs[1:] %}}{{% endif %}}{{% endfor %}}",
     ],
 )  # fmt: skip
 def test_a_rendering_ends_however_long_the_answer_is(words: str) -> None:
@@ -310,6 +321,24 @@ def test_a_rendering_ends_however_long_the_answer_is(words: str) -> None:
     assert templates.render("answered", replace(SAMPLE, answer="a")).text
     with pytest.raises(RenderError, match=r"^en/answered\.j2: EffortError$"):
         templates.render("answered", replace(SAMPLE, answer="a\n\n" * 33_000))
+
+
+@pytest.mark.parametrize(
+    ("compared", "kind"),
+    [
+        ("answer[1:] == answer[2:]", "SecurityError"),
+        ("answer == question", "EffortError"),
+        ("answer_paragraphs == [answer]", "SecurityError"),
+    ],
+)
+def test_what_stands_in_loops_is_counted_as_often_as_it_is_run(compared: str, kind: str) -> None:
+    """Few turns of loops, each of which has much to do: two loops over 300 paragraphs, and 100 comparisons of a long answer."""
+    body = f"{{% if {compared} %}}{{% endif %}}" * 100
+    loops = f"{_PARAGRAPHS}{_PARAGRAPHS}{body}{{% endfor %}}{{% endfor %}}"
+    templates = _answered(f"{{% if answer|length > 99 %}}{loops}{{% endif %}}x")
+    assert templates.render("answered", replace(SAMPLE, answer="a")).text
+    with pytest.raises(RenderError, match=rf"^en/answered\.j2: {kind}$"):
+        templates.render("answered", replace(SAMPLE, answer=("a" * 330 + "\n\n") * 300))
 
 
 @pytest.mark.parametrize(
@@ -412,6 +441,10 @@ def _with(block: str, words: str) -> str:
             "no list to go through",
         ),
         (_with("thanks", "{{ name|join(name) }}"), "line 26", "No filter named 'join'"),
+        (_with("thanks", "{{ name[1:] }}"), "line 26", "str is no list to take a part of"),
+        (_with("thanks", "{% if '%999d' is odd %}{% endif %}x"), "line 26", "No test named 'odd'"),
+        (_with("thanks", "{{ name|trim('a') }}"), "line 26", "positional argument"),
+        (_with("thanks", "{% if [1] == [1] %}{% endif %}x"), "line 26", "neither words nor a"),
         (_with("thanks", "{{ articles }}"), "line 26", "tuple is neither words nor a number"),
         (_with("thanks", "{{ name ~ articles }}"), "line 26", "neither words nor a number"),
         (_with("thanks", "{{ articles + digest }}"), "line 26", "neither words nor a number"),
