@@ -204,13 +204,9 @@ def _rehearsed(
     conversation_id: str, state: Conversation, notice: Sending, send: SendNotice, context: Context
 ) -> Decision:
     """All was done but handing it over. An earlier attempt, from before the dry run, may have been taken."""
-    if notice.doubted_at is not None:
-        reason = "an earlier attempt was never answered, and a dry run has begun"
-        return _doubted_for_good(conversation_id, state, notice, send, reason, context)
-    told = NoticeSuppressed(
-        **_about(conversation_id, send, notice, context), reason=Suppression.DRY_RUN.value
-    )
-    return _over(state, send, notice, "dry_run", told)
+    doubt = "an earlier attempt was never answered, and a dry run has begun"
+    why = Suppression.DRY_RUN
+    return _kept_back(conversation_id, state, notice, send, why, doubt, context)
 
 
 def _sent(
@@ -415,13 +411,25 @@ def _stale(
     send: SendNotice,
     context: Context,
 ) -> Decision:
+    doubt, why = "an earlier attempt was never answered", Suppression.SUPERSEDED
+    return _kept_back(conversation_id, state, notice, send, why, doubt, context)
+
+
+def _kept_back(
+    conversation_id: str,
+    state: Conversation,
+    notice: Sending | Doubted,
+    send: SendNotice,
+    why: Suppression,
+    doubt: str,
+    context: Context,
+) -> Decision:
+    """It was not handed over, for `why`; where an earlier attempt may have been taken, `doubt` says so instead."""
     if isinstance(notice, Sending) and notice.doubted_at is not None:
-        reason = "an earlier attempt was never answered"
-        return _doubted_for_good(conversation_id, state, notice, send, reason, context)
-    told = NoticeSuppressed(
-        **_about(conversation_id, send, notice, context), reason=Suppression.SUPERSEDED.value
-    )
-    return _over(state, send, notice, "suppressed", told)
+        return _doubted_for_good(conversation_id, state, notice, send, doubt, context)
+    told = NoticeSuppressed(**_about(conversation_id, send, notice, context), reason=why.value)
+    status = "dry_run" if why is Suppression.DRY_RUN else "suppressed"
+    return _over(state, send, notice, status, told)
 
 
 def _unknown(
